@@ -1,0 +1,244 @@
+"""Every failure has a name. This is the whole tree:
+
+::
+
+    GristmillError
+    ├── UsageError                  wrong use; nothing was started (exit code 2)
+    │   ├── InputMissing            an input matches no file
+    │   ├── InputUnreadable         an input exists but is not what its format says
+    │   ├── OutputExists            the output is there and --overwrite was not given
+    │   ├── OutputNotWritable       the output's folder cannot be written
+    │   ├── UnpicklableCode         the job's code holds something that cannot be sent to another process
+    │   └── JobNotFound             no such file, module or class; or it is not a job
+    ├── TaskError                   one attempt failed; carries a FailureReport
+    │   ├── UserCodeError           a user's function raised
+    │   ├── KeyTypeRefused          a key of a type that has no order and stable hash here
+    │   ├── RecordTooLong           a record is longer than the limit
+    │   ├── RecordMalformed         a csv, jsonl or parquet input holds what cannot be read
+    │   ├── OutputUnencodable       a record cannot be written in the output's format
+    │   ├── ExecutorDied            the process ended by exit code or signal
+    │   ├── MemoryLimitExceeded     the process grew beyond its limit
+    │   ├── TaskTimeout             the attempt ran longer than --task-timeout
+    │   ├── DiskFull                no space left; names the path
+    │   ├── BlockCorrupt            a block's checksum or row count is wrong
+    │   └── BlockMissing            a block is not where it was
+    ├── JobFailed                   the job ended without output; its cause is a TaskError
+    │   └── TooManyBadRecords       more records failed than --max-bad-records allows
+    └── JobCancelled                by cancel() or Ctrl-C
+
+A ``TaskError`` crosses processes as a :class:`FailureReport`, which is plain data: the coordinator never
+unpickles what user code made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any, ClassVar
+
+
+class FailureKind(Enum):
+    """Which budget a failed attempt is counted against (see ``scheduling``)."""
+
+    USER = "user"  # the same input will most likely fail again: --max-attempts
+    FATAL = "fatal"  # it will surely fail again: no retry
+    DEATH = "death"  # the process died: 20
+    MEMORY = "memory"  # the process was too large: few
+    LOST = "lost"  # the machine or slot went away: not the task's fault
+    FETCH = "fetch"  # an input block is gone: its maker runs again
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One line of a user's traceback."""
+
+    file: str
+    line: int
+    function: str
+    source: str  # the text of the line, stripped; empty when it cannot be read
+
+
+@dataclass(frozen=True)
+class FailureReport:
+    """What went wrong in one attempt, as plain data.
+
+    Attributes:
+        error: name of a TaskError subclass of this module.
+        message: one sentence: what happened.
+        frames: the user's frames, outermost first; the last one is where it was raised. No engine frames.
+        exception: the user's exception type, as ``ValueError``; empty when none.
+        record: repr of the record in work, cut to 500 characters; empty when none.
+        source: file of that record (or ``partition 3``); empty when unknown.
+        offset: byte offset of the record in its file (row number for parquet); -1 when unknown.
+        function: the role that failed: mapper, combiner, reducer, partitioner …
+        details: figures that belong to the message: exit code, signal, peak and limit in bytes …
+        log_tail: the attempt's last lines of stdout and stderr.
+        advice: what to do, one sentence; empty when there is none.
+    """
+
+    error: str
+    message: str
+    frames: tuple[Frame, ...] = ()
+    exception: str = ""
+    record: str = ""
+    source: str = ""
+    offset: int = -1
+    function: str = ""
+    details: Mapping[str, int | float | str] = field(default_factory=dict)
+    log_tail: str = ""
+    advice: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As values that ``json.dumps`` takes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FailureReport:
+        """The inverse of :meth:`to_json`."""
+        fields = dict(data)
+        fields["frames"] = tuple(Frame(**frame) for frame in fields.get("frames", ()))
+        return cls(**fields)
+
+
+class GristmillError(Exception):
+    """The root. ``str()`` says what happened, where, and what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(GristmillError):
+    """Wrong use: nothing was started and nothing was changed."""
+
+    exit_code = 2
+
+
+class InputMissing(UsageError):
+    """An input matches no file."""
+
+
+class InputUnreadable(UsageError):
+    """An input exists but cannot be read as its format."""
+
+
+class OutputExists(UsageError):
+    """The output exists already and replacing it was not asked for."""
+
+
+class OutputNotWritable(UsageError):
+    """The folder in which the output is to appear cannot be written."""
+
+
+class UnpicklableCode(UsageError):
+    """The job's code refers to something that cannot travel to another process."""
+
+
+class JobNotFound(UsageError):
+    """The named file, module or class does not exist or is not a job."""
+
+
+class TaskError(GristmillError):
+    """One attempt of one task failed.
+
+    Args:
+        report: what happened. A plain string makes a report with that message.
+    """
+
+    kind: ClassVar[FailureKind] = FailureKind.FATAL
+
+    def __init__(self, report: FailureReport | str) -> None:
+        if isinstance(report, str):
+            report = FailureReport(error=type(self).__name__, message=report)
+        self.report = report
+        super().__init__(report.message)
+
+
+class UserCodeError(TaskError):
+    """A user's function raised."""
+
+    kind = FailureKind.USER
+
+
+class KeyTypeRefused(TaskError):
+    """A key of a type that has no total order and stable hash here."""
+
+
+class RecordTooLong(TaskError):
+    """A record is longer than the limit (64 MiB unless configured)."""
+
+
+class RecordMalformed(TaskError):
+    """The input holds something that is not in its format."""
+
+    kind = FailureKind.USER
+
+
+class OutputUnencodable(TaskError):
+    """A record cannot be written in the output's format."""
+
+
+class ExecutorDied(TaskError):
+    """The executor process ended: exit code or signal."""
+
+    kind = FailureKind.DEATH
+
+
+class MemoryLimitExceeded(TaskError):
+    """The executor process grew beyond its limit."""
+
+    kind = FailureKind.MEMORY
+
+
+class TaskTimeout(TaskError):
+    """The attempt ran longer than --task-timeout."""
+
+    kind = FailureKind.USER
+
+
+class DiskFull(TaskError):
+    """No space is left at a path."""
+
+
+class BlockCorrupt(TaskError):
+    """A block's checksum or row count is not what its maker wrote."""
+
+    kind = FailureKind.FETCH
+
+
+class BlockMissing(TaskError):
+    """A block is not where its maker left it."""
+
+    kind = FailureKind.FETCH
+
+
+class JobFailed(GristmillError):
+    """The job ended without output.
+
+    Attributes:
+        report: the failure that ended it, or None.
+        job_folder: where blocks and logs were kept, or empty.
+    """
+
+    def __init__(self, message: str, report: FailureReport | None = None, job_folder: str = "") -> None:
+        self.report = report
+        self.job_folder = job_folder
+        super().__init__(message)
+
+
+class TooManyBadRecords(JobFailed):
+    """More records failed than --max-bad-records allows."""
+
+
+class JobCancelled(GristmillError):
+    """The job was cancelled."""
+
+    exit_code = 130
+
+
+def task_error(report: FailureReport) -> TaskError:
+    """The exception that a report describes."""
+    cls = TASK_ERRORS.get(report.error, UserCodeError)
+    return cls(report)
+
+
+TASK_ERRORS: dict[str, type[TaskError]] = {cls.__name__: cls for cls in TaskError.__subclasses__()}

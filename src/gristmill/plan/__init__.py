@@ -1,0 +1,1 @@
+"""What was asked: logical nodes, stages, explain. Plain values; knows nothing of running."""

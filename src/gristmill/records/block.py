@@ -1,0 +1,27 @@
+"""What a reader hands to a map function: a bounded list of records that share a key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+
+class RecordBlock(Protocol):
+    """Some consecutive records of one file, in order.
+
+    Blocks are cut by their maker at about 256 KiB of input (a longer record is a block of its own), so that
+    whoever consumes them can bound its buffers, report progress and be cancelled between blocks.
+    """
+
+    key: Any
+    """The key of every record of the block: None, or the file's name for ``whole``."""
+    values: Sequence[Any]
+    """The records' values."""
+    nbytes: int
+    """How many input bytes (as stored, before decompression where that is known) the block stands for."""
+    source: str
+    """The file the records come from, for people."""
+
+    def offset_of(self, index: int) -> int:
+        """Byte offset (row number for parquet) in ``source`` of the record at ``index``. May be slow."""
+        ...

@@ -1,0 +1,1 @@
+"""What moves: coordinator, agent, executor process, task runner, job folder."""

@@ -1,0 +1,82 @@
+"""Everything that the scheduler can ask for, in one place. Whoever runs the loop carries these out, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gristmill.scheduling.events import AttemptId, TaskId
+
+
+class JobState(Enum):
+    """How a job stands. The last three are final."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Start this attempt in this slot."""
+
+    attempt: AttemptId
+    slot: str
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """End this attempt. No answer is expected; one that comes is ignored. The slot answers with SlotLeft."""
+
+    attempt: AttemptId
+    slot: str
+
+
+@dataclass(frozen=True)
+class AcceptOutput:
+    """This attempt is the one that counts for its task: keep its block, parts and counters."""
+
+    attempt: AttemptId
+
+
+@dataclass(frozen=True)
+class DiscardOutput:
+    """This attempt came late, or its job is over: nothing of it may remain."""
+
+    attempt: AttemptId
+
+
+@dataclass(frozen=True)
+class FreeBlock:
+    """Nothing will read this task's block again."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True)
+class ReportStage:
+    """A stage is whole: the sum of its tasks' bytes for each partition (empty for output)."""
+
+    job: str
+    stage: int
+    partition_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WakeAt:
+    """Send TimePassed at this time (of the clock that ``now`` is read from), unless another event comes first."""
+
+    when: float
+
+
+@dataclass(frozen=True)
+class EndJob:
+    """A job is over. For FAILED, ``cause`` names the attempt that ended it, or None for too many bad records."""
+
+    job: str
+    state: JobState
+    cause: AttemptId | None = None
+
+
+Command = Launch | Cancel | AcceptOutput | DiscardOutput | FreeBlock | ReportStage | WakeAt | EndJob

@@ -1,0 +1,1 @@
+"""Blocks: layout, checksums, writing, merging, reading."""

@@ -1,0 +1,1 @@
+"""Files: splits, input and output formats, the output's commit, bad records set aside."""

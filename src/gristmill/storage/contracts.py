@@ -1,0 +1,30 @@
+"""What the rest of the house knows of input and output, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Split:
+    """A range of one file that one task reads.
+
+    ``text``: the records whose first byte lies in [start, start + length). A file that cannot be split (compressed,
+    ``whole``, ``csv``) is one split from 0. ``parquet``: ``start`` and ``length`` count row groups.
+    """
+
+    path: str
+    start: int
+    length: int
+    size_bytes: int  # about how much input this is, for progress and for choosing the number of reducers
+    format: str
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """A file that an attempt wrote into the staging folder, and the name it gets if the attempt is accepted."""
+
+    staged: str  # relative to the staging folder
+    final: str  # relative to the output folder, such as "part-r-00000" or "_bad_records/r-00000.jsonl"
+    rows: int
+    size_bytes: int
