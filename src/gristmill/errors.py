@@ -15,6 +15,7 @@
     │   ├── KeyTypeRefused          a key of a type that has no order and stable hash here
     │   ├── RecordTooLong           a record is longer than the limit
     │   ├── RecordMalformed         a csv, jsonl or parquet input holds what cannot be read
+    │   ├── BadRecordLimit          one attempt alone set more records aside than --max-bad-records allows
     │   ├── OutputUnencodable       a record cannot be written in the output's format
     │   ├── ExecutorDied            the process ended by exit code or signal
     │   ├── MemoryLimitExceeded     the process grew beyond its limit
@@ -173,6 +174,10 @@ class RecordMalformed(TaskError):
     kind = FailureKind.USER
 
 
+class BadRecordLimit(TaskError):
+    """One attempt alone set more records aside than --max-bad-records allows. The report is the last record's."""
+
+
 class OutputUnencodable(TaskError):
     """A record cannot be written in the output's format."""
 
@@ -241,4 +246,7 @@ def task_error(report: FailureReport) -> TaskError:
     return cls(report)
 
 
-TASK_ERRORS: dict[str, type[TaskError]] = {cls.__name__: cls for cls in TaskError.__subclasses__()}
+TASK_ERRORS: dict[str, type[TaskError]] = {
+    "TaskError": TaskError,  # a failure of the engine itself
+    **{cls.__name__: cls for cls in TaskError.__subclasses__()},
+}

@@ -18,7 +18,8 @@ class ShuffleSource:
     """Sorted groups of one partition of a parent stage's blocks."""
 
     parent: int  # stage id
-    step: int  # whose combiner may be used when runs are merged
+    step: int
+    combine: bool = True  # step's combiner, if it has one, is used when blocks are merged before they are reduced
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+from gristmill.errors import TaskError
+
+
+@dataclass(frozen=True)
+class MalformedRecord:
+    """Stands in a block where a record could not be read, so that one bad line need not end the file."""
+
+    error: TaskError  # RecordMalformed or RecordTooLong; its report has source, offset and the record, cut
 
 
 class RecordBlock(Protocol):
@@ -16,7 +26,9 @@ class RecordBlock(Protocol):
     key: Any
     """The key of every record of the block: None, or the file's name for ``whole``."""
     values: Sequence[Any]
-    """The records' values."""
+    """The records' values; MalformedRecord objects among them where ``malformed`` is not 0."""
+    malformed: int
+    """How many of ``values`` are MalformedRecord."""
     nbytes: int
     """How many input bytes (as stored, before decompression where that is known) the block stands for."""
     source: str

@@ -5,7 +5,7 @@ Everything that an executor sends back is plain data (JSON), so that a coordinat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,11 +53,16 @@ class TaskSpec:
 
 @dataclass
 class Progress:
-    """How far an attempt is. Written by the task, read by whoever reports; fields only grow."""
+    """How far an attempt is. Written by the task, read by whoever reports; the numbers only grow."""
 
     records_in: int = 0
     bytes_in: int = 0
-    records_out: int = 0
+    current: Iterator[Any] | None = None  # over the records of the block in work
+
+    def advance(self, records: int, nbytes: int) -> None:
+        """A block of input is done."""
+        self.records_in += records
+        self.bytes_in += nbytes
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Everything that can happen to the scheduler, in one place. Any thread may post these; one loop feeds them to ``step``."""
+"""Everything that can happen to the scheduler, in one place.
+
+Any thread may post these; one loop feeds them to ``step``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ class TaskId(NamedTuple):
 
     job: str
     stage: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of an id
 
 
 class AttemptId(NamedTuple):
@@ -21,7 +24,7 @@ class AttemptId(NamedTuple):
 
     job: str
     stage: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of an id
     number: int
 
     @property
@@ -70,10 +73,15 @@ class WorkerLost:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A worker lives, and runs these attempts."""
+    """A worker lives, and runs these attempts.
+
+    ``began`` is when the worker made the list, on the clock that ``now`` is read from. Without it nothing is concluded
+    about an attempt that no heartbeat of the worker has named yet: the list may be older than the launch.
+    """
 
     worker: str
     attempts: tuple[AttemptId, ...]
+    began: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,11 +121,16 @@ class TaskFinished:
 
 @dataclass(frozen=True)
 class TaskFailed:
-    """An attempt ended without result. For FETCH, ``lost_blocks`` names the tasks whose blocks are gone."""
+    """An attempt ended without result. For FETCH, ``lost_blocks`` names the tasks whose blocks are gone.
+
+    ``slot_leaves`` says whether the process ended with the attempt, so that SlotLeft follows and nothing is launched
+    there. None means: yes after DEATH and MEMORY, no after the others. (A time-out is of kind USER, but ends it too.)
+    """
 
     attempt: AttemptId
     kind: FailureKind
     lost_blocks: tuple[TaskId, ...] = ()
+    slot_leaves: bool | None = None
 
 
 @dataclass(frozen=True)

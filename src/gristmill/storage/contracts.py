@@ -18,6 +18,7 @@ class Split:
     length: int
     size_bytes: int  # about how much input this is, for progress and for choosing the number of reducers
     format: str
+    name: str = ""  # the file as the user named it, for people and as the key of ``whole``; ``path`` is absolute
 
 
 @dataclass(frozen=True)

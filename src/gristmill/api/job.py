@@ -1,0 +1,297 @@
+"""A job, whoever wrote it down and however, and the one way to run it."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from gristmill.config import OUTPUT_FORMATS, JobOptions
+from gristmill.errors import UsageError
+from gristmill.plan.build import build_plan, shapes_of
+from gristmill.plan.functions import JobCode
+from gristmill.runtime.contracts import JobSpec
+from gristmill.runtime.jobs import PreparedJob
+from gristmill.scheduling.commands import JobState
+from gristmill.scheduling.events import RetryPolicy
+
+if TYPE_CHECKING:
+    from gristmill.api.result import JobResult
+    from gristmill.runtime.contracts import Fleet
+    from gristmill.runtime.coordinator import Coordinator, RunningJob
+    from gristmill.runtime.jobfolder import JobFolder
+    from gristmill.runtime.views import JobView, Observer
+    from gristmill.storage.commit import OutputCommit
+    from gristmill.storage.inputs import InputFile
+
+Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+_CANCEL_SECONDS = 10.0  # how long a cancelled job may take to be over
+_PRIVATE_FORMAT = "pickle"  # of results that only this process reads
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run. Options that are given win over the job's own wishes.
+
+    Attributes:
+        name: for people.
+        code: the user's functions.
+        import_paths: where executors look for modules first.
+        input_format: the job's own wish, or None.
+        output_format: the job's own wish, or None.
+        reducers: the job's own wish, or None.
+    """
+
+    name: str
+    code: JobCode
+    import_paths: tuple[str, ...] = ()
+    input_format: str | None = None
+    output_format: str | None = None
+    reducers: int | None = None
+
+    def resolve(self, options: JobOptions, output: Path | None) -> JobOptions:
+        """Fill in what the options leave open with the job's wishes, then with what the output's suffix says.
+
+        Raises:
+            UsageError: a wish of the job is not possible.
+        """
+        suffix = output.suffix.lstrip(".").lower() if output is not None else ""
+        by_suffix = suffix if suffix in OUTPUT_FORMATS else "text"
+        return replace(
+            options,
+            input_format=options.input_format or self.input_format,
+            output_format=options.output_format or self.output_format or by_suffix,
+            reducers=options.reducers or self.reducers,
+        )
+
+
+class JobHandle:
+    """A job that was started. A context manager: leaving it cancels the job if it still runs."""
+
+    def __init__(self, name: str, running: RunningJob, resources: _Resources, output: Path | None, format: str) -> None:
+        self._name = name
+        self._running = running
+        self._resources = resources
+        self._output = output
+        self._format = format
+        self._result: JobResult | None = None
+        # Also when the program ends: no process and no staging folder stays behind.
+        self._finalizer = weakref.finalize(self, resources.close)
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self._running.job
+
+    def view(self) -> JobView:
+        """How the job stands."""
+        return self._running.view()
+
+    def cancel(self) -> None:
+        """End the job. Returns at once; ``wait`` then raises JobCancelled."""
+        self._running.cancel()
+
+    def wait(self, timeout: float | None = None) -> JobResult:
+        """Wait for the job and return its result. With ``on="inline"`` this is what runs it.
+
+        Raises:
+            TimeoutError: it still runs after ``timeout`` seconds.
+            JobFailed: it failed.
+            JobCancelled: it was cancelled, by ``cancel`` or by Ctrl-C in here.
+        """
+        if self._result is not None:
+            return self._result
+        try:
+            outcome = self._running.wait(timeout)
+        except KeyboardInterrupt:
+            self._running.cancel()
+            outcome = self._running.wait(_CANCEL_SECONDS)
+            if outcome is None:
+                self.close()
+                outcome = self._running.wait(0.0)
+        except BaseException:
+            self.close()
+            raise
+        if outcome is None:
+            raise TimeoutError(f"Job {self.job_id} still runs.")
+        folder = self._resources.folder
+        state = outcome.view.state
+        folder.update(state=state.value, ended=time.time(), error=str(outcome.error or ""))
+        self._resources.keep_folder = state is not JobState.SUCCEEDED or self._output is None
+        self.close()
+        if outcome.error is not None:
+            raise outcome.error
+        from gristmill.api.result import JobResult
+
+        path = self._output if self._output is not None else folder.path / "output"
+        private = folder if self._output is None else None
+        self._result = JobResult(outcome.view, path, self._format, private)
+        return self._result
+
+    def close(self) -> None:
+        """Cancel the job if it still runs, and end all its processes. May be called again."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        view = self.view()
+        done, tasks = sum(stage.done for stage in view.stages), sum(stage.tasks for stage in view.stages)
+        return f"<JobHandle {self._name} {self.job_id} {view.state.value}, {done} of {tasks} tasks done>"
+
+
+class _Resources:
+    """What a running job holds; closed in the order in which that is safe."""
+
+    def __init__(self, coordinator: Coordinator, folder: JobFolder) -> None:
+        self.coordinator = coordinator
+        self.folder = folder
+        self.keep_folder = True
+
+    def close(self) -> None:
+        self.coordinator.close()
+        if self.keep_folder:
+            self.folder.release()
+        else:
+            self.folder.remove()
+
+
+def run_job(
+    job: Job,
+    inputs: Inputs,
+    output: str | os.PathLike[str] | None,
+    options: JobOptions,
+    observer: Observer | None = None,
+) -> JobResult:
+    """Run a job and wait for it.
+
+    Raises:
+        UsageError: something is wrong with the inputs, the output or the code; nothing was started.
+        JobFailed: the job failed; the report of the attempt that ended it is attached.
+        JobCancelled: Ctrl-C.
+    """
+    with start_job(job, inputs, output, options, observer) as handle:
+        return handle.wait()
+
+
+def start_job(
+    job: Job,
+    inputs: Inputs,
+    output: str | os.PathLike[str] | None,
+    options: JobOptions,
+    observer: Observer | None = None,
+) -> JobHandle:
+    """Start a job and return at once. With ``on="inline"`` it runs when the handle is waited for.
+
+    Args:
+        job: what to run.
+        inputs: a file, directory or glob, or several.
+        output: the folder where the result is to appear; None to keep it for this process alone.
+        options: how to run it.
+        observer: is told how the job stands, about ten times a second and once at the end.
+
+    Raises:
+        UsageError: as in :func:`run_job`.
+    """
+    path = None if output is None else Path(output)
+    options = job.resolve(options, path)
+    shapes = shapes_of(job.code.steps)
+    from gristmill.runtime.coordinator import Coordinator
+
+    # Executors come up while the rest is planned. If that finds a fault, they go down again.
+    coordinator = Coordinator(_open_fleet(options), threaded=options.on != "inline")
+    coordinator.start()
+    undo: list[Callable[[], None]] = [coordinator.close]
+    try:
+        from gristmill.runtime.jobfolder import JobFolder, prune
+        from gristmill.storage.commit import OutputCommit
+        from gristmill.storage.inputs import default_reducers, plan_tasks, resolve_inputs
+
+        files = resolve_inputs(_input_list(inputs), options.input_format)
+        from gristmill.api.pickling import pickle_code
+
+        code = pickle_code(job.code)
+        splits = plan_tasks(files, options.split_bytes)
+        reducers = options.reducers or default_reducers(sum(file.size_bytes for file in files))
+        format = (options.output_format or "text") if path is not None else _PRIVATE_FORMAT
+        plan = build_plan(shapes, reducers=reducers, output_format=format, combiner=options.combiner)
+        now = time.time()
+        prune(options.data_dir, now)
+        folder = JobFolder.create(options.data_dir, _facts(job, files, path, options), now)
+        undo.append(folder.remove)
+        commit = OutputCommit.prepare(_output_path(path, folder), folder.job, options.overwrite)
+        undo.append(commit.abort)
+        prepared = PreparedJob(
+            spec=_job_spec(job, code, commit, folder, options),
+            name=job.name,
+            plan=plan,
+            splits=splits,
+            output=commit,
+            output_path=None if path is None else str(output),
+            policy=RetryPolicy(user_attempts=options.max_attempts),
+        )
+        running = coordinator.submit(prepared, observer)
+    except BaseException:
+        for step in reversed(undo):
+            step()
+        raise
+    return JobHandle(job.name, running, _Resources(coordinator, folder), path, format)
+
+
+def _open_fleet(options: JobOptions) -> Fleet:
+    if options.on == "inline":
+        from gristmill.fleets.inline import InlineFleet
+
+        return InlineFleet()
+    from gristmill.fleets.local import LocalFleet
+
+    return LocalFleet(options.executor_count)
+
+
+def _input_list(inputs: Inputs) -> list[str | Path]:
+    several = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    if not several:
+        raise UsageError("There is no input: name at least one file, directory or glob.")
+    return [item if isinstance(item, str) else Path(item) for item in several]
+
+
+def _output_path(output: Path | None, folder: JobFolder) -> Path:
+    return output if output is not None else folder.path / "output"
+
+
+def _facts(job: Job, files: Sequence[InputFile], output: Path | None, options: JobOptions) -> Mapping[str, Any]:
+    """What ``job.json`` says about a job."""
+    chosen = {name: value for name, value in vars(options).items() if name not in ("data_dir", "params")}
+    return {
+        "name": job.name,
+        "inputs": [str(file.path) for file in files[:1000]],
+        "input_files": len(files),
+        "output": None if output is None else str(output.absolute()),
+        "options": chosen,
+        "params": {key: repr(value) for key, value in options.params.items()},
+        "cwd": os.getcwd(),  # noqa: PTH109 - as it is, not resolved
+    }
+
+
+def _job_spec(job: Job, code: bytes, commit: OutputCommit, folder: JobFolder, options: JobOptions) -> JobSpec:
+    return JobSpec(
+        job=folder.job,
+        code=code,
+        import_paths=job.import_paths,
+        staging=str(commit.staging),
+        folder=str(folder.path),
+        memory_bytes=options.executor_memory_bytes,
+        max_bad_records=options.max_bad_records,
+        max_record_bytes=options.max_record_bytes,
+        task_timeout_seconds=options.task_timeout_seconds,
+    )

@@ -1,0 +1,240 @@
+"""From what a user names to a :class:`~gristmill.api.job.Job`: ``file.py``, ``file.py:Name``, ``package.module:Name``.
+
+A file is loaded once, here, under a name of its own, with its folder in front of ``sys.path``; its functions travel to
+executors by value, so that nobody loads it again. Modules that it imports travel by name, and executors find them on
+the same paths. While the file is loaded its ``main()`` does nothing and its ``run()`` ends the loading: a script without
+``if __name__ == "__main__"`` is fine.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import linecache
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+from gristmill.api.job import Job
+from gristmill.api.mapreduce import ROLES, MapReduce, ScriptLoading, Step, StopLoading
+from gristmill.errors import JobNotFound, UsageError
+from gristmill.plan.functions import JobCode
+
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_WISHES = {"input_format": str, "output_format": str, "reducers": int}
+
+
+def load_job(spec: str, params: Mapping[str, Any] | None = None) -> Job:
+    """Load the job that ``spec`` names.
+
+    Args:
+        spec: ``file.py``, ``file.py:Name``, ``package.module:Name`` or ``package.module``.
+        params: the job's parameters.
+
+    Raises:
+        JobNotFound: there is no such file, module or class, or it is not a job, or several are.
+        UsageError: the script failed while it was loaded.
+    """
+    place, name = _split(spec)
+    if place.endswith(".py") or os.sep in place or "/" in place:
+        module, folder = _load_file(Path(place)), (str(Path(place).absolute().parent),)
+    else:
+        module, folder = _load_module(place), ()
+    found = _choose(module, name, place)
+    if isinstance(found, ModuleType):
+        return _job_of_module(found, Path(place).stem, params or {}, folder)
+    return job_of_class(found, params, folder)
+
+
+def job_of_class(cls: type[MapReduce], params: Mapping[str, Any] | None = None, folder: tuple[str, ...] = ()) -> Job:
+    """The job that a class describes.
+
+    Args:
+        cls: the class.
+        params: the job's parameters, over the class's own.
+        folder: where its script is, for executors to look for modules in.
+
+    Raises:
+        UsageError: the class defines no step, or something else than steps.
+    """
+    job = cls.with_params(params or {})
+    steps = tuple(job.steps())
+    for step in steps:
+        if not isinstance(step, Step):
+            raise UsageError(f"{cls.__name__}.steps() must return steps made by self.step(…), not {step!r}.")
+    if all(step == Step() for step in steps):
+        raise UsageError(f"{cls.__name__} defines neither a mapper nor a reducer, so there is nothing to run.")
+    wishes = {name: _wish(job, name, cls.__name__) for name in _WISHES}
+    return Job(cls.__name__, JobCode(steps), import_paths(folder), **wishes)
+
+
+def import_paths(first: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Where executors are to look for modules: where this process does."""
+    here = [os.path.abspath(path) for path in sys.path]  # noqa: PTH100 - '' is the current folder
+    return tuple(dict.fromkeys([*first, *here]))
+
+
+def _split(spec: str) -> tuple[str, str]:
+    place, colon, name = spec.rpartition(":")
+    # A drive letter, as in C:\jobs\count.py, is not a place.
+    if colon and len(place) > 1 and _NAME.fullmatch(name):
+        return place, name
+    return spec, ""
+
+
+# Loading
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise JobNotFound(f"There is no file {path}.{_similar(path)}")
+    path = path.absolute()
+    name = _free_name(path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise JobNotFound(f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # and there it stays: functions may import when they run
+    try:
+        with _script_loading():
+            spec.loader.exec_module(module)
+    except StopLoading:
+        pass
+    except (Exception, SystemExit) as error:  # it is the user's script: it may raise anything
+        del sys.modules[name]
+        raise UsageError(_script_failed(path, error)) from error
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(module)
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - compared as text
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
+    try:
+        found = importlib.util.find_spec(name)
+    except (ModuleNotFoundError, ValueError):
+        found = None
+    if found is None:
+        hint = f" Did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
+        raise JobNotFound(f"There is no module {name!r} (and a file is named with its .py).{hint}")
+    try:
+        with _script_loading():
+            return importlib.import_module(name)
+    except StopLoading:
+        raise UsageError(f"The module {name} starts a job while it is imported; start it in a function.") from None
+    except (Exception, SystemExit) as error:  # the user's module
+        raise UsageError(_script_failed(Path(found.origin or name), error)) from error
+
+
+def _free_name(path: Path) -> str:
+    """A module name that says which file it is and hides no other module."""
+    base = "job_" + re.sub(r"\W", "_", path.stem)
+    name, number = base, 1
+    while name in sys.modules:
+        number += 1
+        name = f"{base}_{number}"
+    return name
+
+
+@contextmanager
+def _script_loading() -> Iterator[None]:
+    ScriptLoading.active, ScriptLoading.started = True, None
+    try:
+        yield
+    finally:
+        ScriptLoading.active = False
+
+
+def _script_failed(path: Path, error: BaseException) -> str:
+    """What went wrong in a script, its own line first."""
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line, source = error.filename, error.lineno or 0, (error.text or "").strip()
+        what = f"{type(error).__name__}: {error.msg}"
+    else:
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+        file, line = (own[-1].filename, own[-1].lineno or 0) if own else (str(path), 0)
+        source = linecache.getline(file, line).strip()
+    place = f"{file}:{line}" if line else file
+    shown = f"\n    {source}" if source else ""
+    return f"{place}{shown}\n{what}\nThe job could not be loaded, so nothing was started."
+
+
+def _is_users(file: str) -> bool:
+    engine = str(Path(__file__).parents[1])
+    return not file.startswith(("<", engine)) and "importlib" not in Path(file).parts
+
+
+def _similar(path: Path) -> str:
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".py"]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" Did you mean {path.with_name(close[0])}?" if close else ""
+
+
+# Choosing
+
+
+def _choose(module: ModuleType, name: str, place: str) -> type[MapReduce] | ModuleType:
+    """The job of a module: the class that is named, the only one there is, or the module's own functions."""
+    jobs = {key: value for key, value in vars(module).items() if _is_job(value)}
+    if name:
+        if name not in jobs:
+            there = f" There is: {', '.join(sorted(jobs))}." if jobs else ""
+            raise JobNotFound(f"{place} has no MapReduce class {name}.{there}")
+        return jobs[name]
+    if ScriptLoading.started is not None and ScriptLoading.started in jobs.values():
+        return ScriptLoading.started  # the script itself says which
+    own = {key: job for key, job in jobs.items() if job.__module__ == module.__name__} or jobs
+    # A class that others derive from is their base, not another job.
+    distinct = {job for job in own.values() if not any(job in other.__mro__[1:] for other in own.values())}
+    if len(distinct) == 1:
+        return distinct.pop()
+    if distinct:
+        names = sorted(job.__name__ for job in distinct)
+        raise JobNotFound(f"{place} has several jobs: {', '.join(names)}. Say which: {place}:{names[0]}")
+    if any(isinstance(vars(module).get(role), FunctionType) for role in ("mapper", "reducer")):
+        return module
+    raise JobNotFound(
+        f"{place} is not a job: it defines neither a subclass of MapReduce nor a function named mapper or reducer."
+    )
+
+
+def _is_job(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, MapReduce) and value is not MapReduce
+
+
+def _job_of_module(module: ModuleType, name: str, params: Mapping[str, Any], folder: tuple[str, ...]) -> Job:
+    """The job of bare functions. Its parameters are the module's own ``params``, which the given ones go over."""
+    if params:
+        own = vars(module).get("params")
+        if not isinstance(own, dict):
+            raise UsageError(
+                f"{name} takes no parameters. A module of functions that does defines a dict named params."
+            )
+        own.update(params)
+    functions = {role: vars(module).get(role) for role in ROLES}
+    step = MapReduce.step(**{role: function for role, function in functions.items() if callable(function)})
+    wishes = {wish: _wish(module, wish, name) for wish in _WISHES}
+    return Job(name, JobCode((step,)), import_paths(folder), **wishes)
+
+
+def _wish(owner: object, name: str, owner_name: str) -> Any:
+    """An option that the job itself names, or None."""
+    value = getattr(owner, name, None)
+    if value is not None and (not isinstance(value, _WISHES[name]) or isinstance(value, bool)):
+        raise UsageError(f"{name} of {owner_name} must be a {_WISHES[name].__name__}, not {value!r}.")
+    return value

@@ -1,0 +1,268 @@
+"""``MapReduce``: the classic job. One class, one or several steps."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypedDict
+
+from gristmill.config import JobOptions, parse_duration, parse_size
+from gristmill.errors import UsageError
+from gristmill.plan.functions import Pairs, count
+from gristmill.plan.functions import StepFunctions as Step
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from gristmill.api.job import Inputs, JobHandle
+    from gristmill.api.result import JobResult
+    from gristmill.runtime.views import JobView, Observer
+
+__all__ = ["MapReduce", "RunOptions", "Step"]
+
+
+class RunOptions(TypedDict, total=False):
+    """How a job is to run. What is left out is chosen; see the table of options of ``gristmill run``."""
+
+    params: Mapping[str, Any] | None  # what self.params holds, over the class's own
+    on: str  # "local" or "inline"
+    executors: int | None
+    memory: str | int | None  # of all executors together: "2GiB" or bytes
+    reducers: int | None
+    split_size: str | int | None
+    input_format: str | None
+    output_format: str | None
+    overwrite: bool
+    combiner: bool  # False to run without
+    max_attempts: int
+    max_bad_records: int
+    task_timeout: str | float | None  # "10m" or seconds
+    data_dir: str | os.PathLike[str] | None
+    progress: Observer | bool | None  # a function that is told, or True for bars on the terminal
+
+
+class ScriptLoading:
+    """Whether a job's script is being loaded now, so that ``main`` and ``run`` in it must not start anything."""
+
+    active: ClassVar[bool] = False
+    started: ClassVar[type[MapReduce] | None] = None  # the class whose main() or run() the script called
+
+
+_given_params: ContextVar[Mapping[str, Any] | None] = ContextVar("gristmill_params", default=None)
+
+
+class StopLoading(BaseException):
+    """Ends the loading of a script at its ``run()``: all that the job can need is defined by then."""
+
+
+class MapReduce:
+    """A job: subclass it and write a ``mapper``, a ``reducer``, or both.
+
+    ``mapper(key, value)`` is called on every record and yields pairs; for lines of text the key is None.
+    ``reducer(key, values)`` is called on every distinct key, in order, with an iterator over its values, and yields
+    pairs of the result. What is not written is left out: no mapper passes records on as they are, and without a
+    reducer the mapper's pairs are the result. Methods may also return a list of pairs, or None for no pairs.
+
+    An instance lives as long as one task: what ``mapper_init`` puts on ``self`` is there in ``mapper``.
+
+    Attributes:
+        params: the job's parameters. A class may give defaults; ``run(params=…)`` and ``--set`` win over them.
+        input_format: text, whole, csv, jsonl or parquet, if the file's suffix does not say it.
+        output_format: text, csv, jsonl or parquet, if it shall not be text.
+        reducers: how many reduce tasks, if it shall not follow from the input's size.
+    """
+
+    params: dict[str, Any] = {}  # noqa: RUF012 - a default that is never changed, only replaced
+    input_format: str | None = None
+    output_format: str | None = None
+    reducers: int | None = None
+
+    def __new__(cls, *_args: Any, **_named: Any) -> Self:
+        # Here rather than in __init__, which belongs to the user and may already read the parameters.
+        job = super().__new__(cls)
+        job.params = {}
+        for base in reversed(cls.__mro__):
+            job.params.update(vars(base).get("params") or {})
+        job.params.update(_given_params.get() or {})
+        return job
+
+    # What a job may define. These stand here for their names and their help; none of them is ever called.
+
+    def mapper(self, key: Any, value: Any) -> Pairs | None:
+        """Yield pairs for one record."""
+        raise NotImplementedError
+
+    def mapper_init(self) -> Pairs | None:
+        """Prepare a map task, before its first record: open connections, load models. May yield pairs."""
+        raise NotImplementedError
+
+    def mapper_final(self) -> Pairs | None:
+        """Finish a map task, after its last record. May yield pairs."""
+        raise NotImplementedError
+
+    def combiner(self, key: Any, values: Iterator[Any]) -> Pairs | None:
+        """Reduce a part of a key's values where they are made. May run any number of times, also not at all."""
+        raise NotImplementedError
+
+    def reducer(self, key: Any, values: Iterator[Any]) -> Pairs | None:
+        """Yield pairs for one key and all its values."""
+        raise NotImplementedError
+
+    def reducer_init(self) -> Pairs | None:
+        """Prepare a reduce task, before its first key. May yield pairs."""
+        raise NotImplementedError
+
+    def reducer_final(self) -> Pairs | None:
+        """Finish a reduce task, after its last key. May yield pairs."""
+        raise NotImplementedError
+
+    def partitioner(self, key: Any, partitions: int) -> int:
+        """The reduce task of a key, from 0 to ``partitions`` - 1. Equal keys must go to the same."""
+        raise NotImplementedError
+
+    def steps(self) -> Sequence[Step]:
+        """The job's steps. A job of several overrides this; each step reads what the one before it yields."""
+        return [self.step(**{role: getattr(self, role) for role in ROLES if self._defines(role)})]
+
+    # What a job may call.
+
+    @staticmethod
+    def step(**functions: Callable[..., Any] | None) -> Step:
+        """One step for ``steps``: ``self.step(mapper=self.first, reducer=self.second)``.
+
+        Raises:
+            UsageError: there is no such role, or what is given for it cannot be called.
+        """
+        for role, function in functions.items():
+            if role not in ROLES:
+                raise UsageError(f"A step has no {role!r}. It may have: {', '.join(ROLES)}.")
+            if function is not None and not callable(function):
+                raise UsageError(f"The {role} of a step must be a function, not {function!r}.")
+        return Step(**functions)
+
+    def counter(self, group: str, name: str, n: int = 1) -> None:
+        """Add ``n`` to a counter of the job. Attempts that failed do not count."""
+        count(group, name, n)
+
+    @classmethod
+    def run(
+        cls, inputs: Inputs, output: str | os.PathLike[str] | None = None, **options: Unpack[RunOptions]
+    ) -> JobResult:
+        """Run the job and wait for it.
+
+        Args:
+            inputs: a file, directory or glob, or a list of them.
+            output: the folder where the result is to appear, all at once. Without it the result is kept for this
+                process, until the returned object goes.
+            **options: see :class:`RunOptions`.
+
+        Returns:
+            The result: iterate over it for the pairs, or ask it for ``counters``, ``summary()`` or ``to_arrow()``.
+
+        Raises:
+            UsageError: something is wrong with the inputs, the output, the options or the code.
+            JobFailed: the job failed; ``error.report`` says where and why.
+            JobCancelled: Ctrl-C.
+        """
+        with cls.start(inputs, output, **options) as handle:
+            return handle.wait()
+
+    @classmethod
+    def start(
+        cls, inputs: Inputs, output: str | os.PathLike[str] | None = None, **options: Unpack[RunOptions]
+    ) -> JobHandle:
+        """Start the job and return at once: a handle with ``wait(timeout)``, ``cancel()`` and ``view()``.
+
+        The arguments are those of :meth:`run`. With ``on="inline"`` the job runs when it is waited for.
+        """
+        if ScriptLoading.active:
+            _stop_loading(cls)
+        from gristmill.api.job import start_job
+        from gristmill.api.loading import job_of_class
+
+        observer = _observer(options.pop("progress", None))
+        parsed = parse_options(options)
+        return start_job(job_of_class(cls, parsed.params), inputs, output, parsed, observer)
+
+    @classmethod
+    def main(cls, argv: Sequence[str] | None = None) -> None:
+        """The command line of the job: ``python wordcount.py INPUT... -o OUTPUT``. Ends the program."""
+        if ScriptLoading.active:
+            ScriptLoading.started = cls
+            return
+        from gristmill.cli.run import main_for_job
+
+        sys.exit(main_for_job(cls, argv))
+
+    @classmethod
+    def with_params(cls, params: Mapping[str, Any]) -> Self:
+        """An instance whose ``params`` are the class's own and, over them, these."""
+        token = _given_params.set(params)
+        try:
+            return cls()
+        finally:
+            _given_params.reset(token)
+
+    @classmethod
+    def _defines(cls, role: str) -> bool:
+        return getattr(cls, role) is not getattr(MapReduce, role)
+
+
+ROLES = tuple(Step.__dataclass_fields__)
+"""The names of a step's functions."""
+
+
+def parse_options(options: RunOptions) -> JobOptions:
+    """The options of ``run`` in their parsed form.
+
+    Raises:
+        UsageError: an option does not exist, or its value is not possible.
+    """
+    known = set(RunOptions.__annotations__)
+    if unknown := set(options) - known:
+        raise UsageError(f"There is no option {_names(unknown)}. There are: {_names(known)}.")
+    given = {name: value for name, value in options.items() if value is not None}
+    renamed: dict[str, Any] = {_FIELDS.get(name, name): value for name, value in given.items()}
+    for name in ("memory_bytes", "split_bytes"):
+        if name in renamed:
+            renamed[name] = parse_size(renamed[name])
+    if "task_timeout_seconds" in renamed:
+        renamed["task_timeout_seconds"] = parse_duration(renamed["task_timeout_seconds"])
+    if "data_dir" in renamed:
+        renamed["data_dir"] = Path(renamed["data_dir"])
+    return JobOptions(**renamed)
+
+
+_FIELDS = {"memory": "memory_bytes", "split_size": "split_bytes", "task_timeout": "task_timeout_seconds"}
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _stop_loading(job: type[MapReduce]) -> NoReturn:
+    ScriptLoading.started = job
+    raise StopLoading
+
+
+def _observer(progress: Observer | bool | None) -> Observer | None:
+    return (Bars() if progress else None) if isinstance(progress, bool) else progress
+
+
+class Bars:
+    """An observer that draws bars on the terminal for as long as the job runs."""
+
+    def __init__(self) -> None:
+        from gristmill.cli.display import ProgressDisplay
+
+        self._display = ProgressDisplay()
+        self._display.__enter__()
+
+    def __call__(self, view: JobView) -> None:
+        """Take note of how the job stands."""
+        self._display(view)
+        if view.state.value != "running":
+            self._display.__exit__(None, None, None)

@@ -1,0 +1,131 @@
+"""Progress on the screen: bars on a terminal, a line every 30 seconds elsewhere. Only effects; see ``progress``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from gristmill.cli.progress import Bar, Clock, bars, plain_line, summary_lines, summary_title, trouble
+from gristmill.runtime.views import JobView
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+# A job that is over sooner than this needs no bars, and does not pay for loading them.
+_BARS_AFTER_SECONDS = 0.4
+_REFRESH_SECONDS = 0.1
+_LINE_EVERY_SECONDS = 30.0
+_JOIN_SECONDS = 2.0
+_WIDE = 100  # columns of the terminal from which on everything is shown
+_MEDIUM = 72
+
+
+class ProgressDisplay:
+    """An observer of one job that shows how it goes, from a thread of its own.
+
+    Args:
+        stream: where to; stderr, so that stdout stays clean for data.
+        live: whether bars may be drawn there. ``None`` finds out.
+    """
+
+    def __init__(self, stream: TextIO | None = None, live: bool | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._live = can_draw(self._stream) if live is None else live
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._show, name="gristmill-progress", daemon=True)
+        self._clock = Clock()
+        self.view: JobView | None = None
+
+    def __call__(self, view: JobView) -> None:
+        """Take note of how the job stands; called by the coordinator, returns at once."""
+        self._clock = self._clock.after(view)
+        self.view = view
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(_JOIN_SECONDS)
+
+    def _show(self) -> None:
+        if self._live:
+            if not self._stop.wait(_BARS_AFTER_SECONDS):
+                self._draw_bars()
+        else:
+            self._print_lines()
+
+    def _print_lines(self) -> None:
+        while not self._stop.wait(_LINE_EVERY_SECONDS):
+            if self.view is not None:
+                print(plain_line(self.view, self._clock), file=self._stream, flush=True)
+
+    def _draw_bars(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(file=self._stream)
+        # stdout is left alone: it may be the result. What user code prints to stderr appears above the bars.
+        with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=True) as live:
+            while True:
+                stopped = self._stop.wait(_REFRESH_SECONDS)
+                view = self.view
+                if view is not None:
+                    table = render(bars(view, self._clock), trouble(view), console.width)
+                    live.update(table, refresh=True)
+                if stopped:
+                    return
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Whether bars can be drawn on a stream: a terminal that understands more than lines."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
+def render(lines: list[Bar], note: str, width: int) -> RenderableType:
+    """The bars as a table for rich. What does not fit in the width is left out, the least important first."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(width=max(10, min(30, width // 4)))
+    for _ in range(5 if width >= _WIDE else 3 if width >= _MEDIUM else 1):
+        table.add_column(justify="right", no_wrap=True)
+    if width >= _WIDE:
+        table.add_column(no_wrap=True)
+    for line in lines:
+        style = {"waiting": "dim", "running": "", "done": "green"}[line.state]
+        bar = ProgressBar(total=1.0, completed=line.fraction, finished_style="green", complete_style="cyan")
+        cells = [f"{line.fraction:.0%}", line.size, line.rate]
+        if width >= _WIDE:
+            tasks = f"{line.tasks} {'blocks' if line.name == 'shuffle' else 'tasks'}"
+            cells = [f"{line.fraction:.0%}", tasks, line.size, line.records, line.rate, line.left]
+        elif width < _MEDIUM:
+            cells = cells[:1]
+        table.add_row(Text(line.name, style=style), bar, *(Text(cell, style=style) for cell in cells))
+    if note:
+        return Group(table, Text(note, style="yellow", overflow="ellipsis", no_wrap=True))
+    return table
+
+
+def show_summary(view: JobView, output: str | None) -> None:
+    """Print the closing summary on stderr."""
+    import click
+
+    colour = {"succeeded": "green", "failed": "red"}.get(view.state.value, "yellow")
+    lines = summary_lines(view, output)
+    width = max(len(line.label) for line in lines)
+    color = False if os.environ.get("NO_COLOR") else None
+    click.echo(click.style(summary_title(view), fg=colour, bold=True), err=True, color=color)
+    for line in lines:
+        text = click.style(line.text, fg="yellow") if line.alarm else line.text
+        click.echo(f"  {click.style(f'{line.label:<{width}}', dim=True)}  {text}", err=True, color=color)

@@ -1,0 +1,242 @@
+"""What a job's progress looks like: views in, text out. Pure; ``display`` puts it on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from gristmill.config import format_duration, format_size
+from gristmill.runtime.views import JobView, StageView
+
+# An estimate of the time left is a guess before this much of the time and of the work is behind.
+_ESTIMATE_AFTER_SECONDS = 3.0
+_ESTIMATE_AFTER_FRACTION = 0.02
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One line of the display."""
+
+    name: str
+    fraction: float  # 0 to 1
+    tasks: str
+    records: str
+    rate: str
+    size: str
+    left: str  # the time left, when it can be guessed
+    state: str  # waiting, running or done
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When each stage was first seen at work, and first seen done, in seconds of the job."""
+
+    began: Mapping[int, float] = field(default_factory=dict)
+    ended: Mapping[int, float] = field(default_factory=dict)
+
+    def after(self, view: JobView) -> Clock:
+        """The clock once this view has been seen."""
+        began, ended = dict(self.began), dict(self.ended)
+        for stage in view.stages:
+            if stage.running or stage.done:
+                began.setdefault(stage.id, view.seconds)
+            if stage.tasks and stage.done >= stage.tasks:
+                ended.setdefault(stage.id, view.seconds)
+            else:
+                ended.pop(stage.id, None)  # a lost block takes a stage back to work
+        return Clock(began, ended)
+
+    def seconds_of(self, stage: StageView, view: JobView) -> float:
+        """How long the stage has been at work."""
+        if stage.id not in self.began:
+            return 0.0
+        return self.ended.get(stage.id, view.seconds) - self.began[stage.id]
+
+
+def bars(view: JobView, clock: Clock) -> list[Bar]:
+    """The lines for a job: one for each stage, and one for each shuffle between two."""
+    lines: list[Bar] = []
+    previous: StageView | None = None
+    for stage in view.stages:
+        if stage.reads_shuffle and previous is not None:
+            lines.append(_shuffle_bar(view, stage, previous))
+        lines.append(_stage_bar(view, stage, clock))
+        previous = stage
+    return lines
+
+
+def _stage_bar(view: JobView, stage: StageView, clock: Clock) -> Bar:
+    fraction = fraction_done(stage, over=_succeeded(view))
+    seconds = clock.seconds_of(stage, view)
+    finished = _finished(stage, _succeeded(view))
+    return Bar(
+        name=stage.name,
+        fraction=fraction,
+        tasks=f"{stage.done}/{stage.tasks}",
+        records=f"{format_count(stage.records_in)} records" if stage.records_in else "",
+        rate=format_rate(stage.records_in, seconds),
+        size=_size_text(stage.bytes_in, stage.bytes_total, finished),
+        left=_time_left(fraction, seconds),
+        state="done" if finished else "running" if stage.running or stage.done else "waiting",
+    )
+
+
+def _shuffle_bar(view: JobView, reader: StageView, maker: StageView) -> Bar:
+    """What the makers have put into blocks; the reader's own bar shows how much of that is read."""
+    finished = _finished(maker, _succeeded(view))
+    written = reader.bytes_total if finished and reader.bytes_total else _shuffled_to(view, reader)
+    return Bar(
+        name="shuffle",
+        fraction=1.0 if finished else maker.done / maker.tasks if maker.tasks else 0.0,
+        tasks=f"{maker.done}/{maker.tasks}",
+        records="",
+        rate="",
+        size=format_size(written) if maker.done else "",
+        left="",
+        state="done" if finished else "running" if maker.done else "waiting",
+    )
+
+
+def _shuffled_to(view: JobView, reader: StageView) -> int:
+    """Bytes of the shuffle before ``reader``: the job's total less what other shuffles are known to hold."""
+    others = sum(stage.bytes_total for stage in view.stages if stage.reads_shuffle and stage.id != reader.id)
+    return max(0, view.shuffle_bytes - others)
+
+
+def fraction_done(stage: StageView, over: bool = False) -> float:
+    """How much of a stage is behind: by bytes where they are known, else by tasks."""
+    if _finished(stage, over):
+        return 1.0
+    if not stage.tasks:
+        return 0.0
+    by_tasks = stage.done / stage.tasks
+    if stage.bytes_total:
+        # Bytes may be off by what compression hides: never full before the last task is.
+        return min(0.99, max(by_tasks, stage.bytes_in / stage.bytes_total))
+    return by_tasks
+
+
+def _finished(stage: StageView, over: bool) -> bool:
+    """A stage without tasks (of an empty input) is finished with its job."""
+    return stage.done >= stage.tasks if stage.tasks else over
+
+
+def _succeeded(view: JobView) -> bool:
+    return view.state.value == "succeeded"
+
+
+def _size_text(now: int, total: int, finished: bool) -> str:
+    if finished or not total:
+        return format_size(now) if now else ""
+    return f"{format_size(now)} of {format_size(total)}"
+
+
+def _time_left(fraction: float, seconds: float) -> str:
+    if fraction >= 1 or fraction < _ESTIMATE_AFTER_FRACTION or seconds < _ESTIMATE_AFTER_SECONDS:
+        return ""
+    return f"about {format_duration(seconds * (1 - fraction) / fraction)} left"
+
+
+def trouble(view: JobView) -> str:
+    """One line on the last failed attempt of a job that goes on; empty when there is none."""
+    if not view.failed_attempts or not view.failures or view.state.value != "running":
+        return ""
+    last = view.failures[-1]
+    where = f" at {PurePath(last.frames[-1].file).name}:{last.frames[-1].line}" if last.frames else ""
+    times = "1 attempt has failed" if view.failed_attempts == 1 else f"{view.failed_attempts} attempts have failed"
+    return f"{times} and will be tried again; the last: {_first_line(last.message)}{where}"
+
+
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[0] if lines else ""
+
+
+def plain_line(view: JobView, clock: Clock) -> str:
+    """The whole state in one line, for logs."""
+    parts = []
+    for stage in view.stages:
+        text = f"{stage.name} {stage.done}/{stage.tasks}"
+        if stage.running and not _finished(stage, _succeeded(view)):
+            size = _size_text(stage.bytes_in, stage.bytes_total, False)
+            rate = format_rate(stage.records_in, clock.seconds_of(stage, view))
+            text += f" ({', '.join(filter(None, (size, format_count(stage.records_in) + ' records', rate)))})"
+        parts.append(text)
+    failed = f"; {view.failed_attempts} attempts failed" if view.failed_attempts else ""
+    return f"{view.name}, {format_duration(view.seconds)}: {', '.join(parts)}{failed}"
+
+
+def format_count(n: int) -> str:
+    """``1234`` as ``1,234``, ``12345678`` as ``12.3 M``: for people."""
+    if n < 100_000:
+        return f"{n:,}"
+    value = float(n)
+    for unit in ("k", "M", "G"):
+        value /= 1000
+        if value < 999.5:
+            return f"{_three_digits(value)} {unit}"
+    return f"{_three_digits(value / 1000)} T"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def format_rate(records: int, seconds: float) -> str:
+    """Records per second; empty when it is too early to tell."""
+    if not records or seconds < 0.05:
+        return ""
+    return f"{format_count(round(records / seconds))}/s"
+
+
+@dataclass(frozen=True)
+class SummaryLine:
+    """A label and what stands beside it."""
+
+    label: str
+    text: str
+    alarm: bool = False
+
+
+def summary_title(view: JobView) -> str:
+    """The first line of the closing summary."""
+    end = {"succeeded": "Done"}.get(view.state.value, view.state.value.capitalize())
+    moved = f": {view.records_in:,} records in, {view.records_out:,} out" if _succeeded(view) else ""
+    return f"{end} in {format_duration(view.seconds)}{moved}"
+
+
+def summary_lines(view: JobView, output: str | None = None) -> list[SummaryLine]:
+    """The rest of the closing summary: what an operator asks first."""
+    lines: list[SummaryLine] = []
+    if output:
+        lines.append(SummaryLine("output", output))
+    if view.bytes_in:
+        lines.append(SummaryLine("input", f"{format_size(view.bytes_in)}, {_speed(view)}"))
+    lines.append(SummaryLine("tasks", _tasks_text(view), alarm=view.failed_attempts > 0))
+    if view.shuffle_bytes:
+        spilled = f", and {format_size(view.spilled_bytes)} spilled to disk" if view.spilled_bytes else ""
+        lines.append(SummaryLine("shuffle", format_size(view.shuffle_bytes) + spilled))
+    if view.bad_records:
+        where = f" in {output.rstrip('/')}/_bad_records/" if output else ""
+        records = "1 record was" if view.bad_records == 1 else f"{view.bad_records:,} records were"
+        lines.append(SummaryLine("bad records", f"{records} set aside{where}", alarm=True))
+    lines.extend(
+        SummaryLine(f"{group}.{name}", f"{n:,}")
+        for group, names in sorted(view.counters.items())
+        for name, n in sorted(names.items())
+    )
+    return lines
+
+
+def _speed(view: JobView) -> str:
+    seconds = max(view.seconds, 0.001)
+    return f"{format_size(view.bytes_in / seconds)}/s"
+
+
+def _tasks_text(view: JobView) -> str:
+    tasks = ", ".join(f"{stage.tasks} {stage.name}" for stage in view.stages)
+    if view.failed_attempts:
+        failed = "one of which" if view.failed_attempts == 1 else f"{view.failed_attempts:,} of which"
+        return f"{tasks}; {view.attempts:,} attempts, {failed} failed"
+    return tasks

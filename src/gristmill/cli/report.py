@@ -1,0 +1,204 @@
+"""Failures as text for people: the user's own line first, then the record, then what to do.
+
+Pure functions return styled text; :func:`show_error` prints it, without colours where they do not belong.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from pathlib import Path
+
+import click
+
+from gristmill.config import format_size
+from gristmill.errors import (
+    FailureReport,
+    Frame,
+    GristmillError,
+    JobCancelled,
+    JobFailed,
+    TaskError,
+    TooManyBadRecords,
+    UsageError,
+)
+
+_RECORD_CHARACTERS = 300
+_LOG_LINES = 20
+_LABEL_WIDTH = 9
+
+_HEADLINES = {
+    "KeyTypeRefused": "A key has a type that cannot be a key",
+    "RecordTooLong": "A record is too long",
+    "RecordMalformed": "An input cannot be read as its format",
+    "BadRecordLimit": "More records failed than --max-bad-records allows",
+    "OutputUnencodable": "A result cannot be written in the output's format",
+    "ExecutorDied": "The process that ran a task died",
+    "MemoryLimitExceeded": "A task needed more memory than it may use",
+    "TaskTimeout": "A task ran longer than it may",
+    "DiskFull": "The disk is full",
+    "BlockCorrupt": "Data between two stages was damaged",
+    "BlockMissing": "Data between two stages is gone",
+}
+
+_ADVICE = {
+    "UserCodeError": "Correct the function, or set such records aside with --max-bad-records N.",
+    "KeyTypeRefused": "Use None, bool, int, float, str, bytes, Decimal, a date, UUID, Enum, or a tuple of these.",
+    "RecordTooLong": "Is the input really lines of text? Set such records aside with --max-bad-records N.",
+    "RecordMalformed": "Look at the file there; name its format with --input-format, or set such records aside with "
+    "--max-bad-records N.",
+    "BadRecordLimit": "Correct the function, or allow more with --max-bad-records N.",
+    "OutputUnencodable": "Choose another --output-format (text takes anything), or yield plainer values.",
+    "ExecutorDied": "Look at its last lines; run it in this process with --on inline to see it happen.",
+    "MemoryLimitExceeded": "Give more with --memory, run fewer executors with --executors, or make smaller tasks with "
+    "--split-size or --reducers.",
+    "TaskTimeout": "Give it longer with --task-timeout, or make smaller tasks with --split-size.",
+    "DiskFull": "Make room there, or keep the job's files elsewhere with --data-dir.",
+    "BlockCorrupt": "Check the disk that holds the data folder, then run the job again.",
+    "BlockMissing": "Does something clean the data folder while jobs run? Run the job again.",
+}
+
+
+def show_error(error: GristmillError) -> None:
+    """Print an error on stderr."""
+    click.echo(error_text(error), err=True, color=False if os.environ.get("NO_COLOR") else None)
+
+
+def error_text(error: GristmillError) -> str:
+    """The whole text for an error, without a newline at the end."""
+    if isinstance(error, JobCancelled):
+        return _cancelled_text(error)
+    if isinstance(error, JobFailed):
+        return job_failed_text(error)
+    if isinstance(error, TaskError):
+        return failure_text(error.report)
+    if isinstance(error, UsageError):
+        return f"{_bad('Error:')} {error}"
+    return f"{_bad('Error:')} {error or type(error).__name__}"
+
+
+def job_failed_text(error: JobFailed) -> str:
+    """A failed job: the failure that ended it, then what is left of the job."""
+    lines = [failure_text(error.report), ""] if error.report else []
+    if isinstance(error, TooManyBadRecords) or not error.report:
+        lines.append(f"{_bad('The job failed:')} {error}")
+    else:
+        lines.append(f"{_bad('The job failed.')} No output was written.")
+    if error.job_folder:
+        lines.append(_row("Kept", f"{_short(error.job_folder)} (logs of all tasks)"))
+    return "\n".join(lines)
+
+
+def failure_text(report: FailureReport) -> str:
+    """One failure: place and source text, what was raised, the record, the attempts, what to do, the last output."""
+    lines: list[str] = []
+    if report.frames:
+        lines += _frames(report)
+    else:
+        headline = _HEADLINES.get(report.error)
+        lines.append(f"{_bad(headline + ':')} {report.message}" if headline else f"{_bad('Error:')} {report.message}")
+    lines += _particulars(report)
+    if report.log_tail.strip() and not report.frames:
+        lines += ["", "The last lines of its output:"]
+        lines += [f"  | {line}" for line in report.log_tail.rstrip().splitlines()[-_LOG_LINES:]]
+    return "\n".join(lines)
+
+
+def _frames(report: FailureReport) -> list[str]:
+    """Where it was raised, and below that who called, each with its line of source."""
+    *callers, last = report.frames
+    lines = [*_frame(last, strong=True), _bad(_raised(report))]
+    if callers:
+        lines += ["", "called from"]
+        lines += [f"  {line}" for frame in reversed(callers) for line in _frame(frame, strong=False)]
+    return lines
+
+
+def _frame(frame: Frame, strong: bool) -> list[str]:
+    place = f"{_short(frame.file)}:{frame.line}"
+    lines = [f"{click.style(place, bold=True) if strong else place}, in {frame.function}"]
+    if frame.source:
+        lines.append(f"    {click.style(frame.source, bold=True) if strong else frame.source}")
+    return lines
+
+
+def _raised(report: FailureReport) -> str:
+    if not report.exception:
+        return report.message
+    if report.message.startswith(report.exception):
+        return report.message
+    return f"{report.exception}: {report.message}" if report.message else report.exception
+
+
+def _particulars(report: FailureReport) -> list[str]:
+    rows: list[tuple[str, str]] = []
+    if report.record:
+        rows.append(("Record", _cut(report.record)))
+    if report.source:
+        rows.append(("In", _place(report)))
+    if task := _task(report):
+        rows.append(("Task", task))
+    rows += [("Memory", text) for text in _memory(report)]
+    if advice := report.advice or _ADVICE.get(report.error, ""):
+        rows.append(("Advice", advice))
+    return ["", *(_row(label, text) for label, text in rows)] if rows else []
+
+
+def _place(report: FailureReport) -> str:
+    if report.offset < 0:
+        return _short(report.source)
+    unit = "row" if report.source.endswith(".parquet") else "byte"
+    return f"{_short(report.source)}, at {unit} {report.offset}"
+
+
+def _task(report: FailureReport) -> str:
+    """Which task, in which of the user's functions, and how often it was tried."""
+    words = []
+    if task := report.details.get("task"):
+        words.append(str(task))
+    if report.function:
+        words.append(f"in the {report.function}")
+    attempts = report.details.get("attempts")
+    if isinstance(attempts, int):
+        words.append("tried once" if attempts == 1 else f"tried {attempts} times")
+    return ", ".join(words)
+
+
+def _memory(report: FailureReport) -> list[str]:
+    peak, limit = report.details.get("peak_bytes"), report.details.get("limit_bytes")
+    if not isinstance(peak, (int, float)):
+        return []
+    text = f"{format_size(peak)} at the peak"
+    return [f"{text}, {format_size(limit)} allowed" if isinstance(limit, (int, float)) else text]
+
+
+def _cancelled_text(error: JobCancelled) -> str:
+    return f"{click.style('Cancelled.', fg='yellow', bold=True)} {error}".rstrip()
+
+
+def _row(label: str, text: str) -> str:
+    """A label and its text, wrapped below itself."""
+    first = f"{label:<{_LABEL_WIDTH}}"
+    body = textwrap.wrap(text, 100 - _LABEL_WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
+    rest = [" " * _LABEL_WIDTH + line for line in body[1:]]
+    return "\n".join([click.style(first, dim=True) + body[0], *rest])
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _RECORD_CHARACTERS:
+        return text
+    return f"{text[:_RECORD_CHARACTERS]}… ({len(text):,} characters shown in part)"
+
+
+def _short(path: str) -> str:
+    """A path as a person would write it: relative to here if it lies below, with ``~`` for home."""
+    here, home = f"{Path.cwd()}{os.sep}", f"{Path.home()}{os.sep}"
+    if path.startswith(here):
+        return path[len(here) :]
+    if path.startswith(home) and len(home) > 2:
+        return f"~{os.sep}{path[len(home) :]}"
+    return path
+
+
+def _bad(text: str) -> str:
+    return click.style(text, fg="red", bold=True)

@@ -1,0 +1,216 @@
+"""``gristmill run JOB INPUT...``, and the same command without JOB for ``python wordcount.py INPUT...``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gristmill.cli.params import DURATION, PAIR, SIZE
+from gristmill.cli.streams import stdout_for_data, terminated_as_interrupted
+from gristmill.config import INPUT_FORMATS, OUTPUT_FORMATS, JobOptions, default_data_dir
+
+if TYPE_CHECKING:
+    from gristmill.api.job import Job
+    from gristmill.api.mapreduce import MapReduce
+    from gristmill.api.result import JobResult
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "-o", "--output", type=str, metavar="DIR",
+        help="Where the result goes; must not exist. Without it the result is printed.",
+    ),
+    click.option(
+        "--overwrite", is_flag=True, help="Replace an existing output, in one step, once the new one is whole."
+    ),
+    click.option(
+        "--on", type=click.Choice(["inline", "local"]), default="local", show_default=True,
+        help="Where it runs: in this process (for debugging), or in executor processes on this machine.",
+    ),
+    click.option(
+        "--executors", type=click.IntRange(min=1), metavar="N",
+        show_default="the CPUs this process may use",
+        help="Executor processes.",
+    ),
+    click.option(
+        "--memory", type=SIZE, metavar="SIZE",
+        show_default="60 % of what this process may use",
+        help="Memory of all executors together, such as 2GiB.",
+    ),
+    click.option(
+        "--reducers", type=click.IntRange(min=1), metavar="N",
+        show_default="by the input's size",
+        help="Reduce tasks, and so files in the output.",
+    ),
+    click.option(
+        "--split-size", type=SIZE, metavar="SIZE",
+        show_default="by the input's size, at most 64MiB",
+        help="Input of one map task, such as 16MiB.",
+    ),
+    click.option(
+        "--input-format", type=click.Choice(INPUT_FORMATS),
+        show_default="by the file's suffix, else text",
+        help="What the input holds: lines, whole files, or records.",
+    ),
+    click.option(
+        "--output-format", type=click.Choice(OUTPUT_FORMATS), show_default="text",
+        help="What the output holds."
+    ),
+    click.option("--no-combiner", is_flag=True, help="Do not run the combiner."),
+    click.option(
+        "--max-attempts", type=click.IntRange(min=1), default=4, show_default=True, metavar="N",
+        help="How often a task is tried when the job's own code fails.",
+    ),
+    click.option(
+        "--max-bad-records", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+        help="Set up to N failing records aside, in _bad_records/ of the output, instead of failing.",
+    ),
+    click.option(
+        "--task-timeout", type=DURATION, metavar="DURATION",
+        show_default="none",
+        help="End an attempt that runs longer, such as 10m.",
+    ),
+    click.option(
+        "--data-dir", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+        show_default="the platform's cache folder",
+        help="Where jobs keep their working files.",
+    ),
+    click.option(
+        "--set", "params", type=PAIR, multiple=True, metavar="KEY=VALUE",
+        help='A parameter of the job, self.params["KEY"]. May be given several times.',
+    ),
+    click.option("--json", "as_json", is_flag=True, help="With -o: print one JSON summary on stdout at the end."),
+)  # fmt: skip
+
+
+def _with_options(command: _Command) -> _Command:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command(context_settings={"max_content_width": 100})
+@click.argument("job")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@_with_options
+def run(job: str, inputs: tuple[str, ...], output: str | None, as_json: bool, **named: Any) -> None:
+    """Run a job and wait for it.
+
+    JOB is file.py, file.py:Name or package.module:Name: a MapReduce class, or a module with a function mapper and,
+    optionally, combiner, reducer and partitioner. INPUT is a file, a directory or a glob.
+    """
+    options = _checked_options(output, as_json, named)
+    from gristmill.api.loading import load_job
+
+    execute(load_job(job, options.params), inputs, output, options, as_json)
+
+
+def main_for_job(job_class: type[MapReduce], argv: Sequence[str] | None = None) -> int:
+    """The command ``run`` for a job that is already here: ``python wordcount.py INPUT... -o OUT``.
+
+    Returns:
+        The exit code.
+    """
+    from gristmill.cli.main import run_guarded
+
+    @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+    @_with_options
+    def command(inputs: tuple[str, ...], output: str | None, as_json: bool, **named: Any) -> None:
+        options = _checked_options(output, as_json, named)
+        from gristmill.api.loading import job_of_class
+
+        execute(job_of_class(job_class, options.params), inputs, output, options, as_json)
+
+    # Set rather than written as the function's docstring: it is the job's own words that help here.
+    described = click.command(
+        help=job_class.__doc__ or f"Run the job {job_class.__name__} and wait for it.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )(command)
+    args = list(sys.argv[1:] if argv is None else argv)
+    return run_guarded(lambda: described.main(args=args, prog_name=Path(sys.argv[0]).name, standalone_mode=False))
+
+
+def _checked_options(output: str | None, as_json: bool, named: dict[str, Any]) -> JobOptions:
+    if as_json and output is None:
+        raise click.UsageError("--json needs -o: without it stdout holds the result itself.")
+    if named["overwrite"] and output is None:
+        raise click.UsageError("--overwrite needs -o: there is nothing to replace.")
+    return JobOptions(
+        on=named["on"],
+        executors=named["executors"],
+        memory_bytes=named["memory"],
+        reducers=named["reducers"],
+        split_bytes=named["split_size"],
+        input_format=named["input_format"],
+        output_format=named["output_format"],
+        overwrite=named["overwrite"],
+        combiner=not named["no_combiner"],
+        max_attempts=named["max_attempts"],
+        max_bad_records=named["max_bad_records"],
+        task_timeout_seconds=named["task_timeout"],
+        data_dir=named["data_dir"] or default_data_dir(),
+        params=dict(named["params"]),
+    )
+
+
+def execute(job: Job, inputs: Sequence[str], output: str | None, options: JobOptions, as_json: bool) -> None:
+    """Run a job with progress, then print its result or its summary."""
+    from gristmill.api.job import run_job
+    from gristmill.cli.display import ProgressDisplay, show_summary
+    from gristmill.errors import JobCancelled, JobFailed
+    from gristmill.runtime.tally import summary_of
+
+    display = ProgressDisplay(live=False if options.on == "inline" else None)
+    try:
+        with terminated_as_interrupted(), display:
+            result = run_job(job, inputs, output, options, display)
+    except (JobFailed, JobCancelled):
+        if as_json and display.view is not None:
+            print(json.dumps(summary_of(display.view, output)), flush=True)
+        raise
+    if as_json:
+        print(json.dumps(result.summary()), flush=True)
+        return
+    if output is None:
+        print_result(result)
+    if display.view is not None:
+        show_summary(display.view, output)
+
+
+def print_result(result: JobResult) -> None:
+    """The result on stdout as text, bytes as they came."""
+    with stdout_for_data() as out:
+        for chunk in _chunks(result):
+            out.write(chunk.encode("utf-8", "surrogateescape"))
+
+
+def _chunks(result: JobResult, lines_per_chunk: int = 1000) -> Iterator[str]:
+    lines: list[str] = []
+    for key, value in result:
+        lines.append(text_line(key, value))
+        if len(lines) >= lines_per_chunk:
+            yield "".join(lines)
+            lines = []
+    yield "".join(lines)
+
+
+def text_line(key: object, value: object) -> str:
+    """A record as the text format writes it: ``key<TAB>value``, or the one that is not None."""
+    if key is None:
+        return f"{_field(value)}\n"
+    if value is None:
+        return f"{_field(key)}\n"
+    return f"{_field(key)}\t{_field(value)}\n"
+
+
+def _field(value: object) -> str:
+    if value is None:
+        return ""
+    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+    return text.replace("\t", "\\t").replace("\n", "\\n")

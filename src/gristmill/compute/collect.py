@@ -1,0 +1,270 @@
+"""The map side of the shuffle: pairs come in, one sorted, combined, partitioned block comes out.
+
+Pairs are grouped by key in a dict as they come: a key is then hashed, sorted and encoded once, however often it was
+yielded. When what the dict holds reaches a constant of the job, it is cut off as a sorted **run** in the attempt's
+scratch folder. Where runs are cut depends on the pairs alone, never on free memory or time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from sys import getsizeof
+from typing import Any
+
+from gristmill.compute.combine import combine_group, fan_in, merge_blocks
+from gristmill.compute.fold import is_sum
+from gristmill.compute.guard import misuse, user_error
+from gristmill.errors import GristmillError, KeyTypeRefused
+from gristmill.plan.functions import Folder, Partitioner
+from gristmill.records.columns import encode_values
+from gristmill.records.keys import check_key, encode_key, stable_hash
+from gristmill.shuffle.blocks import BlockWriter
+from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.groups import ANY, key_kind, make_batch
+
+RUN_BYTES = 32 * 1024 * 1024  # as Python holds it; encoded it is less
+_KEY_BYTES = 184  # what a key costs beside its own size: its place in the dict, its list
+_CHUNK = 64, 4096  # pairs taken between two looks at their size: least, most
+_CHUNK_BYTES = 256 * 1024
+_SAMPLE = 16
+_BATCH_VALUES = 32 * 1024
+
+
+class Collector:
+    """Collects the pairs of one map attempt.
+
+    Args:
+        partitions: how many reducers there are.
+        scratch: a folder for runs, made when the first is cut.
+        target: where the finished block appears.
+        combiner: called on each group before it is written, and when runs are merged.
+        partitioner: (key, partitions) to a partition; the stable hash if None.
+    """
+
+    def __init__(
+        self, partitions: int, scratch: Path, target: Path, combiner: Folder | None, partitioner: Partitioner | None
+    ) -> None:
+        self._partitions = partitions
+        self._scratch, self._target = scratch, target
+        self._combiner, self._partitioner = combiner, partitioner
+        self._runs: list[BlockInfo] = []
+        self._held_bytes = 0
+        self._chunk = _CHUNK[0]
+        self._sums = is_sum(combiner)
+        self._groups: dict[Any, Any] = _Sums(self._charge_sum) if self._sums else _Lists(self._charge_key)
+        self.spilled_bytes = 0
+
+    def consume(self, pairs: Iterator[tuple[Any, Any]]) -> None:
+        """Take all of ``pairs``.
+
+        Raises:
+            KeyTypeRefused: a key is of a type without order and stable hash.
+            UserCodeError: something that is not a pair was yielded.
+        """
+        if self._sums:
+            self._consume_sums(pairs)
+        else:
+            self._consume_lists(pairs)
+
+    def finish(self) -> BlockInfo:
+        """Write the block."""
+        if not self._runs:
+            return self._write_groups(self._target)
+        if self._groups:
+            self._cut_run()
+        partitions = range(self._partitions)
+        runs, _, written = fan_in(self._runs, partitions, self._scratch, self._combiner)
+        self.spilled_bytes += written
+        return merge_blocks(runs, partitions, self._target, self._combiner)
+
+    def _consume_sums(self, pairs: Iterator[tuple[Any, Any]]) -> None:
+        sums = self._groups
+        key = value = None
+        try:
+            for key, value in pairs:
+                sums[key] += value
+        except (TypeError, ValueError) as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                raise  # from user code, deeper down
+            _refuse_pair(error, [(key, value)])
+            assert self._combiner is not None
+            combine_group(self._combiner, key, iter([value]))  # raises as the user's own sum() does
+            raise
+
+    def _consume_lists(self, pairs: Iterator[tuple[Any, Any]]) -> None:
+        groups = self._groups
+        while chunk := list(islice(pairs, self._chunk)):
+            try:
+                for key, value in chunk:
+                    groups[key].append(value)
+            except (TypeError, ValueError) as error:
+                if error.__traceback__ is None or error.__traceback__.tb_next is None:
+                    _refuse_pair(error, chunk)
+                raise
+            self._charge_values([value for _, value in chunk[:: len(chunk) // _SAMPLE + 1]], len(chunk))
+            if self._held_bytes >= RUN_BYTES:
+                self._cut_run()
+
+    def _charge_key(self, key: Any) -> None:
+        check_key(key)
+        self._held_bytes += _KEY_BYTES + _weight(key)
+
+    def _charge_sum(self, key: Any) -> None:
+        self._charge_key(key)
+        if self._held_bytes >= RUN_BYTES:
+            self._cut_run()
+
+    def _charge_values(self, sample: Sequence[Any], count: int) -> None:
+        # One object yielded again and again (a file's name, say) costs a reference each time.
+        distinct = {id(value): value for value in sample}
+        each = 8 + sum(map(_weight, distinct.values())) // len(sample)
+        self._held_bytes += each * count
+        self._chunk = min(max(_CHUNK_BYTES // each, _CHUNK[0]), _CHUNK[1])
+
+    def _cut_run(self) -> None:
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        path = self._scratch / f"run-{len(self._runs):05d}"
+        self._runs.append(self._write_groups(path))
+        self.spilled_bytes += path.stat().st_size
+
+    def _write_groups(self, path: Path) -> BlockInfo:
+        """Write what the dict holds, sorted, as a block, and empty the dict."""
+        keys = list(self._groups)
+        kind = key_kind(keys) if keys else ANY
+        shown = self._encoded(keys) if kind == ANY else None
+        with BlockWriter(path, self._partitions) as writer:
+            for partition, sortable in enumerate(self._by_partition(keys, shown)):
+                sortable.sort()
+                for batch in self._batches(kind, sortable, shown):
+                    writer.write(partition, batch)
+            self._groups.clear()
+            self._held_bytes = 0
+            return writer.finish()
+
+    def _encoded(self, keys: Sequence[Any]) -> dict[bytes, Any]:
+        """Encoding → key. Keys that are equal here and not to Python (NaN) become one group."""
+        shown: dict[bytes, Any] = {}
+        for key in keys:
+            first = shown.setdefault(encode_key(key), key)
+            if first is not key:
+                self._groups[first] += self._groups[key]
+        return shown
+
+    def _by_partition(self, keys: Sequence[Any], shown: dict[bytes, Any] | None) -> list[list[Any]]:
+        """The sortable forms of the keys, by partition."""
+        count = self._partitions
+        sortables: Sequence[Any] = keys if shown is None else list(shown)
+        if count == 1 and self._partitioner is None:
+            return [list(sortables)]
+        buckets: list[list[Any]] = [[] for _ in range(count)]
+        choose = stable_partition if self._partitioner is None else _checked(self._partitioner)
+        for sortable in sortables:
+            buckets[choose(sortable if shown is None else shown[sortable], count)].append(sortable)
+        return buckets
+
+    def _batches(self, kind: Any, sortable: Sequence[Any], shown: dict[bytes, Any] | None) -> Iterator[Any]:
+        keys = sortable if shown is None else [shown[encoded] for encoded in sortable]
+        begin, pending, values, counts = 0, 0, [], []
+        for place, key in enumerate(keys):
+            group = self._values(key)
+            values.append(group)
+            counts.append(len(group))
+            pending += len(group)
+            if pending >= _BATCH_VALUES or place == len(keys) - 1:
+                flat = encode_values(list(chain.from_iterable(values)))
+                yield make_batch(kind, sortable[begin : place + 1], keys[begin : place + 1], counts, flat)
+                begin, pending, values, counts = place + 1, 0, [], []
+
+    def _values(self, key: Any) -> list[Any]:
+        held = self._groups[key]
+        if self._sums:
+            return [held]
+        return combine_group(self._combiner, key, iter(held)) if self._combiner else held
+
+
+class _Lists(dict[Any, Any]):
+    """key → list of values."""
+
+    def __init__(self, charge: Callable[[Any], None]) -> None:
+        self._charge = charge
+
+    def __missing__(self, key: Any) -> list[Any]:
+        self._charge(key)
+        values: list[Any] = []
+        self[key] = values
+        return values
+
+
+class _Sums(dict[Any, Any]):
+    """key → sum of values. A new key may empty the dict first: the value is then the first of the next run."""
+
+    def __init__(self, charge: Callable[[Any], None]) -> None:
+        self._charge = charge
+
+    def __missing__(self, key: Any) -> int:
+        self._charge(key)
+        return 0
+
+
+def stable_partition(key: Any, partitions: int) -> int:
+    """Where a key goes if the job does not say."""
+    return stable_hash(key) % partitions
+
+
+def _checked(partitioner: Partitioner) -> Partitioner:
+    def choose(key: Any, partitions: int) -> int:
+        try:
+            partition = partitioner(key, partitions)
+        except GristmillError:
+            raise
+        except Exception as error:  # whatever user code raises
+            raise user_error(error, "partitioner") from error
+        if not isinstance(partition, int) or not 0 <= partition < partitions:
+            message = f"The partitioner gave {partition!r} for the key {key!r} and {partitions} partitions."
+            raise misuse(partitioner, "partitioner", message, f"It must return an int from 0 to {partitions - 1}.")
+        return partition
+
+    return choose
+
+
+def _refuse_pair(error: Exception, chunk: Sequence[Any]) -> None:
+    """Raise what is wrong with the first bad pair; return if they are all good."""
+    for pair in chunk:
+        try:
+            key, _ = pair
+        except (TypeError, ValueError):
+            raise _not_a_pair(repr(pair)) from error
+        try:
+            hash(key)
+        except TypeError:
+            check_key(key)
+            raise KeyTypeRefused(f"A key of type {type(key).__qualname__} cannot be hashed.") from error
+    if "unpack" in str(error):  # the pair itself is not in hand
+        raise _not_a_pair("something else") from error
+
+
+def _not_a_pair(what: str) -> Exception:
+    message = f"A mapper must yield pairs (key, value); it yielded {what[:200]}."
+    return misuse(None, "mapper", message, "Write `yield key, value`.")
+
+
+def _weight(value: Any, depth: int = 3) -> int:
+    """About how many bytes a value takes in Python."""
+    size = getsizeof(value, 64)
+    kind = type(value)
+    if kind in (str, int, float, bytes, bool) or value is None or depth == 0:
+        return size
+    if isinstance(value, dict):
+        parts: Sequence[Any] = [part for item in islice(value.items(), _SAMPLE) for part in item]
+        total = 2 * len(value)
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        parts = list(islice(value, _SAMPLE))
+        total = len(value)
+    else:
+        parts = list(islice(getattr(value, "__dict__", {}).values(), _SAMPLE))
+        total = len(parts)
+    if not parts:
+        return size
+    return size + total * sum(_weight(part, depth - 1) for part in parts) // len(parts)

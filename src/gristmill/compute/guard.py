@@ -1,0 +1,97 @@
+"""From an exception in user code to a report that shows the user's own line."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import linecache
+import pathlib
+import shutil
+import sysconfig
+import tempfile
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow
+
+from gristmill.errors import FailureReport, Frame, TaskError, UserCodeError
+
+_ENGINE = str(Path(__file__).resolve().parent.parent)
+_LIBRARIES = tuple({path for name, path in sysconfig.get_paths().items() if name in ("stdlib", "purelib", "platlib")})
+# The standard library comes first, and site-packages lies within it: what the engine calls is named one by one.
+_ENGINE_CALLS = (
+    "<frozen",
+    *(str(Path(module.__file__ or "?").parent) for module in (pyarrow, json)),
+    *(module.__file__ or "?" for module in (pathlib, tempfile, shutil, codecs)),
+)
+_RECORD_LIMIT = 500
+
+
+def user_error(error: Exception, function: str) -> TaskError:
+    """What an exception that came out of a user's function is to the engine.
+
+    Args:
+        error: what was raised. A TaskError is passed on as it is.
+        function: the role of the function, such as ``mapper``.
+    """
+    if isinstance(error, TaskError):
+        return error
+    name = type(error).__qualname__
+    report = FailureReport(
+        error="UserCodeError",
+        message="".join(traceback.format_exception_only(error)).strip(),
+        frames=user_frames(error.__traceback__),
+        exception=name,
+        function=function,
+    )
+    wrapped = UserCodeError(report)
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def is_users(error: Exception) -> bool:
+    """Whether an exception came out of user code, and not out of the engine or what the engine calls."""
+    for summary in traceback.extract_tb(error.__traceback__):
+        if not summary.filename.startswith(_ENGINE):
+            return not summary.filename.startswith(_ENGINE_CALLS)
+    return False
+
+
+def misuse(function: Any, role: str, message: str, advice: str) -> UserCodeError:
+    """A user's function did what its role does not allow; the report shows where it is defined."""
+    code = getattr(function, "__code__", None) or getattr(getattr(function, "__func__", None), "__code__", None)
+    frames: tuple[Frame, ...] = ()
+    if code is not None:
+        source = linecache.getline(code.co_filename, code.co_firstlineno).strip()
+        frames = (Frame(code.co_filename, code.co_firstlineno, code.co_name, source),)
+    report = FailureReport(error="UserCodeError", message=message, frames=frames, function=role, advice=advice)
+    return UserCodeError(report)
+
+
+def locate(error: TaskError, *, record: Any, source: str, offset: int = -1) -> TaskError:
+    """The same error with the record in work, unless it names one already."""
+    if not error.report.record:
+        error.report = replace(error.report, record=cut(record), source=source, offset=offset)
+    return error
+
+
+def user_frames(tb: TracebackType | None) -> tuple[Frame, ...]:
+    """The frames of the user's own code, outermost first; those of libraries only if there are no others."""
+    frames = [
+        Frame(summary.filename, summary.lineno or 0, summary.name, (summary.line or "").strip())
+        for summary in traceback.extract_tb(tb)
+        if not summary.filename.startswith(_ENGINE)
+    ]
+    own = [frame for frame in frames if not frame.file.startswith((*_LIBRARIES, "<frozen"))]
+    return tuple(own or frames)
+
+
+def cut(record: Any) -> str:
+    """A record for people: its repr, at most 500 characters. A long str is cut before its repr is made."""
+    if isinstance(record, (str, bytes)) and len(record) > _RECORD_LIMIT:
+        record = record[:_RECORD_LIMIT]
+    text = repr(record)
+    return text if len(text) <= _RECORD_LIMIT else text[: _RECORD_LIMIT - 1] + "…"

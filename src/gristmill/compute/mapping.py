@@ -1,0 +1,67 @@
+"""Mappers as one lazy chain: records in, pairs out, with as little Python between them as can be."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, repeat, starmap
+from typing import Any
+
+from gristmill.compute.group import Group
+from gristmill.plan.functions import Folder, StepFunctions
+
+Pair = tuple[Any, Any]
+
+
+class MapChain:
+    """The mappers of some steps, one after another. A step without a mapper hands its records on."""
+
+    def __init__(self, steps: Sequence[StepFunctions]) -> None:
+        self._steps = steps
+        self._mappers = [step.mapper and always_iterable(step.mapper) for step in steps]
+
+    def begin(self) -> Iterator[Pair]:
+        """What the ``mapper_init`` hooks yield, each through the mappers behind it."""
+        return chain.from_iterable(self._hook(step.mapper_init, place) for place, step in enumerate(self._steps))
+
+    def end(self) -> Iterator[Pair]:
+        """What the ``mapper_final`` hooks yield, likewise."""
+        return chain.from_iterable(self._hook(step.mapper_final, place) for place, step in enumerate(self._steps))
+
+    def apply(self, key: Any, values: Iterable[Any]) -> Iterator[Pair]:
+        """The pairs that records of one key become."""
+        if not self._mappers or self._mappers[0] is None:
+            return self._through(zip(repeat(key), values), 1)
+        return self._through(chain.from_iterable(map(self._mappers[0], repeat(key), values)), 1)
+
+    def apply_pairs(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """The pairs that records with keys of their own become."""
+        return self._through(pairs, 0)
+
+    def _through(self, pairs: Iterable[Pair], start: int) -> Iterator[Pair]:
+        for mapper in self._mappers[start:]:
+            if mapper is not None:
+                pairs = chain.from_iterable(starmap(mapper, pairs))
+        return iter(pairs)
+
+    def _hook(self, hook: Callable[[], Any] | None, place: int) -> Iterator[Pair]:
+        return self._through(hook() or () if hook else (), place + 1)
+
+
+def always_iterable(function: Callable[..., Any]) -> Callable[..., Iterable[Pair]]:
+    """The function, whose result may be None, as one whose result never is."""
+    if inspect.isgeneratorfunction(function):
+        return function
+
+    def call(key: Any, value: Any) -> Iterable[Pair]:
+        return function(key, value) or ()
+
+    return call
+
+
+def reduce_groups(groups: Iterable[Group], reducer: Folder, on_group: Callable[[Any], None]) -> Iterator[Pair]:
+    """What a reducer yields for each group. ``on_group`` is told each key before the reducer is called."""
+    call = always_iterable(reducer)
+    for key, values in groups:
+        on_group(key)
+        yield from call(key, values)

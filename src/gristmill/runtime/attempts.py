@@ -1,0 +1,131 @@
+"""One attempt in this process: its scratch folder, the task, and a report for every way in which it can fail."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import shutil
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from gristmill.errors import FailureReport, TaskError, UserCodeError
+from gristmill.plan.functions import JobCode
+from gristmill.runtime.contracts import JobSpec, Progress, TaskEnvironment, TaskResult, TaskSpec
+from gristmill.runtime.watch import memory_report, task_name
+
+_TRACEBACK_CHARACTERS = 8000
+
+
+def prepare_folder(job: JobSpec) -> None:
+    """Make what attempts of a job write into."""
+    for name in ("blocks", "logs", "scratch"):
+        Path(job.folder, name).mkdir(parents=True, exist_ok=True)
+
+
+def scratch_path(job: JobSpec, spec: TaskSpec) -> Path:
+    """An attempt's own folder."""
+    return Path(job.folder, "scratch", str(spec.attempt))
+
+
+def remove_scratch(scratch: Path) -> None:
+    """Remove an attempt's own folder, empty or not."""
+    try:
+        scratch.rmdir()  # by far the most common case
+    except FileNotFoundError:
+        pass
+    except OSError:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def load_code(job: JobSpec) -> JobCode:
+    """The job's functions, unpickled in this process.
+
+    Raises:
+        UserCodeError: they cannot be.
+    """
+    try:
+        code = pickle.loads(job.code)
+    except Exception as error:  # unpickling imports the user's modules: anything may come out of it
+        raise UserCodeError(_load_report(error)) from error
+    if not isinstance(code, JobCode):
+        raise TypeError(f"a job's code is {type(code).__name__}, not JobCode")
+    return code
+
+
+def run_attempt(
+    job: JobSpec, code_of: Callable[[JobSpec], JobCode], spec: TaskSpec, progress: Progress
+) -> TaskResult | FailureReport:
+    """Run one attempt to its end.
+
+    A KeyboardInterrupt passes through; every other failure becomes a report.
+
+    Args:
+        job: the attempt's job.
+        code_of: :func:`load_code`, or a cache in front of it.
+        spec: what to do.
+        progress: kept up to date while the task runs.
+    """
+    from gristmill.runtime.task import run_task
+
+    scratch = scratch_path(job, spec)
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        env = TaskEnvironment(job, scratch, Path(job.folder, "blocks"))
+        return run_task(code_of(job), spec, env, progress)
+    except TaskError as error:
+        if isinstance(error.__cause__, MemoryError):
+            return replace(memory_report(job, spec, _peak_bytes(), job.memory_bytes), frames=error.report.frames)
+        return error.report
+    except MemoryError:
+        return memory_report(job, spec, _peak_bytes(), job.memory_bytes)
+    except (Exception, SystemExit) as error:  # the last line before the process boundary
+        return unforeseen_report(spec, error)
+    finally:
+        remove_scratch(scratch)
+
+
+def unforeseen_report(spec: TaskSpec, error: BaseException) -> FailureReport:
+    """A report on an exception that the task did not translate: a user's if it came out of user code, else ours."""
+    from gristmill.compute.guard import is_users, user_frames
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        path = str(error.filename or "the job's folder")
+        return FailureReport("DiskFull", f"No space is left for {path}.", details={"path": path})
+    text = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:]
+    what = f"{type(error).__name__}: {error}"
+    if is_users(cast(Exception, error)):
+        frames = user_frames(error.__traceback__)
+        return FailureReport("UserCodeError", what, frames=frames, exception=type(error).__name__, log_tail=text)
+    return FailureReport(
+        "TaskError",
+        f"The engine failed in {task_name(spec)}: {what}",
+        exception=type(error).__name__,
+        log_tail=text,
+        advice="This is a bug in Gristmill; please report it with the traceback in the log.",
+    )
+
+
+def _load_report(error: Exception) -> FailureReport:
+    from gristmill.compute.guard import user_frames
+
+    return FailureReport(
+        "UserCodeError",
+        f"The job's code cannot be loaded in an executor: {type(error).__name__}: {error}",
+        frames=user_frames(error.__traceback__),
+        exception=type(error).__name__,
+        log_tail="".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:],
+        advice="Modules that the job imports must be installed, or lie beside its script.",
+    )
+
+
+def _peak_bytes() -> int:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    from gristmill.runtime.processes import process_end
+
+    return process_end(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss).peak_bytes

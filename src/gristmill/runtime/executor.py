@@ -1,0 +1,200 @@
+"""An executor: a process that runs one task at a time. User code lives only here.
+
+The main thread reads an order, carries it out, and answers. A second thread reports progress while a task runs; when
+it finds the agent gone, the process ends with all it started. What user code prints goes to the attempt's log and never
+touches the channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from operator import length_hint
+from typing import Any, NoReturn
+
+from gristmill.errors import FailureReport, GristmillError
+from gristmill.plan.functions import JobCode
+from gristmill.runtime.attempts import load_code, run_attempt
+from gristmill.runtime.contracts import JobSpec, Progress, TaskSpec
+from gristmill.runtime.logs import OutputRedirect, log_path, log_tail
+from gristmill.runtime.processes import become_subreaper, descendants, kill, private_bytes
+from gristmill.runtime.wire import ChannelClosed, OrderReader, note_frame
+
+REPORT_SECONDS = 0.5
+_PRELOAD = ("pyarrow", "pyarrow.compute", "cloudpickle", "gristmill.runtime.task")
+
+
+def preload() -> None:
+    """Import what tasks need. Must leave the process with one thread, or it could not be forked."""
+    for name in _PRELOAD:
+        importlib.import_module(name)
+
+
+class _Jobs:
+    """The jobs this process knows, and what each did to how Python finds modules."""
+
+    def __init__(self) -> None:
+        self._specs: dict[str, JobSpec] = {}
+        self._codes: dict[str, JobCode] = {}
+        self._path = list(sys.path)
+
+    def add(self, job: JobSpec) -> None:
+        self._specs[job.job] = job
+
+    def spec(self, job: str) -> JobSpec:
+        return self._specs[job]
+
+    def code(self, job: JobSpec) -> JobCode:
+        """The job's functions, unpickled once."""
+        code = self._codes.get(job.job)
+        if code is None:
+            code = self._codes[job.job] = load_code(job)
+        return code
+
+    def enter(self, job: JobSpec) -> None:
+        """Let imports find the job's own modules first."""
+        sys.path[:] = [*job.import_paths, *(path for path in self._path if path not in job.import_paths)]
+
+    def drop(self, job: str) -> None:
+        """Forget a job, and the modules it brought along: the next job may have others of the same names."""
+        self._codes.pop(job, None)
+        spec = self._specs.pop(job, None)
+        sys.path[:] = self._path
+        brought = tuple(path for path in (spec.import_paths if spec else ()) if path not in self._path)
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if brought and file and file.startswith(brought):
+                del sys.modules[name]
+
+
+class _Executor:
+    """The process's state. One task at a time; ``_progress`` is None between tasks."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._orders = OrderReader(channel)
+        self._jobs = _Jobs()
+        self._redirect = OutputRedirect()
+        self._sending = threading.Lock()
+        self._running: tuple[str, Progress] | None = None
+
+    def serve(self) -> NoReturn:
+        """Carry out orders until the agent is gone."""
+        threading.Thread(target=self._report, name="gristmill-reporter", daemon=True).start()
+        with contextlib.suppress(ChannelClosed):
+            self._send({"type": "hello", "pid": os.getpid(), "idle_bytes": private_bytes(os.getpid())})
+            while True:
+                self._carry_out(*self._orders.read())
+        _end_everything()
+
+    def _carry_out(self, verb: str, subject: Any) -> None:
+        if verb == "job":
+            self._jobs.add(subject)
+        elif verb == "drop":
+            self._jobs.drop(subject)
+        elif verb == "task":
+            self._run(self._jobs.spec(subject.attempt.job), subject)
+        else:
+            raise GristmillError(f"unknown order {verb!r}")
+
+    def _run(self, job: JobSpec, spec: TaskSpec) -> None:
+        log = log_path(job.folder, spec.attempt)
+        self._redirect.open(log)
+        attempt = str(spec.attempt)
+        progress = Progress()
+        self._running = (attempt, progress)
+        self._jobs.enter(job)
+        outcome = run_attempt(job, self._jobs.code, spec, progress)
+        self._running = None
+        self._redirect.flush()
+        if isinstance(outcome, FailureReport):
+            report = outcome.to_json()
+            report["log_tail"] = report["log_tail"] or log_tail(log)
+            note = {"type": "failed", "attempt": attempt, "report": report}
+        else:
+            note = {"type": "done", "attempt": attempt, "result": outcome.to_json()}
+        self._redirect.finish(log)
+        self._send(note)
+
+    def _report(self) -> None:
+        """Say how far the task is. The thread ends with the process."""
+        while True:
+            time.sleep(REPORT_SECONDS)
+            running = self._running
+            if running is None:
+                continue
+            attempt, now = running
+            # What is left of the block in work tells a slow record function from one that hangs.
+            left = length_hint(now.current) if now.current is not None else 0
+            note = {"type": "progress", "attempt": attempt, "progress": [now.records_in, now.bytes_in, left]}
+            try:
+                self._send(note)
+            except ChannelClosed:
+                _end_everything()
+
+    def _send(self, note: dict[str, Any]) -> None:
+        data = note_frame(note)
+        try:
+            with self._sending:
+                self._channel.sendall(data)
+        except OSError as error:
+            raise ChannelClosed("the agent is gone") from error
+
+
+def _end_everything() -> NoReturn:
+    """End what user code has started, then this process."""
+    for child in descendants(os.getpid()):
+        kill(child)
+    os._exit(0)
+
+
+def serve_channel(channel: socket.socket) -> NoReturn:
+    """Be an executor: make this process fit for it, then take orders from ``channel``."""
+    become_subreaper()  # a daemon that user code starts stays below us, where it can be found
+    with open(os.devnull) as nothing:  # noqa: PTH123: a descriptor is what is wanted
+        os.dup2(nothing.fileno(), 0)
+    for stream in (sys.stdout, sys.stderr):
+        # A process that is killed must not take its last lines along.
+        stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    faulthandler.enable(file=2, all_threads=True)
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1, file=2, all_threads=True, chain=False)
+    _use_one_core()
+    gc.set_threshold(20_000, 20, 100)
+    gc.freeze()
+    channel.settimeout(None)
+    if hasattr(os, "register_at_fork"):
+        # A fork of the executor must neither speak for it nor keep the channel open when it is gone.
+        os.register_at_fork(after_in_child=channel.close)
+    _Executor(channel).serve()
+
+
+def _use_one_core() -> None:
+    """An executor is one core: Arrow must not start threads for the others."""
+    import pyarrow
+
+    pyarrow.set_cpu_count(1)
+    pyarrow.set_io_thread_count(1)
+
+
+def main() -> NoReturn:
+    """Entry of a spawned executor: ``python -m gristmill.runtime.executor CHANNEL``."""
+    if sys.platform == "win32":
+        channel = socket.fromshare(sys.stdin.buffer.read())
+    else:
+        channel = socket.socket(fileno=int(sys.argv[1]))
+    channel.set_inheritable(False)
+    preload()
+    serve_channel(channel)
+
+
+if __name__ == "__main__":
+    main()

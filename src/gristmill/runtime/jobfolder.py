@@ -1,0 +1,248 @@
+"""One folder a job: ``DATA_DIR/jobs/ID/``. Its blocks, logs, spills and facts are here and nowhere else.
+
+The folder is removed when the job succeeded and kept when it did not. What is kept is pruned by later runs, by age and
+by size; a folder whose process lives is never touched. Two signs tell that it lives: a lock on the file ``lock``, which
+the system releases at death (and which works between containers, where process ids mean nothing), and the id and
+start time of the process in ``job.json`` (for file systems and platforms without such locks).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gristmill.config import GIB
+from gristmill.errors import UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+MAX_AGE_SECONDS = 7 * 86400.0
+MAX_TOTAL_BYTES = 10 * GIB
+_FACTS = "job.json"
+_LOCK = "lock"
+_SETTLING_SECONDS = 60.0  # a folder without facts may be one that is just being made
+
+
+def new_job_id(now: float) -> str:
+    """An id such as ``20261120-132501-a3f9``: sorts by time (UTC), and two of the same second differ."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(2)}"
+
+
+class JobFolder:
+    """The folder of a job of this process. Use :meth:`create`.
+
+    Attributes:
+        job: the job's id.
+        path: the folder.
+    """
+
+    def __init__(self, job: str, path: Path, lock: int) -> None:
+        self.job = job
+        self.path = path
+        self._lock = lock
+        self._facts: dict[str, Any] = {}
+
+    @classmethod
+    def create(cls, data_dir: Path, facts: Mapping[str, Any], now: float) -> JobFolder:
+        """Make the folder of a new job.
+
+        Args:
+            data_dir: where all jobs' folders are.
+            facts: what to write into ``job.json``: name, inputs, output, options; values that json takes.
+            now: seconds since the epoch.
+
+        Raises:
+            UsageError: the data directory cannot be written.
+        """
+        jobs = data_dir.absolute() / "jobs"
+        try:
+            jobs.mkdir(parents=True, exist_ok=True)
+            job = _claim_id(jobs, now)
+        except OSError as error:
+            raise UsageError(
+                f"The data directory {data_dir} cannot be written: {error.strerror or error}. "
+                f"Name another with --data-dir or GRISTMILL_DATA_DIR."
+            ) from error
+        folder = cls(job, jobs / job, _take_lock(jobs / job / _LOCK))
+        folder.update(
+            job=job,
+            created=now,
+            state="running",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            pid_started=_start_time(os.getpid()),
+            **facts,
+        )
+        return folder
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What ``job.json`` says."""
+        return self._facts
+
+    def update(self, **facts: Any) -> None:
+        """Add facts to ``job.json``, or change them. Readers see the old or the new file, whole."""
+        self._facts.update(facts)
+        new = self.path / f"{_FACTS}.new"
+        new.write_text(json.dumps(self._facts, indent=1, default=str), encoding="utf-8")
+        new.replace(self.path / _FACTS)
+
+    def release(self) -> None:
+        """This process is done with the folder; later runs may prune it. May be called again."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def remove(self) -> None:
+        """Delete the folder with all that it holds. May be called again."""
+        self.release()
+        _delete(self.path)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The folder of a dead job."""
+
+    path: Path
+    touched: float
+    size_bytes: int
+
+
+def prune(
+    data_dir: Path, now: float, max_age_seconds: float = MAX_AGE_SECONDS, max_total_bytes: int = MAX_TOTAL_BYTES
+) -> tuple[str, ...]:
+    """Delete folders of dead jobs that are too old; then the oldest, until the rest is small enough.
+
+    What cannot be read or deleted is left for another time: housekeeping must not fail a job.
+
+    Returns:
+        The ids of the jobs whose folders were deleted.
+    """
+    kept = sorted(_dead_folders(data_dir / "jobs", now), key=lambda folder: (folder.touched, folder.path.name))
+    total = sum(folder.size_bytes for folder in kept)
+    pruned = []
+    for folder in kept:
+        if now - folder.touched <= max_age_seconds and total <= max_total_bytes:
+            break  # what follows is younger still
+        _delete(folder.path)
+        total -= folder.size_bytes
+        pruned.append(folder.path.name)
+    return tuple(pruned)
+
+
+def _dead_folders(jobs: Path, now: float) -> Iterator[_Kept]:
+    try:
+        folders = [entry for entry in jobs.iterdir() if entry.is_dir() and not entry.is_symlink()]
+    except OSError:
+        return
+    for path in folders:
+        facts = _read_facts(path)
+        touched = _modified(path / _FACTS if facts else path)
+        if touched is None or (not facts and now - touched < _SETTLING_SECONDS):
+            continue
+        if not _is_locked(path / _LOCK) and not _is_running(facts):
+            yield _Kept(path, touched, _size_of(path))
+
+
+def _claim_id(jobs: Path, now: float) -> str:
+    for _ in range(100):
+        job = new_job_id(now)
+        with suppress(FileExistsError):
+            (jobs / job).mkdir()
+            return job
+    raise OSError(f"no free job id below {jobs}")
+
+
+def _take_lock(path: Path) -> int:
+    """Lock a new file for as long as this process lives; its descriptor, or -1 where there are no locks."""
+    if fcntl is None:
+        return -1
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with suppress(OSError):  # a file system without locks: the process id must do
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _is_locked(path: Path) -> bool:
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_running(facts: Mapping[str, Any]) -> bool:
+    pid, started = facts.get("pid"), facts.get("pid_started")
+    if facts.get("host") != socket.gethostname() or not isinstance(pid, int):
+        return False
+    if facts.get("state") != "running":
+        return False
+    return started is not None and _start_time(pid) == started
+
+
+def _start_time(pid: int) -> float | None:
+    """When a process began, in whatever unit: only ever compared with itself. None if it does not live."""
+    try:
+        # After the name in parentheses, which may hold anything; field 22 of proc(5), counted from 1.
+        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+    except (OSError, ValueError, IndexError):
+        return None
+    import psutil
+
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _modified(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _size_of(path: Path) -> int:
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(folder) / name).lstat().st_size
+    return total
+
+
+def _delete(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)

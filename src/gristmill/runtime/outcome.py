@@ -1,0 +1,84 @@
+"""How a job ended, and the exception that says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gristmill.errors import FailureReport, GristmillError, JobCancelled, JobFailed, TooManyBadRecords
+from gristmill.runtime.views import JobView
+from gristmill.scheduling.events import AttemptId
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a job.
+
+    Attributes:
+        view: the last view; its state is final.
+        error: why there is no output; None if the job succeeded.
+    """
+
+    view: JobView
+    error: GristmillError | None = None
+
+
+def of_attempt(report: FailureReport, attempt: AttemptId, stage: str) -> FailureReport:
+    """A report that also says which task it was and how often it was tried."""
+    where: dict[str, int | float | str] = {"task": f"{stage} task {attempt.index}", "attempts": attempt.number}
+    return replace(report, details={**where, **report.details})
+
+
+def lost_report(what: str) -> FailureReport:
+    """For an attempt that nobody reported on."""
+    return FailureReport(error="ExecutorDied", message=f"The executor went away while it ran {what}.")
+
+
+def job_failed(job: str, report: FailureReport, folder: str) -> JobFailed:
+    """A job ended by one attempt."""
+    return JobFailed(f"Job {job} failed.\n{_describe(report)}{_kept(folder)}", report, folder)
+
+
+def too_many_bad_records(job: str, count: int, allowed: int, last: FailureReport | None, folder: str) -> JobFailed:
+    """A job ended because too many of its records failed."""
+    message = f"Job {job} failed: {count} records failed, and --max-bad-records allows {allowed}.{_kept(folder)}"
+    return TooManyBadRecords(message, last, folder)
+
+
+def output_failed(job: str, error: OSError, folder: str) -> JobFailed:
+    """All tasks are done, but the output could not be put in its place."""
+    what = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    return JobFailed(f"Job {job} failed: its output could not be put in place: {what}.{_kept(folder)}", None, folder)
+
+
+def job_cancelled(job: str, folder: str) -> JobCancelled:
+    """A job was cancelled before it was done."""
+    return JobCancelled(f"Job {job} was cancelled; no output was written.{_kept(folder)}")
+
+
+def _kept(folder: str) -> str:
+    return f"\nIts blocks and logs are kept in {folder}"
+
+
+def _describe(report: FailureReport) -> str:
+    """The user's own line first, then what happened, then the record."""
+    lines = []
+    if report.frames:
+        frame = report.frames[-1]
+        lines.append(f"{frame.file}:{frame.line}, in {frame.function}")
+        if frame.source:
+            lines.append(f"    {frame.source}")
+    message = report.message
+    if report.exception and not message.startswith(report.exception):
+        message = f"{report.exception}: {message}" if message else report.exception
+    lines.append(message)
+    if report.record:
+        lines.append(f"record: {report.record}")
+    if report.source:
+        place = f", offset {report.offset}" if report.offset >= 0 else ""
+        lines.append(f"read from: {report.source}{place}")
+    if task := report.details.get("task"):
+        attempts = report.details.get("attempts", 1)
+        lines.append(f"in: {task}, attempt {attempts}")
+    if report.advice:
+        lines.append(report.advice)
+    return "\n".join(lines)

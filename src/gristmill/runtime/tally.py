@@ -1,0 +1,228 @@
+"""What the coordinator knows of one job beyond the scheduler: results, failures, totals; and the view of it all.
+
+Plain bookkeeping on values: no clock, no fleet, no files.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gristmill.errors import FailureReport
+from gristmill.plan.build import partitions_read
+from gristmill.plan.functions import Counters
+from gristmill.plan.stages import OutputSink, SplitSource, Stage, StagePlan
+from gristmill.runtime.contracts import Progress, TaskResult, TaskSpec
+from gristmill.runtime.views import JobView, StageView
+from gristmill.scheduling.commands import JobState
+from gristmill.scheduling.events import AttemptId, TaskId
+from gristmill.shuffle.contracts import BlockInfo
+from gristmill.storage.contracts import PartFile, Split
+
+_FAILURES_SHOWN = 5
+
+
+@dataclass
+class _StageTally:
+    """One stage's sums over accepted attempts."""
+
+    stage: Stage
+    tasks: int
+    done: int = 0
+    running: int = 0
+    records_in: int = 0
+    records_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    bytes_total: int = 0
+
+    def add(self, result: TaskResult, sign: int) -> None:
+        self.done += sign
+        self.records_in += sign * result.records_in
+        self.records_out += sign * result.records_out
+        self.bytes_in += sign * result.bytes_in
+        self.bytes_out += sign * result.bytes_out
+
+
+class JobTally:
+    """The results of one job's tasks. Sums follow the accepted attempts, whatever is accepted or lost in between."""
+
+    def __init__(self, job: str, name: str, plan: StagePlan, splits: tuple[tuple[Split, ...], ...]) -> None:
+        self.job = job
+        self.plan = plan
+        self._name = name
+        self._splits = splits
+        self._stages = [_StageTally(stage, self._task_count(stage)) for stage in plan.stages]
+        self._stages[0].bytes_total = sum(split.size_bytes for task in splits for split in task)
+        self._results: dict[TaskId, TaskResult] = {}
+        self._block_makers: dict[str, TaskId] = {}
+        self._running: dict[AttemptId, Progress] = {}
+        self._counters = Counters()
+        self._spilled_bytes = 0
+        self._bad_records = 0
+        self._attempts = 0
+        self._failed_attempts = 0
+        self._failures: deque[FailureReport] = deque(maxlen=_FAILURES_SHOWN)
+
+    def _task_count(self, stage: Stage) -> int:
+        return len(self._splits) if isinstance(stage.source, SplitSource) else partitions_read(self.plan, stage)
+
+    def task_counts(self) -> tuple[int, ...]:
+        """The number of tasks of each stage."""
+        return tuple(stage.tasks for stage in self._stages)
+
+    def spec_for(self, attempt: AttemptId) -> TaskSpec:
+        """What an attempt works on. All its parents' tasks have been accepted."""
+        stage = self.plan.stages[attempt.stage]
+        if isinstance(stage.source, SplitSource):
+            return TaskSpec(attempt, stage, splits=self._splits[attempt.index])
+        return TaskSpec(attempt, stage, blocks=tuple(self._blocks(stage.source.parent)), partition=attempt.index)
+
+    def _blocks(self, stage: int) -> Iterator[BlockInfo]:
+        for index in range(self._stages[stage].tasks):
+            block = self._results[TaskId(self.job, stage, index)].block
+            assert block is not None, "a stage that is read by another keeps the blocks of its tasks"
+            yield block
+
+    def launched(self, attempt: AttemptId) -> None:
+        """An attempt begins. If its task had a result before, that one was lost."""
+        self._forget_result(attempt.task)
+        self._attempts += 1
+        self._stages[attempt.stage].running += 1
+        self._running[attempt] = Progress()
+
+    def stopped(self, attempt: AttemptId) -> bool:
+        """An attempt is over; False if it was not known to run."""
+        if self._running.pop(attempt, None) is None:
+            return False
+        self._stages[attempt.stage].running -= 1
+        return True
+
+    def failed(self, report: FailureReport) -> None:
+        """An attempt failed."""
+        self._failed_attempts += 1
+        self._failures.append(report)
+
+    def progressed(self, attempt: AttemptId, progress: Progress) -> None:
+        """A running attempt is this far."""
+        if attempt in self._running:
+            self._running[attempt] = progress
+
+    def accepted(self, attempt: AttemptId, result: TaskResult) -> None:
+        """This attempt's result is the one that counts for its task."""
+        self._forget_result(attempt.task)
+        self._results[attempt.task] = result
+        self._count(attempt.stage, result, 1)
+        if result.block is not None:
+            self._block_makers[result.block.path] = attempt.task
+
+    def _forget_result(self, task: TaskId) -> None:
+        result = self._results.pop(task, None)
+        if result is None:
+            return
+        self._count(task.stage, result, -1)
+        if result.block is not None:
+            self._block_makers.pop(result.block.path, None)
+
+    def _count(self, stage: int, result: TaskResult, sign: int) -> None:
+        self._stages[stage].add(result, sign)
+        self._spilled_bytes += sign * result.spilled_bytes
+        self._bad_records += sign * result.bad_records
+        for group, names in result.counters.items():
+            for name, n in names.items():
+                self._counters.add(group, name, sign * n)
+
+    def freed(self, task: TaskId) -> BlockInfo | None:
+        """The block of a task, which nothing will read again; None if it has none any more."""
+        result = self._results.get(task)
+        if result is None or result.block is None:
+            return None
+        self._results[task] = replace(result, block=None)
+        self._block_makers.pop(result.block.path, None)
+        return result.block
+
+    def stage_is_whole(self, stage: int) -> None:
+        """All tasks of a stage are done: what its readers will read is known."""
+        for child in self._stages:
+            if stage in child.stage.parents:
+                child.bytes_total = self._stages[stage].bytes_out
+
+    def maker_of(self, path: str) -> TaskId | None:
+        """The task whose block is at this path."""
+        return self._block_makers.get(path)
+
+    def parts(self) -> tuple[PartFile, ...]:
+        """The files of the last stage's tasks, in order."""
+        last = len(self._stages) - 1
+        tasks = (TaskId(self.job, last, index) for index in range(self._stages[last].tasks))
+        # Bad records are set aside by any stage's tasks, as further files of the output.
+        earlier = (task for task in sorted(self._results) if task.stage != last)
+        results = [self._results[task] for task in (*tasks, *earlier)]
+        return tuple(part for result in results for part in result.parts)
+
+    @property
+    def bad_records(self) -> int:
+        """Records set aside by accepted attempts."""
+        return self._bad_records
+
+    def view(self, state: JobState, seconds: float) -> JobView:
+        """How the job stands."""
+        running_now = [Progress() for _ in self._stages]
+        for attempt, progress in self._running.items():
+            total = running_now[attempt.stage]
+            total.records_in += progress.records_in
+            total.bytes_in += progress.bytes_in
+        readers = [stage for stage in self._stages if isinstance(stage.stage.source, SplitSource)]
+        makers = [stage for stage in self._stages if not isinstance(stage.stage.sink, OutputSink)]
+        return JobView(
+            job=self.job,
+            name=self._name,
+            state=state,
+            seconds=seconds,
+            stages=tuple(map(_stage_view, self._stages, running_now)),
+            attempts=self._attempts,
+            failed_attempts=self._failed_attempts,
+            records_in=sum(stage.records_in for stage in readers),
+            records_out=self._stages[-1].records_out,
+            bytes_in=sum(stage.bytes_in for stage in readers),
+            shuffle_bytes=sum(stage.bytes_out for stage in makers),
+            spilled_bytes=self._spilled_bytes,
+            bad_records=self._bad_records,
+            counters={group: dict(names) for group, names in sorted(self._counters.groups.items())},
+            failures=tuple(self._failures),
+        )
+
+
+def _stage_view(tally: _StageTally, running: Progress) -> StageView:
+    return StageView(
+        id=tally.stage.id,
+        name=tally.stage.name,
+        reads_shuffle=not isinstance(tally.stage.source, SplitSource),
+        tasks=tally.tasks,
+        done=tally.done,
+        running=tally.running,
+        records_in=tally.records_in + running.records_in,
+        bytes_in=tally.bytes_in + running.bytes_in,
+        bytes_total=tally.bytes_total,
+    )
+
+
+def summary_of(view: JobView, output: str | None) -> dict[str, Any]:
+    """A job in figures: what ``--json`` prints and what ``_SUCCESS`` holds."""
+    counters: Mapping[str, Mapping[str, int]] = view.counters
+    return {
+        "job_id": view.job,
+        "state": view.state.value,
+        "output": output,
+        "map_tasks": sum(stage.tasks for stage in view.stages if not stage.reads_shuffle),
+        "reduce_tasks": sum(stage.tasks for stage in view.stages if stage.reads_shuffle),
+        "attempts": view.attempts,
+        "failed_attempts": view.failed_attempts,
+        "records_in": view.records_in,
+        "records_out": view.records_out,
+        "shuffle_bytes": view.shuffle_bytes,
+        "seconds": round(view.seconds, 3),
+        "counters": {group: dict(names) for group, names in counters.items()},
+    }

@@ -1,0 +1,301 @@
+"""One attempt from end to end: opens what the stage reads, runs the user's functions, closes what it writes.
+
+This is where the rooms meet: ``storage`` for splits and parts, ``shuffle`` for blocks, ``compute`` between them.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from gristmill.compute.collect import Collector
+from gristmill.compute.combine import fan_in
+from gristmill.compute.group import Group, groups
+from gristmill.compute.guard import cut, is_users, locate, misuse, user_error
+from gristmill.compute.mapping import MapChain, Pair, reduce_groups
+from gristmill.errors import BadRecordLimit, DiskFull, FailureReport, KeyTypeRefused, TaskError
+from gristmill.plan.functions import Counters, JobCode, StepFunctions, activate_counters
+from gristmill.plan.stages import MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource
+from gristmill.records.block import MalformedRecord, RecordBlock
+from gristmill.runtime.contracts import Progress, TaskEnvironment, TaskResult, TaskSpec
+from gristmill.shuffle.blocks import read_segment
+from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.merge import merge
+from gristmill.storage.bad_records import BadRecords
+from gristmill.storage.contracts import PartFile
+from gristmill.storage.formats import open_split
+from gristmill.storage.writers import PartWriter, open_part, part_name
+
+_CHUNK = 1024
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run_task(code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Progress) -> TaskResult:
+    """Run one attempt in this process.
+
+    Args:
+        code: the job's functions.
+        spec: what to do.
+        env: where to write.
+        progress: is kept up to date; another thread may read it.
+
+    Raises:
+        TaskError: anything foreseen that went wrong. Nothing the attempt wrote counts then.
+    """
+    counters = Counters()
+    activate_counters(counters)
+    try:
+        with ExitStack() as stack:
+            result = _Attempt(code, spec, env, progress, stack).run()
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise _disk_full(error, env) from error
+    finally:
+        activate_counters(None)
+    return replace(result, counters=counters.groups)
+
+
+class _Sink(Protocol):
+    """Where an attempt's pairs go."""
+
+    def consume(self, pairs: Iterator[Pair]) -> None: ...
+
+    def finish(self) -> TaskResult: ...
+
+
+class _Attempt:
+    def __init__(
+        self, code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Progress, stack: ExitStack
+    ) -> None:
+        self._code, self._spec, self._env, self._progress = code, spec, env, progress
+        stage = spec.stage
+        self._chain = MapChain([code.steps[op.step] for op in stage.ops if isinstance(op, MapOp)])
+        self._sink = _open_sink(code, spec, env, stack)
+        self._tolerant = env.job.max_bad_records > 0
+        letter = "r" if isinstance(stage.source, ShuffleSource) else "m"
+        name = f"{letter}{stage.id}-{spec.attempt.index:05d}.jsonl"
+        self._bad = BadRecords(Path(env.job.staging), f"attempts/{spec.attempt}-bad.jsonl", f"_bad_records/{name}")
+        stack.callback(self._bad.discard)
+
+    def run(self) -> TaskResult:
+        source, spilled = self._spec.stage.source, 0
+        self._hook(self._chain.begin(), "mapper_init")
+        if isinstance(source, ShuffleSource):
+            spilled = self._reduce(source)
+        else:
+            for split in self._spec.splits:
+                for block in open_split(split, self._env.job.max_record_bytes):
+                    self._map_block(block)
+        self._hook(self._chain.end(), "mapper_final")
+        result = self._sink.finish()
+        bad = self._bad.close()
+        return replace(
+            result,
+            records_in=self._progress.records_in,
+            bytes_in=self._progress.bytes_in,
+            spilled_bytes=result.spilled_bytes + spilled,
+            bad_records=self._bad.count,
+            parts=result.parts + ((bad,) if bad else ()),
+        )
+
+    # Map
+
+    def _map_block(self, block: RecordBlock) -> None:
+        values = block.values
+        if block.malformed:
+            values = self._sound(block)
+        if self._tolerant:
+            self._sink.consume(self._map_one_by_one(block, values))
+        else:
+            self._map_all(block, values)
+        self._progress.advance(len(block.values), block.nbytes)
+
+    def _map_all(self, block: RecordBlock, values: Sequence[Any]) -> None:
+        records = iter(values)
+        self._progress.current = records
+        try:
+            self._sink.consume(self._chain.apply(block.key, records))
+        except KeyTypeRefused:
+            raise  # pairs are taken ahead: the record in work need not be the one
+        except Exception as error:  # whatever user code raises
+            if not isinstance(error, TaskError) and not is_users(error):
+                raise
+            index = len(values) - records.__length_hint__() - 1  # type: ignore[attr-defined]
+            raise self._located(error, block, index, values[index]) from error
+
+    def _map_one_by_one(self, block: RecordBlock, values: Sequence[Any]) -> Iterator[Pair]:
+        """The pairs of the records that do not fail: a record's pairs count only if its mapper comes to its end."""
+        for index, value in enumerate(values):
+            try:
+                pairs = list(self._chain.apply(block.key, (value,)))
+            except Exception as error:  # whatever user code raises
+                if not isinstance(error, TaskError) and not is_users(error):
+                    raise
+                self._set_aside(self._located(error, block, index, value), value)
+            else:
+                yield from pairs
+
+    def _sound(self, block: RecordBlock) -> list[Any]:
+        """The block's records without those that its reader could not read."""
+        sound = []
+        for value in block.values:
+            if not isinstance(value, MalformedRecord):
+                sound.append(value)
+            elif self._tolerant:
+                self._set_aside(value.error, value.error.report.record)
+            else:
+                raise value.error
+        return sound
+
+    def _located(self, error: Exception, block: RecordBlock, index: int, value: Any) -> TaskError:
+        return locate(
+            user_error(error, "mapper"), record=value, source=block.source, offset=block.offset_of(index)
+        )
+
+    # Reduce
+
+    def _reduce(self, source: ShuffleSource) -> int:
+        step = self._code.steps[source.step]
+        blocks, partition, spilled = self._inputs(step, source)
+        pieces = merge([read_segment(block, partition) for block in blocks])
+        grouped = groups(pieces, lambda rows: self._progress.advance(rows, 0))
+        assert step.reducer is not None, "a stage that reads a shuffle begins with a reducer"
+        self._hook(self._chain.apply_pairs(_call(step.reducer_init)), "reducer_init")
+        if self._tolerant:
+            self._sink.consume(self._reduce_one_by_one(step, grouped))
+        else:
+            self._reduce_all(step, grouped)
+        self._hook(self._chain.apply_pairs(_call(step.reducer_final)), "reducer_final")
+        segments = [block.segments[self._spec.partition] for block in self._spec.blocks]
+        self._progress.records_in = sum(segment.rows for segment in segments)
+        self._progress.bytes_in = sum(segment.length for segment in segments)
+        return spilled
+
+    def _inputs(self, step: StepFunctions, source: ShuffleSource) -> tuple[Sequence[BlockInfo], int, int]:
+        combiner = step.combiner if source.combine else None
+        partition = self._spec.partition
+        blocks = [block for block in self._spec.blocks if block.segments[partition].length]
+        merged, numbers, written = fan_in(blocks, [partition], self._env.scratch, combiner)
+        return merged, numbers[0], written
+
+    def _reduce_all(self, step: StepFunctions, grouped: Iterator[Group]) -> None:
+        assert step.reducer is not None
+        at: list[Any] = []
+
+        def on_group(key: Any) -> None:
+            at[:] = (key,)
+
+        try:
+            self._sink.consume(self._chain.apply_pairs(reduce_groups(grouped, step.reducer, on_group)))
+        except KeyTypeRefused:
+            raise
+        except Exception as error:  # whatever user code raises
+            if not isinstance(error, TaskError) and not is_users(error):
+                raise
+            raise self._in_group(error, at[0] if at else None) from error
+
+    def _reduce_one_by_one(self, step: StepFunctions, grouped: Iterator[Group]) -> Iterator[Pair]:
+        assert step.reducer is not None
+        for key, values in grouped:
+            try:
+                one = reduce_groups([(key, values)], step.reducer, lambda _: None)
+                pairs = list(self._chain.apply_pairs(one))
+            except Exception as error:  # whatever user code raises
+                if not isinstance(error, TaskError) and not is_users(error):
+                    raise
+                self._set_aside(self._in_group(error, key), key)
+            else:
+                yield from pairs
+
+    def _in_group(self, error: Exception, key: Any) -> TaskError:
+        return locate(user_error(error, "reducer"), record=key, source=f"partition {self._spec.partition}")
+
+    # Both
+
+    def _hook(self, pairs: Iterator[Pair], role: str) -> None:
+        try:
+            self._sink.consume(pairs)
+        except Exception as error:  # whatever user code raises
+            if isinstance(error, TaskError) or not is_users(error):
+                raise
+            raise user_error(error, role) from error
+
+    def _set_aside(self, error: TaskError, record: Any) -> None:
+        self._bad.add(error.report, record if isinstance(record, str) else cut(record))
+        if self._bad.count > self._env.job.max_bad_records:
+            raise BadRecordLimit(replace(error.report, error="BadRecordLimit"))
+
+
+class _BlockSink:
+    """A shuffle's block."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self.consume = collector.consume
+
+    def finish(self) -> TaskResult:
+        block = self._collector.finish()
+        rows = sum(segment.rows for segment in block.segments)
+        size = sum(segment.length for segment in block.segments)
+        return TaskResult(records_out=rows, bytes_out=size, spilled_bytes=self._collector.spilled_bytes, block=block)
+
+
+class _PartSink:
+    """A part of the output."""
+
+    def __init__(self, writer: PartWriter, function: Any) -> None:
+        self._writer = writer
+        self._function = function
+        self._rows = 0
+
+    def consume(self, pairs: Iterator[Pair]) -> None:
+        while chunk := list(islice(pairs, _CHUNK)):
+            try:
+                keys, values = [key for key, _ in chunk], [value for _, value in chunk]
+            except (TypeError, ValueError) as error:
+                message = "A function must yield pairs (key, value), and one did not."
+                raise misuse(self._function, "output", message, "Write `yield key, value`.") from error
+            self._writer.write(keys, values)
+            self._rows += len(chunk)
+
+    def finish(self) -> TaskResult:
+        part: PartFile = self._writer.close()
+        return TaskResult(records_out=self._rows, bytes_out=part.size_bytes, parts=(part,))
+
+
+def _open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitStack) -> _Sink:
+    sink = spec.stage.sink
+    if isinstance(sink, ShuffleSink):
+        step = code.steps[sink.step]
+        target = env.blocks / f"{spec.attempt}.block"
+        combiner = step.combiner if sink.combine else None
+        return _BlockSink(Collector(sink.partitions, env.scratch, target, combiner, step.partitioner))
+    assert isinstance(sink, OutputSink)
+    name = part_name(sink.letter, spec.attempt.index, sink.format)
+    writer = open_part(Path(env.job.staging), f"attempts/{spec.attempt}-{name}", name, sink.format)
+    stack.callback(writer.discard)
+    last = spec.stage.ops[-1] if spec.stage.ops else None
+    step = code.steps[last.step] if last else StepFunctions()
+    return _PartSink(writer, step.reducer if isinstance(last, ReduceOp) else step.mapper)
+
+
+def _call(hook: Any) -> Iterator[Pair]:
+    return iter(hook() or ()) if hook else iter(())
+
+
+def _disk_full(error: OSError, env: TaskEnvironment) -> DiskFull:
+    path = str(error.filename or env.scratch)
+    return DiskFull(
+        FailureReport(
+            error="DiskFull",
+            message=f"No space is left for {path}: {error.strerror}.",
+            details={"path": path},
+            advice="Free some space there, or name another disk with --data-dir (spills) or --output (the result).",
+        )
+    )

@@ -1,0 +1,144 @@
+"""What an agent decides about a running attempt, and what it reports of one that died. No clock and no processes here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gristmill.config import MIB, format_duration, format_size
+from gristmill.errors import FailureReport
+from gristmill.runtime.contracts import JobSpec, TaskSpec
+from gristmill.runtime.processes import ProcessEnd, signal_name
+
+_MIN_SLACK_BYTES = 128 * MIB
+_SIGKILL = 9
+
+
+class Ending(Enum):
+    """Why the agent ended an executor."""
+
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    UNREACHABLE = "unreachable"  # the process lives, its channel does not
+    CLOSED = "closed"  # the fleet ends
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """What was seen of an executor and its attempt, as of now."""
+
+    seconds: float  # since the attempt was launched
+    quiet_seconds: float  # since its progress last changed
+    memory_bytes: int
+    idle_bytes: int  # the executor's size before its first task
+
+
+def memory_limit(job: JobSpec, idle_bytes: int) -> int:
+    """How large an executor may grow.
+
+    The budget is for data. What Python holds besides, and the moment between two looks, needs slack.
+    """
+    return idle_bytes + max(job.memory_bytes * 3 // 2, job.memory_bytes + _MIN_SLACK_BYTES)
+
+
+def verdict(job: JobSpec, vitals: Vitals) -> Ending | None:
+    """Whether, and why, an attempt must be ended."""
+    if job.task_timeout_seconds is not None and vitals.seconds > job.task_timeout_seconds:
+        return Ending.TIMEOUT
+    if vitals.memory_bytes > memory_limit(job, vitals.idle_bytes):
+        return Ending.MEMORY
+    return None
+
+
+@dataclass(frozen=True)
+class Death:
+    """An executor that ended while an attempt ran in it.
+
+    Attributes:
+        ending: why the agent ended it; None when it was not the agent.
+        oom: the kernel's out-of-memory killer struck meanwhile.
+        peak_bytes: the largest size that was seen.
+    """
+
+    end: ProcessEnd
+    ending: Ending | None
+    oom: bool
+    seconds: float
+    peak_bytes: int
+    idle_bytes: int
+    log_tail: str
+
+
+def task_name(spec: TaskSpec) -> str:
+    """``map task 3, attempt 2``: for people."""
+    return f"{spec.stage.name} task {spec.attempt.index}, attempt {spec.attempt.number}"
+
+
+def death_report(job: JobSpec, spec: TaskSpec, death: Death) -> FailureReport:
+    """What happened, for the person whose job it is."""
+    if death.ending is Ending.TIMEOUT:
+        return _timeout_report(job, spec, death)
+    killed = death.end.signal == _SIGKILL
+    if death.ending is Ending.MEMORY or (killed and death.oom and death.ending is None):
+        limit = memory_limit(job, death.idle_bytes) if death.ending is Ending.MEMORY else 0
+        return memory_report(job, spec, death.peak_bytes, limit, death.log_tail)
+    details: dict[str, int | float | str] = {"peak_bytes": death.peak_bytes, "seconds": round(death.seconds, 3)}
+    who = f"The executor of {task_name(spec)}"
+    if death.ending is Ending.UNREACHABLE:
+        message = f"{who} lost its channel to the engine and was ended."
+        advice = "User code closed file descriptors that it had not opened (os.closerange, for example)."
+    elif death.end.signal:
+        name = signal_name(death.end.signal)
+        details |= {"signal": death.end.signal, "signal_name": name}
+        message = f"{who} was killed by {name} (signal {death.end.signal})."
+        advice = _signal_advice(name)
+    else:
+        details["exit_code"] = death.end.exit_code
+        message = f"{who} exited with code {death.end.exit_code}."
+        advice = "User code, or a library it calls, ended the whole process (os._exit, for example)."
+    return FailureReport("ExecutorDied", message, details=details, log_tail=death.log_tail, advice=advice)
+
+
+def _signal_advice(name: str) -> str:
+    if name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"):
+        return "A native extension crashed; if it could still be told, the Python stack stands in the log."
+    if name == "SIGKILL":
+        return "Something outside the engine killed it: a person, or a limit of the container or the system."
+    return "Something outside the engine, or user code itself, sent that signal."
+
+
+def _timeout_report(job: JobSpec, spec: TaskSpec, death: Death) -> FailureReport:
+    limit = job.task_timeout_seconds or 0.0
+    return FailureReport(
+        "TaskTimeout",
+        f"{task_name(spec).capitalize()} ran longer than the task time-out of {format_duration(limit)}.",
+        details={
+            "timeout_seconds": limit,
+            "seconds": round(death.seconds, 3),
+            "peak_bytes": death.peak_bytes,
+        },
+        log_tail=death.log_tail,
+        advice="Give a longer --task-timeout, or a smaller --split-size so that a task has less to do.",
+    )
+
+
+def memory_report(job: JobSpec, spec: TaskSpec, peak_bytes: int, limit_bytes: int, log_tail: str = "") -> FailureReport:
+    """An attempt needed more memory than it may have. ``limit_bytes`` 0: the system ran out before our limit."""
+    name = task_name(spec).capitalize()
+    if limit_bytes:
+        message = f"{name} grew to {format_size(peak_bytes)} of memory; its limit is {format_size(limit_bytes)}."
+    else:
+        message = f"{name} ran the system out of memory; it had grown to {format_size(peak_bytes)}."
+    return FailureReport(
+        "MemoryLimitExceeded",
+        message,
+        details={
+            "task": str(spec.attempt),
+            "peak_bytes": peak_bytes,
+            "limit_bytes": limit_bytes,
+            "budget_bytes": job.memory_bytes,
+        },
+        log_tail=log_tail,
+        advice="Give more --memory or fewer --executors; a mapper or reducer that collects records should yield them.",
+    )

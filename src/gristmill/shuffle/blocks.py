@@ -1,0 +1,156 @@
+"""Block files: written once, checked whenever read.
+
+Layout: segments one after another, each a run of chunks; a chunk is its length (8 bytes, little-endian) and that many
+bytes of an Arrow IPC stream which holds one grouped batch (see ``groups``). Then the index as JSON, its length
+(8 bytes) and the magic, so that a file explains itself. Each segment has a CRC-32 over all its bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+from zlib import crc32
+
+import pyarrow as pa
+
+from gristmill.errors import BlockCorrupt, BlockMissing, FailureReport
+from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
+from gristmill.shuffle.groups import row_count, split_batch
+
+MAGIC = b"GRIST\x00\x01\n"
+_LENGTH_BYTES = 8
+
+
+class BlockWriter:
+    """Writes one block. Partitions come in ascending order, the keys of each in ascending order.
+
+    The file appears under its name when it is finished; until then it has a name of its own, beside it.
+    """
+
+    def __init__(self, path: Path, partitions: int) -> None:
+        self._path = path
+        self._partitions = partitions
+        self._temporary = path.with_name(path.name + ".tmp")
+        self._file: BinaryIO = self._temporary.open("wb")
+        self._segments: list[SegmentInfo] = []
+        self._offset = self._begun = 0
+        self._rows = self._crc = 0
+
+    def write(self, partition: int, batch: Any) -> None:
+        """Append a batch to a partition's segment."""
+        while len(self._segments) < partition:
+            self._end_segment()
+        assert len(self._segments) == partition, "partitions must come in order"
+        for piece in split_batch(batch):
+            self._rows += row_count(piece)
+            data = _serialize(piece)
+            length = len(data).to_bytes(_LENGTH_BYTES, "little")
+            self._file.write(length)
+            self._file.write(data)
+            self._crc = crc32(data, crc32(length, self._crc))
+            self._offset += _LENGTH_BYTES + len(data)
+
+    def finish(self) -> BlockInfo:
+        """Give the block its name and say what is in it."""
+        while len(self._segments) < self._partitions:
+            self._end_segment()
+        index = json.dumps([asdict(segment) for segment in self._segments]).encode()
+        self._file.write(index + len(index).to_bytes(_LENGTH_BYTES, "little") + MAGIC)
+        self._file.close()
+        os.replace(self._temporary, self._path)  # noqa: PTH105 - Path.replace() is the same call, slower
+        return BlockInfo(str(self._path), tuple(self._segments))
+
+    def discard(self) -> None:
+        """Leave nothing. Does nothing after :meth:`finish`."""
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> BlockWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.discard()
+
+    def _end_segment(self) -> None:
+        self._segments.append(SegmentInfo(self._begun, self._offset - self._begun, self._rows, self._crc))
+        self._begun = self._offset
+        self._rows = self._crc = 0
+
+
+def read_segment(block: BlockInfo, partition: int) -> Iterator[Any]:
+    """The grouped batches of one partition, without copying: they lie in the mapped file.
+
+    Raises:
+        BlockMissing: the file is gone.
+        BlockCorrupt: the bytes are not those that were written.
+    """
+    segment = block.segments[partition]
+    if not segment.length:
+        return
+    data = _map_segment(block, segment)
+    if crc32(data) != segment.crc32:
+        raise _corrupt(block, partition, "its checksum is wrong")
+    position = rows = 0
+    while position < segment.length:
+        length = int.from_bytes(data[position : position + _LENGTH_BYTES].to_pybytes(), "little")
+        position += _LENGTH_BYTES
+        batch = pa.ipc.open_stream(data[position : position + length]).read_next_batch()
+        position += length
+        rows += row_count(batch)
+        yield batch
+    if rows != segment.rows:
+        raise _corrupt(block, partition, f"it holds {rows} rows where {segment.rows} were written")
+
+
+def read_index(path: Path) -> BlockInfo:
+    """What a block file says of itself.
+
+    Raises:
+        BlockMissing: there is no such file.
+        BlockCorrupt: it is not a whole block.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise _missing(str(path)) from error
+    tail = _LENGTH_BYTES + len(MAGIC)
+    if data[-len(MAGIC) :] != MAGIC:
+        raise _corrupt(BlockInfo(str(path), ()), -1, "it does not end as a block does")
+    length = int.from_bytes(data[-tail : -len(MAGIC)], "little")
+    index = json.loads(data[-tail - length : -tail])
+    return BlockInfo(str(path), tuple(SegmentInfo(**segment) for segment in index))
+
+
+def _map_segment(block: BlockInfo, segment: SegmentInfo) -> Any:
+    try:
+        with pa.memory_map(block.path) as source:
+            if source.size() < segment.offset + segment.length:
+                raise _corrupt(block, -1, f"it is cut off at {source.size()} bytes")
+            source.seek(segment.offset)
+            return source.read_buffer(segment.length)  # keeps the mapping alive
+    except FileNotFoundError as error:
+        raise _missing(block.path) from error
+
+
+def _serialize(batch: Any) -> Any:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def _missing(path: str) -> BlockMissing:
+    return BlockMissing(
+        FailureReport(error="BlockMissing", message=f"The block {path} is gone.", details={"block": path})
+    )
+
+
+def _corrupt(block: BlockInfo, partition: int, why: str) -> BlockCorrupt:
+    where = f"Partition {partition} of the block" if partition >= 0 else "The block"
+    message = f"{where} {block.path} is damaged: {why}."
+    return BlockCorrupt(FailureReport(error="BlockCorrupt", message=message, details={"block": block.path}))

@@ -1,0 +1,31 @@
+"""Places where a test lets the process die, to see what a crash there leaves behind."""
+
+from __future__ import annotations
+
+import os
+
+FAIL_POINTS = (
+    "prepare.parents-made",
+    "prepare.staging-named",
+    "prepare.done",
+    "commit.begun",
+    "commit.first-part-named",
+    "commit.parts-named",
+    "commit.success-written",
+    "commit.synced",
+    "swap.journalled",
+    "swap.old-moved",
+    "commit.published",
+    "commit.cleaning",
+    "commit.cleaned",
+    "abort.begun",
+)
+"""Every step of an output's life, in order. The two of ``swap`` are passed only where an atomic exchange is missing."""
+
+_ENV = "GRISTMILL_FAILPOINT"
+
+
+def failpoint(name: str) -> None:
+    """Do nothing; or end the process at once, as SIGKILL would, if the environment's GRISTMILL_FAILPOINT says so."""
+    if os.environ.get(_ENV) == name:
+        os._exit(137)

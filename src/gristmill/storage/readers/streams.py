@@ -1,0 +1,81 @@
+"""A file's bytes in order, decompressed by its suffix."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from gristmill.storage.contracts import Split
+from gristmill.storage.readers.blocks import source_of, unreadable_file
+
+
+class ByteStream(Protocol):
+    """What readers of lines need of a file."""
+
+    compressed: bool
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes, and none only at the end."""
+        ...
+
+    def stored(self) -> int:
+        """How many bytes of the file, as stored, were read so far."""
+        ...
+
+
+class _Stream:
+    def __init__(self, raw: Any, decoder: IO[bytes] | None) -> None:
+        self.compressed = decoder is not None
+        self.read: Callable[[int], bytes] = decoder.read if decoder else raw.read
+        self.stored: Callable[[], int] = raw.tell
+
+
+@contextmanager
+def open_stream(split: Split, start: int = 0) -> Iterator[ByteStream]:
+    """Open a split's file at byte ``start`` (of a compressed file always 0).
+
+    Whatever goes wrong while it is open is reported as a failure of this file.
+
+    Raises:
+        RecordMalformed: it cannot be read, or is not what its suffix says.
+    """
+    source = source_of(split)
+    try:
+        with _open_raw(Path(split.path)) as raw:
+            decoder = _decoder(raw, Path(split.path).suffix.lower())
+            if start:
+                raw.seek(start)
+            try:
+                yield _Stream(raw, decoder)
+            finally:
+                if decoder is not None:
+                    decoder.close()
+    except EOFError as error:
+        raise unreadable_file(source, "its compressed content is cut short.") from error
+    except zlib.error as error:
+        raise unreadable_file(source, f"its compressed content is damaged ({error}).") from error
+    except OSError as error:
+        raise unreadable_file(source, f"{error.strerror or error}.") from error
+
+
+def _open_raw(path: Path) -> io.FileIO:
+    return io.FileIO(path, "rb")
+
+
+def _decoder(raw: io.FileIO, suffix: str) -> IO[bytes] | None:
+    if suffix == ".gz":
+        return gzip.GzipFile(fileobj=raw, mode="rb")
+    if suffix == ".bz2":
+        return bz2.BZ2File(raw, "rb")
+    if suffix == ".zst":
+        import pyarrow as pa
+
+        stream: IO[bytes] = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+        return stream
+    return None

@@ -1,0 +1,112 @@
+"""Errors as people read them."""
+
+import os
+from pathlib import Path
+
+import click
+import pytest
+
+from gristmill.cli.report import error_text
+from gristmill.errors import (
+    TASK_ERRORS,
+    FailureReport,
+    Frame,
+    JobCancelled,
+    JobFailed,
+    OutputExists,
+    TooManyBadRecords,
+)
+
+
+def text_of(report: FailureReport, folder: str = "") -> str:
+    return click.unstyle(error_text(JobFailed("task map 3 failed", report, folder)))
+
+
+def test_a_users_mistake_reads_from_its_own_line_outwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = str(tmp_path / "job.py")
+    report = FailureReport(
+        error="UserCodeError",
+        message="invalid literal for int() with base 10: 'abc'",
+        exception="ValueError",
+        frames=(
+            Frame(job, 20, "mapper", "for n in numbers_of(line):"),
+            Frame(job, 9, "numbers_of", "return parse(line)"),
+            Frame("/elsewhere/lib.py", 5, "parse", "return int(text)"),
+        ),
+        record="'abc def'",
+        source=str(tmp_path / "data" / "x.txt"),
+        offset=1234567,
+        function="mapper",
+        details={"attempts": 4, "task": "map 3"},
+        log_tail="printed by the mapper",
+    )
+    assert text_of(report, "/var/jobs/1").splitlines() == [
+        "/elsewhere/lib.py:5, in parse",
+        "    return int(text)",
+        "ValueError: invalid literal for int() with base 10: 'abc'",
+        "",
+        "called from",
+        "  job.py:9, in numbers_of",
+        "      return parse(line)",
+        "  job.py:20, in mapper",
+        "      for n in numbers_of(line):",
+        "",
+        "Record   'abc def'",
+        f"In       data{os.sep}x.txt, at byte 1234567",
+        "Task     map 3, in the mapper, tried 4 times",
+        "Advice   Correct the function, or set such records aside with --max-bad-records N.",
+        "",
+        "The job failed. No output was written.",
+        "Kept     /var/jobs/1 (logs of all tasks)",
+    ]
+
+
+def test_a_dead_process_shows_its_last_words() -> None:
+    report = FailureReport(
+        error="ExecutorDied",
+        message="The process of task map 3 was ended by signal 11 (SIGSEGV).",
+        log_tail="".join(f"line {n}\n" for n in range(100)),
+    )
+    lines = text_of(report).splitlines()
+    assert lines[0] == "The process that ran a task died: The process of task map 3 was ended by signal 11 (SIGSEGV)."
+    assert "  | line 99" in lines
+    assert "  | line 79" not in lines
+
+
+def test_memory_is_told_with_its_figures() -> None:
+    report = FailureReport(
+        error="MemoryLimitExceeded",
+        message="Task reduce 1 was ended.",
+        details={"peak_bytes": 900 << 20, "limit_bytes": 700 << 20},
+    )
+    assert "Memory   900.0 MiB at the peak, 700.0 MiB allowed" in text_of(report)
+
+
+@pytest.mark.parametrize("name", sorted(TASK_ERRORS))
+def test_every_failure_comes_with_advice(name: str) -> None:
+    text = text_of(FailureReport(error=name, message="This happened."))
+    assert "This happened." in text
+    assert "Advice   " in text
+
+
+def test_the_reports_own_advice_wins() -> None:
+    text = text_of(FailureReport(error="DiskFull", message="Full.", advice="Buy a disk."))
+    assert "Buy a disk." in text and "--data-dir" not in text
+
+
+def test_long_records_are_cut_and_long_lines_wrapped() -> None:
+    text = text_of(FailureReport(error="UserCodeError", message="no", record="word " * 1000))
+    assert len(text) < 1000
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_too_many_bad_records_says_so() -> None:
+    error = TooManyBadRecords("4 records failed; --max-bad-records allows 3.", FailureReport("UserCodeError", "no"))
+    assert "The job failed: 4 records failed; --max-bad-records allows 3." in click.unstyle(error_text(error))
+
+
+def test_wrong_use_and_cancelling_are_one_line() -> None:
+    assert click.unstyle(error_text(OutputExists("out exists."))) == "Error: out exists."
+    assert click.unstyle(error_text(JobCancelled("Job 1 was cancelled."))) == "Cancelled. Job 1 was cancelled."
+    assert click.unstyle(error_text(JobFailed("It broke."))) == "The job failed: It broke."

@@ -1,0 +1,194 @@
+"""The shuffle from pairs to groups, against an oracle of dicts and sorts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gristmill.compute import collect, combine
+from gristmill.compute.collect import Collector, stable_partition
+from gristmill.compute.combine import fan_in
+from gristmill.compute.group import groups
+from gristmill.errors import KeyTypeRefused, UserCodeError
+from gristmill.records.keys import encode_key
+from gristmill.shuffle.blocks import read_segment
+from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.merge import merge
+
+Pairs = list[tuple[Any, Any]]
+
+key_sets = st.sampled_from(
+    [
+        st.text("abé\udc80\x00", max_size=2),
+        st.integers(-3, 3),
+        st.sampled_from([1, 1.0, True, Decimal(1), 2, 0, -0.0, False, "1", b"1", None, math.nan, (1, "a"), (1.0, "a")]),
+        st.tuples(st.integers(0, 2), st.text("ab", max_size=1)),
+    ]
+)
+values = st.sampled_from([st.integers(), st.text(max_size=3), st.none() | st.integers(), st.tuples(st.integers())])
+tasks_of_pairs = st.tuples(key_sets, values).flatmap(
+    lambda kinds: st.lists(st.lists(st.tuples(*kinds), max_size=30), min_size=1, max_size=6)
+)
+
+
+def sums(key: Any, numbers: Iterator[int]) -> Iterator[tuple[Any, int]]:
+    yield key, sum(numbers)
+
+
+def joined(key: Any, texts: Iterator[str]) -> Iterator[tuple[Any, str]]:
+    yield key, "".join(texts)
+
+
+def shuffle(
+    tasks: list[Pairs], folder: Path, partitions: int, combiner: Any = None, partitioner: Any = None
+) -> list[list[tuple[Any, list[Any]]]]:
+    blocks = []
+    for number, pairs in enumerate(tasks):
+        collector = Collector(partitions, folder / f"{number}", folder / f"block-{number}", combiner, partitioner)
+        collector.consume(iter(pairs))
+        blocks.append(collector.finish())
+    return [reduce_side(blocks, partition, folder, combiner) for partition in range(partitions)]
+
+
+def reduce_side(blocks: list[BlockInfo], partition: int, folder: Path, combiner: Any) -> list[tuple[Any, list[Any]]]:
+    merged, numbers, _ = fan_in(blocks, [partition], folder / f"merge-{partition}", combiner)
+    pieces = merge([read_segment(block, numbers[0]) for block in merged])
+    return [(key, list(grouped)) for key, grouped in groups(pieces)]
+
+
+def oracle(tasks: list[Pairs], partitions: int) -> list[list[tuple[Any, list[Any]]]]:
+    expected: list[dict[bytes, tuple[Any, list[Any]]]] = [{} for _ in range(partitions)]
+    for key, value in itertools.chain.from_iterable(tasks):
+        found = expected[stable_partition(key, partitions)]
+        found.setdefault(encode_key(key), (key, []))[1].append(value)
+    return [[found[encoded] for encoded in sorted(found)] for found in expected]
+
+
+def comparable(result: list[list[tuple[Any, list[Any]]]]) -> Any:
+    return [[(repr(key), grouped) for key, grouped in partition] for partition in result]
+
+
+@given(tasks=tasks_of_pairs, partitions=st.integers(1, 3), small=st.booleans())
+@settings(max_examples=150)
+def test_every_value_reaches_its_group_in_order(
+    tasks: list[Pairs], partitions: int, small: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("shuffle")
+    with pytest.MonkeyPatch.context() as patch:
+        if small:  # many runs, batches of a row or two, a tree of merges
+            patch.setattr(collect, "RUN_BYTES", 2000)
+            patch.setattr(collect, "_CHUNK", (3, 3))
+            patch.setattr(combine, "FAN_IN", 2)
+            patch.setattr("gristmill.shuffle.groups.BATCH_BYTES", 16)
+        assert comparable(shuffle(tasks, folder, partitions)) == comparable(oracle(tasks, partitions))
+
+
+@given(tasks=st.lists(st.lists(st.tuples(st.text("abc", max_size=2), st.integers(-9, 9)), max_size=60), max_size=5))
+@settings(max_examples=60)
+def test_sums_are_the_same_however_they_are_cut(tasks: list[Pairs], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("shuffle")
+    expected = [[(key, sum(grouped)) for key, grouped in partition] for partition in oracle(tasks, 2)]
+    for name, patches in {"whole": {}, "cut": {"RUN_BYTES": 1500, "_CHUNK": (2, 2)}}.items():
+        with pytest.MonkeyPatch.context() as patch:
+            for constant, value in patches.items():
+                patch.setattr(collect, constant, value)
+            result = shuffle(tasks, folder / name, 2, sums) if (folder / name).mkdir() is None else []
+            assert [[(key, sum(grouped)) for key, grouped in partition] for partition in result] == expected
+
+
+def test_a_combiner_that_is_not_commutative_sees_values_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "RUN_BYTES", 4000)
+    monkeypatch.setattr(collect, "_CHUNK", (16, 16))
+    monkeypatch.setattr(combine, "FAN_IN", 3)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    tasks = [[(i % 3, letters[(i + t) % 26]) for i in range(500)] for t in range(7)]
+    result = dict(itertools.chain.from_iterable(shuffle(tasks, tmp_path, 2, joined)))
+    for key in range(3):
+        assert "".join(result[key]) == "".join(v for pairs in tasks for k, v in pairs if k == key)
+
+
+def test_a_hot_key_streams_through_batches_and_blocks(tmp_path: Path) -> None:
+    tasks = [[("hot", i) for i in range(60_000)] + [("a", -1), ("z", -2)] for _ in range(3)]
+    (result,) = shuffle(tasks, tmp_path, 1)
+    assert [(key, len(grouped)) for key, grouped in result] == [("a", 3), ("hot", 180_000), ("z", 3)]
+    assert result[1][1] == list(range(60_000)) * 3
+
+
+def test_a_group_that_is_not_read_to_its_end_does_not_disturb_the_next(tmp_path: Path) -> None:
+    blocks = []
+    for number in range(2):
+        collector = Collector(1, tmp_path, tmp_path / f"b{number}", None, None)
+        collector.consume((key, i) for key in "abc" for i in range(50_000))
+        blocks.append(collector.finish())
+    pieces = merge([read_segment(block, 0) for block in blocks])
+    assert [(key, next(grouped), next(grouped)) for key, grouped in groups(pieces)] == [(k, 0, 1) for k in "abc"]
+
+
+def test_key_kinds_may_differ_between_tasks_and_batches(tmp_path: Path) -> None:
+    tasks: list[Pairs] = [
+        [(i, "int") for i in range(40_000)] + [("a", "x")] * 5,
+        [(i, "int") for i in range(40_000)],
+        [(float(i), "float") for i in range(0, 40_000, 7)] + [("a", 5)],
+        [("a", "y"), ("b", None)],
+    ]
+    assert comparable(shuffle(tasks, tmp_path, 1)) == comparable(oracle(tasks, 1))
+
+
+def test_users_partitioner(tmp_path: Path) -> None:
+    pairs = [(n, n) for n in range(10)]
+    result = shuffle([pairs], tmp_path, 2, partitioner=lambda key, n: key % n)
+    assert [[key for key, _ in partition] for partition in result] == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
+    with pytest.raises(UserCodeError, match=r"gave 7 for the key 0"):
+        shuffle([pairs], tmp_path, 2, partitioner=lambda key, n: 7)
+    with pytest.raises(UserCodeError, match="ZeroDivisionError") as caught:
+        shuffle([pairs], tmp_path, 2, partitioner=lambda key, n: 1 // 0)
+    assert caught.value.report.function == "partitioner"
+
+
+@pytest.mark.parametrize("combiner", [None, sums])
+@pytest.mark.parametrize(("key", "named"), [([1], "list"), ((1, {}), "dict"), (frozenset(), "frozenset")])
+def test_a_key_of_another_type_is_refused_at_once(tmp_path: Path, combiner: Any, key: Any, named: str) -> None:
+    with pytest.raises(KeyTypeRefused, match=named):
+        shuffle([[("a", 1), (key, 1)]], tmp_path, 2, combiner)
+
+
+@pytest.mark.parametrize("combiner", [None, sums])
+@pytest.mark.parametrize("bad", [1, (1,), (1, 2, 3), None])
+def test_what_is_not_a_pair_is_a_users_error(tmp_path: Path, combiner: Any, bad: Any) -> None:
+    with pytest.raises(UserCodeError, match=r"must yield pairs"):
+        shuffle([[("a", 1), bad]], tmp_path, 2, combiner)
+
+
+def test_a_sum_that_cannot_be_made_shows_the_users_combiner(tmp_path: Path) -> None:
+    with pytest.raises(UserCodeError, match="unsupported operand") as caught:
+        shuffle([[("a", 1), ("a", "x")]], tmp_path, 2, sums)
+    assert caught.value.report.frames[-1].source == "yield key, sum(numbers)"
+    assert caught.value.report.function == "combiner"
+
+
+def test_a_combiner_must_keep_its_key(tmp_path: Path) -> None:
+    def changes(key: str, numbers: Iterator[int]) -> Iterator[tuple[str, int]]:
+        yield key.upper(), max(numbers)
+
+    with pytest.raises(UserCodeError, match="was given the key 'a' and yielded the key 'A'"):
+        shuffle([[("a", 1)]], tmp_path, 2, changes)
+
+
+def test_users_errors_in_a_generator_pass_as_they_are(tmp_path: Path) -> None:
+    def pairs() -> Iterator[tuple[str, int]]:
+        yield "a", 1
+        raise TypeError("cannot unpack my own things")
+
+    for combiner in (None, sums):
+        with pytest.raises(TypeError, match="my own things"):
+            Collector(1, tmp_path, tmp_path / "b", combiner, None).consume(pairs())
