@@ -1,7 +1,7 @@
 """Which lines match a regular expression? A map-only job: no reducer, no shuffle, lines in the order of the input.
 
-    gristmill run examples/grep.py LOGS... --set pattern="error|warning"
-    gristmill run examples/grep.py LOGS... --set pattern=timeout --set ignore_case=yes -o hits
+gristmill run examples/grep.py LOGS... --set pattern="error|warning"
+gristmill run examples/grep.py LOGS... --set pattern=timeout --set ignore_case=yes -o hits
 """
 
 import re

@@ -1,6 +1,6 @@
 """The N commonest words, commonest first. Two steps: count the words, then choose among the counts.
 
-    gristmill run examples/top_n.py BOOKS... --set n=20
+gristmill run examples/top_n.py BOOKS... --set n=20
 """
 
 import heapq

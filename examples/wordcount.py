@@ -1,7 +1,7 @@
 """How often does each word stand? A word is a run of letters.
 
-    gristmill run examples/wordcount.py BOOKS... -o counts
-    python examples/wordcount.py BOOKS... -o counts
+gristmill run examples/wordcount.py BOOKS... -o counts
+python examples/wordcount.py BOOKS... -o counts
 """
 
 import re

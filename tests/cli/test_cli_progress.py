@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,8 @@ MAP = StageView(
 REDUCE = StageView(1, "reduce", True, tasks=2, done=0, running=0, records_in=0, bytes_in=0, bytes_total=0)
 
 
-def view_of(*stages: StageView, seconds: float = 0.0, state: JobState = JobState.RUNNING, **more: object) -> JobView:
-    return JobView("20261120-132501-a3f9", "WordCount", state, seconds, stages, **more)  # type: ignore[arg-type]
+def view_of(*stages: StageView, seconds: float = 0.0, state: JobState = JobState.RUNNING, **more: Any) -> JobView:
+    return JobView("20261120-132501-a3f9", "WordCount", state, seconds, stages, **more)
 
 
 def labels(view: JobView, output: str | None = None) -> dict[str, str]:

@@ -53,3 +53,9 @@ def test_a_sum_of_the_users_own_is_not_one() -> None:
     scope: dict[str, Any] = {"sum": max}
     exec("def combiner(k, vs):\n    yield k, sum(vs)", scope)
     assert not is_sum(scope["combiner"])
+
+
+def test_how_the_module_was_compiled_does_not_matter() -> None:
+    scope: dict[str, Any] = {}
+    exec(compile("class J:\n def combiner(self, w, c): yield w, sum(c)", "job.py", "exec", dont_inherit=True), scope)
+    assert is_sum(scope["J"]().combiner)

@@ -22,8 +22,12 @@ plain = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text("aé\udc80\x00"), st.binary(),
     st.dates(), st.datetimes(),
 )  # fmt: skip
-values = st.recursive(plain, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.lists(inner, max_size=2), max_leaves=5)
-one_kind = st.sampled_from([st.integers(), st.text(), st.tuples(st.integers(), st.text()), st.none() | st.floats(allow_nan=False)])
+values = st.recursive(
+    plain, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.lists(inner, max_size=2), max_leaves=5
+)
+one_kind = st.sampled_from(
+    [st.integers(), st.text(), st.tuples(st.integers(), st.text()), st.none() | st.floats(allow_nan=False)]
+)
 
 
 def typed(value: object) -> object:

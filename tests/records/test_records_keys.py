@@ -112,7 +112,8 @@ def test_instants_are_equal_across_time_zones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "name"), [(frozenset(), "frozenset"), (1j, "complex"), ((1, object()), "object"), ([1], "list"), ({}, "dict")]
+    ("key", "name"),
+    [(frozenset(), "frozenset"), (1j, "complex"), ((1, object()), "object"), ([1], "list"), ({}, "dict")],
 )
 def test_other_types_are_refused_by_name(key: object, name: str) -> None:
     for refuse in (encode_key, check_key):
@@ -129,11 +130,10 @@ def test_what_is_checked_can_be_encoded(key: object) -> None:
 
 def test_the_hash_is_the_same_in_every_process() -> None:
     code = "from gristmill.records.keys import stable_hash as h; print(h('word'), h(('a', 1)), h(1.0), h(None))"
+    environments = [{**os.environ, "PYTHONHASHSEED": seed} for seed in ("1", "2")]
     runs = {
-        subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
-        for seed in ("1", "2")
+        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+        for env in environments
     }
     assert len(runs) == 1
     here = " ".join(str(stable_hash(key)) for key in ("word", ("a", 1), True, None))

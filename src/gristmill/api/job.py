@@ -17,8 +17,6 @@ from gristmill.plan.build import build_plan, shapes_of
 from gristmill.plan.functions import JobCode
 from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.jobs import PreparedJob
-from gristmill.scheduling.commands import JobState
-from gristmill.scheduling.events import RetryPolicy
 
 if TYPE_CHECKING:
     from gristmill.api.result import JobResult
@@ -121,9 +119,8 @@ class JobHandle:
         if outcome is None:
             raise TimeoutError(f"Job {self.job_id} still runs.")
         folder = self._resources.folder
-        state = outcome.view.state
-        folder.update(state=state.value, ended=time.time(), error=str(outcome.error or ""))
-        self._resources.keep_folder = state is not JobState.SUCCEEDED or self._output is None
+        folder.update(state=outcome.view.state.value, ended=time.time(), error=str(outcome.error or ""))
+        self._resources.keep_folder = outcome.error is not None or self._output is None
         self.close()
         if outcome.error is not None:
             raise outcome.error
@@ -238,7 +235,7 @@ def start_job(
             splits=splits,
             output=commit,
             output_path=None if path is None else str(output),
-            policy=RetryPolicy(user_attempts=options.max_attempts),
+            max_attempts=options.max_attempts,
         )
         running = coordinator.submit(prepared, observer)
     except BaseException:

@@ -2,8 +2,8 @@
 
 A file is loaded once, here, under a name of its own, with its folder in front of ``sys.path``; its functions travel to
 executors by value, so that nobody loads it again. Modules that it imports travel by name, and executors find them on
-the same paths. While the file is loaded its ``main()`` does nothing and its ``run()`` ends the loading: a script without
-``if __name__ == "__main__"`` is fine.
+the same paths. While the file is loaded its ``main()`` does nothing and its ``run()`` ends the loading: a script
+without ``if __name__ == "__main__"`` is fine.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def load_job(spec: str, params: Mapping[str, Any] | None = None) -> Job:
     """
     place, name = _split(spec)
     if place.endswith(".py") or os.sep in place or "/" in place:
-        module, folder = _load_file(Path(place)), (str(Path(place).absolute().parent),)
+        module = _load_file(Path(place))
+        folder: tuple[str, ...] = (str(Path(place).absolute().parent),)
     else:
         module, folder = _load_module(place), ()
     found = _choose(module, name, place)
@@ -126,8 +127,7 @@ def _load_module(name: str) -> ModuleType:
     except (ModuleNotFoundError, ValueError):
         found = None
     if found is None:
-        hint = f" Did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
-        raise JobNotFound(f"There is no module {name!r} (and a file is named with its .py).{hint}")
+        raise JobNotFound(f"There is no module {name!r} (and a file is named with its .py).")
     try:
         with _script_loading():
             return importlib.import_module(name)
@@ -190,7 +190,7 @@ def _similar(path: Path) -> str:
 
 def _choose(module: ModuleType, name: str, place: str) -> type[MapReduce] | ModuleType:
     """The job of a module: the class that is named, the only one there is, or the module's own functions."""
-    jobs = {key: value for key, value in vars(module).items() if _is_job(value)}
+    jobs: dict[str, type[MapReduce]] = {key: value for key, value in vars(module).items() if _is_job(value)}
     if name:
         if name not in jobs:
             there = f" There is: {', '.join(sorted(jobs))}." if jobs else ""
@@ -236,5 +236,5 @@ def _wish(owner: object, name: str, owner_name: str) -> Any:
     """An option that the job itself names, or None."""
     value = getattr(owner, name, None)
     if value is not None and (not isinstance(value, _WISHES[name]) or isinstance(value, bool)):
-        raise UsageError(f"{name} of {owner_name} must be a {_WISHES[name].__name__}, not {value!r}.")
+        raise UsageError(f"{name} of {owner_name} must be of type {_WISHES[name].__name__}, not {value!r}.")
     return value

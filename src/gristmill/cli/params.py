@@ -1,4 +1,4 @@
-"""Types of options that click does not have: sizes, durations and KEY=VALUE."""
+"""Callbacks that parse what click has no type for: sizes, durations and KEY=VALUE."""
 
 from __future__ import annotations
 
@@ -8,47 +8,28 @@ from gristmill.config import parse_duration, parse_size
 from gristmill.errors import UsageError
 
 
-class SizeType(click.ParamType):
+def size_bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """``64MiB`` → bytes."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Parse, or fail naming the option."""
-        try:
-            return parse_size(value if isinstance(value, int) else str(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
+    try:
+        return None if value is None else parse_size(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
-class DurationType(click.ParamType):
+def duration_seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """``10s`` → seconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse, or fail naming the option."""
-        try:
-            return parse_duration(value if isinstance(value, (int, float)) else str(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
+    try:
+        return None if value is None else parse_duration(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
-class PairType(click.ParamType):
-    """``KEY=VALUE`` → (KEY, VALUE)."""
-
-    name = "key=value"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Split at the first ``=``, or fail naming the option."""
-        if isinstance(value, tuple):
-            return value
-        key, equals, rest = str(value).partition("=")
+def key_value_pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """``KEY=VALUE``, any number of times; the last one of a key wins."""
+    pairs = {}
+    for text in values:
+        key, equals, value = text.partition("=")
         if not equals or not key:
-            self.fail(f"{value!r} is not KEY=VALUE.", param, ctx)
-        return key, rest
-
-
-SIZE = SizeType()
-DURATION = DurationType()
-PAIR = PairType()
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE.", ctx, param)
+        pairs[key] = value
+    return pairs

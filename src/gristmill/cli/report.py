@@ -28,6 +28,7 @@ _LOG_LINES = 20
 _LABEL_WIDTH = 9
 
 _HEADLINES = {
+    "TaskError": "Something went wrong inside Gristmill",
     "KeyTypeRefused": "A key has a type that cannot be a key",
     "RecordTooLong": "A record is too long",
     "RecordMalformed": "An input cannot be read as its format",
@@ -42,6 +43,7 @@ _HEADLINES = {
 }
 
 _ADVICE = {
+    "TaskError": "This is a mistake of Gristmill, not of your job. Please report it, with the lines below.",
     "UserCodeError": "Correct the function, or set such records aside with --max-bad-records N.",
     "KeyTypeRefused": "Use None, bool, int, float, str, bytes, Decimal, a date, UUID, Enum, or a tuple of these.",
     "RecordTooLong": "Is the input really lines of text? Set such records aside with --max-bad-records N.",

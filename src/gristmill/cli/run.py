@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gristmill.cli.params import DURATION, PAIR, SIZE
+from gristmill.cli.params import duration_seconds, key_value_pairs, size_bytes
 from gristmill.cli.streams import stdout_for_data, terminated_as_interrupted
 from gristmill.config import INPUT_FORMATS, OUTPUT_FORMATS, JobOptions, default_data_dir
 
@@ -39,7 +39,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Executor processes.",
     ),
     click.option(
-        "--memory", type=SIZE, metavar="SIZE",
+        "--memory", callback=size_bytes, metavar="SIZE",
         show_default="60 % of what this process may use",
         help="Memory of all executors together, such as 2GiB.",
     ),
@@ -49,7 +49,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Reduce tasks, and so files in the output.",
     ),
     click.option(
-        "--split-size", type=SIZE, metavar="SIZE",
+        "--split-size", callback=size_bytes, metavar="SIZE",
         show_default="by the input's size, at most 64MiB",
         help="Input of one map task, such as 16MiB.",
     ),
@@ -72,7 +72,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Set up to N failing records aside, in _bad_records/ of the output, instead of failing.",
     ),
     click.option(
-        "--task-timeout", type=DURATION, metavar="DURATION",
+        "--task-timeout", callback=duration_seconds, metavar="DURATION",
         show_default="none",
         help="End an attempt that runs longer, such as 10m.",
     ),
@@ -82,7 +82,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Where jobs keep their working files.",
     ),
     click.option(
-        "--set", "params", type=PAIR, multiple=True, metavar="KEY=VALUE",
+        "--set", "params", callback=key_value_pairs, multiple=True, metavar="KEY=VALUE",
         help='A parameter of the job, self.params["KEY"]. May be given several times.',
     ),
     click.option("--json", "as_json", is_flag=True, help="With -o: print one JSON summary on stdout at the end."),
@@ -141,6 +141,8 @@ def _checked_options(output: str | None, as_json: bool, named: dict[str, Any]) -
         raise click.UsageError("--json needs -o: without it stdout holds the result itself.")
     if named["overwrite"] and output is None:
         raise click.UsageError("--overwrite needs -o: there is nothing to replace.")
+    if named["output_format"] not in (None, "text") and output is None:
+        raise click.UsageError("--output-format needs -o: what is printed is always text.")
     return JobOptions(
         on=named["on"],
         executors=named["executors"],
@@ -155,7 +157,7 @@ def _checked_options(output: str | None, as_json: bool, named: dict[str, Any]) -
         max_bad_records=named["max_bad_records"],
         task_timeout_seconds=named["task_timeout"],
         data_dir=named["data_dir"] or default_data_dir(),
-        params=dict(named["params"]),
+        params=named["params"],
     )
 
 

@@ -68,6 +68,17 @@ class Collector:
         else:
             self._consume_lists(pairs)
 
+    @property
+    def sums(self) -> bool:
+        """Whether pairs are added up as they come, so that :meth:`add_up` may be used."""
+        return self._sums
+
+    def add_up(self, inlined: Callable[[Any, Any, Any], None], key: Any, records: Iterator[Any]) -> None:
+        """Take all that ``inlined`` (see ``compute.inline``) adds for ``records`` of one key."""
+        sums = self._groups
+        for record in records:
+            inlined(sums, key, record)
+
     def finish(self) -> BlockInfo:
         """Write the block."""
         if not self._runs:

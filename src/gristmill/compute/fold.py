@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import builtins
 import dis
+import inspect
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType
 from typing import Any
+
+# Others say how a module was compiled (`from __future__ import annotations`), or that a class is local.
+_FLAGS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR
 
 
 def is_sum(combiner: Callable[..., Any] | None) -> bool:
@@ -35,7 +39,7 @@ def _method(self: Any, key: Any, values: Iterator[Any]) -> Iterator[Any]:  # noq
 
 def _shape(code: CodeType) -> list[Any]:
     """The instructions, with its variables numbered: names, docstring and line numbers do not matter."""
-    shape: list[Any] = [code.co_argcount, code.co_kwonlyargcount, code.co_flags, code.co_exceptiontable]
+    shape: list[Any] = [code.co_argcount, code.co_kwonlyargcount, code.co_flags & _FLAGS, code.co_exceptiontable]
     for step in dis.get_instructions(code):
         by_value = step.opname in ("LOAD_CONST", "RETURN_CONST") or step.opname.startswith("LOAD_GLOBAL")
         shape.append((step.opname, repr(step.argval) if by_value else step.arg))

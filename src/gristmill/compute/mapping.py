@@ -20,6 +20,11 @@ class MapChain:
         self._steps = steps
         self._mappers = [step.mapper and always_iterable(step.mapper) for step in steps]
 
+    @property
+    def only_mapper(self) -> Callable[..., Any] | None:
+        """The mapper, if the chain is one mapper and nothing else."""
+        return self._steps[0].mapper if len(self._steps) == 1 else None
+
     def begin(self) -> Iterator[Pair]:
         """What the ``mapper_init`` hooks yield, each through the mappers behind it."""
         return chain.from_iterable(self._hook(step.mapper_init, place) for place, step in enumerate(self._steps))

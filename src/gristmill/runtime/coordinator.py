@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-from gristmill.errors import FailureKind, FailureReport, GristmillError, task_error
+from gristmill.errors import BadRecordLimit, FailureKind, FailureReport, GristmillError, TaskTimeout, task_error
 from gristmill.runtime import outcome as outcomes
 from gristmill.runtime.contracts import (
     AttemptDone,
@@ -147,12 +147,12 @@ class Coordinator:
         deadline = None if timeout is None else self._clock() + timeout
         while not job.over.is_set():
             left = _WAIT_SECONDS if deadline is None else min(_WAIT_SECONDS, deadline - self._clock())
+            if self._threaded or self._closed:
+                job.over.wait(max(0.0, left))
+            else:
+                self._turn(max(0.0, left))
             if left <= 0:
                 break
-            if not self._threaded and not self._closed:
-                self._turn(left)
-            else:
-                job.over.wait(left)
         if job.crash is not None:
             raise job.crash
         return job.outcome
@@ -227,7 +227,8 @@ class Coordinator:
             return
         self._fleet.add_job(spec)
         seed = crc32(spec.job.encode())
-        self._feed(events.JobSubmitted(spec.job, seed, job.prepared.policy, spec.max_bad_records))
+        policy = events.RetryPolicy(user_attempts=job.prepared.max_attempts)
+        self._feed(events.JobSubmitted(spec.job, seed, policy, spec.max_bad_records))
         stages = job.prepared.plan.stages
         for stage, tasks in zip(stages, job.tally.task_counts(), strict=True):
             final = stage is stages[-1]
@@ -267,7 +268,8 @@ class Coordinator:
             job.last_failure = (attempt, report)
             maker = job.tally.maker_of(str(report.details.get("block", "")))
             lost = (maker,) if kind is FailureKind.FETCH and maker is not None else ()
-        self._feed(events.TaskFailed(attempt, kind, lost))
+        leaves = True if report.error == TaskTimeout.__name__ else None  # the scheduler knows the other kinds
+        self._feed(events.TaskFailed(attempt, kind, lost, leaves))
 
     def _stopped(self, attempt: AttemptId) -> Job | None:
         """The job of an attempt that ran until now; None if it was not known to run."""
@@ -296,7 +298,8 @@ class Coordinator:
                 self._fleet.launch(slot, tally.spec_for(attempt))
             case commands.Cancel(attempt, slot):
                 self._stopped(attempt)
-                self._jobs[attempt.job].draining.add(slot)
+                if self._threaded:  # else nothing runs while the loop does
+                    self._jobs[attempt.job].draining.add(slot)
                 self._fleet.cancel(attempt)
             case commands.AcceptOutput(attempt):
                 self._jobs[attempt.job].tally.accepted(attempt, self._arrived.pop(attempt))
@@ -358,6 +361,8 @@ class Coordinator:
                 spec.job, job.bad_records, spec.max_bad_records, last and last[1], spec.folder
             )
         if last is not None and last[0] == job.cause:
+            if last[1].error == BadRecordLimit.__name__:
+                return outcomes.bad_record_limit(spec.job, spec.max_bad_records, last[1], spec.folder)
             return outcomes.job_failed(spec.job, last[1], spec.folder)
         stage = job.prepared.plan.stages[job.cause.stage].name
         report = outcomes.of_attempt(outcomes.lost_report(f"{stage} task {job.cause.index}"), job.cause, stage)
@@ -384,5 +389,5 @@ class Coordinator:
 
     def _show(self, job: Job, state: JobState) -> None:
         job.view = job.tally.view(state, self._clock() - job.began)
-        if job.observer is not None:
+        if job.observer is not None and job.crash is None:
             job.observer(job.view)

@@ -159,12 +159,13 @@ def _end_everything() -> NoReturn:
 def serve_channel(channel: socket.socket) -> NoReturn:
     """Be an executor: make this process fit for it, then take orders from ``channel``."""
     become_subreaper()  # a daemon that user code starts stays below us, where it can be found
-    with open(os.devnull) as nothing:  # noqa: PTH123: a descriptor is what is wanted
-        os.dup2(nothing.fileno(), 0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     for stream in (sys.stdout, sys.stderr):
         # A process that is killed must not take its last lines along.
         stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    faulthandler.enable(file=2, all_threads=True)
+    faulthandler.enable(file=2, all_threads=False)
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1, file=2, all_threads=True, chain=False)
     _use_one_core()

@@ -45,7 +45,7 @@ class _Forkserver:
 
     def serve(self) -> None:
         """Work until the caller is gone. In a forked child this never returns."""
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # a handler is needed for the wake-up below
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # a handler is needed for the wake-up below
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         self._tell({"ready": thread_count()})
         poll = select.poll()

@@ -14,7 +14,7 @@ from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.tally import JobTally
 from gristmill.runtime.views import JobView, Observer
 from gristmill.scheduling.commands import JobState
-from gristmill.scheduling.events import AttemptId, RetryPolicy
+from gristmill.scheduling.events import AttemptId
 from gristmill.storage.contracts import PartFile, Split
 
 
@@ -41,7 +41,7 @@ class PreparedJob:
         splits: the input of each task of the first stage.
         output: where its parts come together.
         output_path: named in the summary; None if the result has no place of its own.
-        policy: budgets of attempts.
+        max_attempts: of a task, when the user's code fails.
     """
 
     spec: JobSpec
@@ -50,7 +50,7 @@ class PreparedJob:
     splits: tuple[tuple[Split, ...], ...]
     output: JobOutput
     output_path: str | None = None
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    max_attempts: int = 4
 
 
 @dataclass

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import linecache
 import os
+import re
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
+from gristmill.errors import Frame
 from gristmill.scheduling.events import AttemptId
 
 _TAIL_LINES = 20
+_CRASH = "Fatal Python error: "
+_FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
+_ENGINE = str(Path(__file__).resolve().parents[1])
 _TAIL_BYTES = 8192
 
 
@@ -31,9 +38,27 @@ def log_tail(path: Path) -> str:
 
 
 def tail_of(data: bytes) -> str:
-    """The last lines of some output."""
+    """The last lines of some output; if the interpreter crashed, the lines about that."""
     text = data[-_TAIL_BYTES:].decode(errors="backslashreplace")
+    _, crash, rest = text.rpartition(_CRASH)
+    if crash:
+        return "\n".join((crash + rest).splitlines()[:_TAIL_LINES])
     return "\n".join(text.splitlines()[-_TAIL_LINES:])
+
+
+def crash_frames(text: str) -> tuple[Frame, ...]:
+    """The user's frames, outermost first, in what ``faulthandler`` wrote when the interpreter crashed."""
+    paths = sysconfig.get_paths()
+    folders = (_ENGINE, *(paths[name] for name in ("stdlib", "purelib", "platlib")))
+    others = (*(folder + os.sep for folder in folders), "<frozen")
+    if _CRASH not in text:
+        return ()
+    found = [(match[1], int(match[2]), match[3]) for match in _FRAME.finditer(text)]
+    return tuple(
+        Frame(file, line, function, linecache.getline(file, line).strip())
+        for file, line, function in reversed(found)
+        if not file.startswith(others)
+    )
 
 
 class OutputRedirect:

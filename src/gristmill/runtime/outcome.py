@@ -44,6 +44,12 @@ def too_many_bad_records(job: str, count: int, allowed: int, last: FailureReport
     return TooManyBadRecords(message, last, folder)
 
 
+def bad_record_limit(job: str, allowed: int, last: FailureReport, folder: str) -> JobFailed:
+    """A job ended because one attempt alone met too many records that failed."""
+    what = f"Job {job} failed: more than {allowed} records failed, which is what --max-bad-records allows."
+    return TooManyBadRecords(f"{what} The last one:\n{_describe(last)}{_kept(folder)}", last, folder)
+
+
 def output_failed(job: str, error: OSError, folder: str) -> JobFailed:
     """All tasks are done, but the output could not be put in its place."""
     what = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)

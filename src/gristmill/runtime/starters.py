@@ -1,7 +1,7 @@
 """Two ways to start executors: forked by a forkserver, or spawned one by one. The agent sees no difference.
 
-A fork takes milliseconds and shares what is imported; a spawned interpreter takes a few hundred. Spawning is for systems
-where forking is not sound (macOS), or not there (Windows), and for ``GRISTMILL_START=spawn``.
+A fork takes milliseconds and shares what is imported; a spawned interpreter takes a few hundred. Spawning is for
+systems where forking is not sound (macOS) or not there (Windows), and for ``GRISTMILL_START=spawn``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import tempfile
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from gristmill.errors import GristmillError, UsageError
+from gristmill.errors import UsageError
 from gristmill.runtime.logs import tail_of
 from gristmill.runtime.processes import ProcessEnd, child_environment, kill_group, kill_tree, process_end
 
 _ANSWER_BYTES = 4096
+_TAIL_BYTES = 8192
 _FORKSERVER_EXIT_SECONDS = 3.5  # a little more than it takes for its last rites
 _KILLED_SECONDS = 1.0
 
@@ -100,7 +101,7 @@ class ForkStarter:
     """The agent's end of a forkserver."""
 
     def __init__(self) -> None:
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115: closed by close(); it has no name that could be left
+        self._output = tempfile.TemporaryFile()  # closed by close(); has no name that could be left
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         with theirs:
@@ -188,7 +189,7 @@ class SpawnStarter:
     """Starts a fresh interpreter for every executor."""
 
     def __init__(self) -> None:
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115: as above
+        self._output = tempfile.TemporaryFile()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._news: list[StarterEvent] = []
 
@@ -271,8 +272,8 @@ def _reap(process: subprocess.Popen[bytes]) -> ProcessEnd | None:
 
 
 def _tail(file: IO[bytes]) -> str:
-    try:
-        file.seek(0)
-        return tail_of(file.read())
-    except (OSError, ValueError) as error:
-        raise GristmillError("the output of started processes cannot be read") from error
+    size = os.fstat(file.fileno()).st_size
+    if hasattr(os, "pread"):  # leaves the position alone, which the started processes share
+        return tail_of(os.pread(file.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)))
+    file.seek(max(0, size - _TAIL_BYTES))
+    return tail_of(file.read())

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
+from operator import length_hint
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from gristmill.compute.collect import Collector
 from gristmill.compute.combine import fan_in
 from gristmill.compute.group import Group, groups
 from gristmill.compute.guard import cut, is_users, locate, misuse, user_error
+from gristmill.compute.inline import inline_sums
 from gristmill.compute.mapping import MapChain, Pair, reduce_groups
 from gristmill.errors import BadRecordLimit, DiskFull, FailureReport, KeyTypeRefused, TaskError
 from gristmill.plan.functions import Counters, JobCode, StepFunctions, activate_counters
@@ -77,6 +79,7 @@ class _Attempt:
         stage = spec.stage
         self._chain = MapChain([code.steps[op.step] for op in stage.ops if isinstance(op, MapOp)])
         self._sink = _open_sink(code, spec, env, stack)
+        self._inlined = _inlined(self._chain, self._sink)
         self._tolerant = env.job.max_bad_records > 0
         letter = "r" if isinstance(stage.source, ShuffleSource) else "m"
         name = f"{letter}{stage.id}-{spec.attempt.index:05d}.jsonl"
@@ -120,14 +123,26 @@ class _Attempt:
         records = iter(values)
         self._progress.current = records
         try:
-            self._sink.consume(self._chain.apply(block.key, records))
+            if self._inlined is not None:
+                self._add_up(block.key, values, records)
+            else:
+                self._sink.consume(self._chain.apply(block.key, records))
         except KeyTypeRefused:
             raise  # pairs are taken ahead: the record in work need not be the one
         except Exception as error:  # whatever user code raises
-            if not isinstance(error, TaskError) and not is_users(error):
+            if _is_ours(error):
                 raise
-            index = len(values) - records.__length_hint__() - 1  # type: ignore[attr-defined]
+            index = _place(values, records)
             raise self._located(error, block, index, values[index]) from error
+
+    def _add_up(self, key: Any, values: Sequence[Any], records: Iterator[Any]) -> None:
+        collector, inlined = self._inlined  # type: ignore[misc]
+        try:
+            collector.add_up(inlined, key, records)
+        except Exception:  # whatever user code raises: once more as a generator, which fails as the user would expect
+            failed = values[_place(values, records)]
+            self._sink.consume(self._chain.apply(key, (failed,)))
+            raise
 
     def _map_one_by_one(self, block: RecordBlock, values: Sequence[Any]) -> Iterator[Pair]:
         """The pairs of the records that do not fail: a record's pairs count only if its mapper comes to its end."""
@@ -135,7 +150,7 @@ class _Attempt:
             try:
                 pairs = list(self._chain.apply(block.key, (value,)))
             except Exception as error:  # whatever user code raises
-                if not isinstance(error, TaskError) and not is_users(error):
+                if _is_ours(error):
                     raise
                 self._set_aside(self._located(error, block, index, value), value)
             else:
@@ -196,7 +211,7 @@ class _Attempt:
         except KeyTypeRefused:
             raise
         except Exception as error:  # whatever user code raises
-            if not isinstance(error, TaskError) and not is_users(error):
+            if _is_ours(error):
                 raise
             raise self._in_group(error, at[0] if at else None) from error
 
@@ -207,7 +222,7 @@ class _Attempt:
                 one = reduce_groups([(key, values)], step.reducer, lambda _: None)
                 pairs = list(self._chain.apply_pairs(one))
             except Exception as error:  # whatever user code raises
-                if not isinstance(error, TaskError) and not is_users(error):
+                if _is_ours(error):
                     raise
                 self._set_aside(self._in_group(error, key), key)
             else:
@@ -222,7 +237,7 @@ class _Attempt:
         try:
             self._sink.consume(pairs)
         except Exception as error:  # whatever user code raises
-            if isinstance(error, TaskError) or not is_users(error):
+            if isinstance(error, TaskError) or _is_ours(error):
                 raise
             raise user_error(error, role) from error
 
@@ -236,14 +251,14 @@ class _BlockSink:
     """A shuffle's block."""
 
     def __init__(self, collector: Collector) -> None:
-        self._collector = collector
+        self.collector = collector
         self.consume = collector.consume
 
     def finish(self) -> TaskResult:
-        block = self._collector.finish()
+        block = self.collector.finish()
         rows = sum(segment.rows for segment in block.segments)
         size = sum(segment.length for segment in block.segments)
-        return TaskResult(records_out=rows, bytes_out=size, spilled_bytes=self._collector.spilled_bytes, block=block)
+        return TaskResult(records_out=rows, bytes_out=size, spilled_bytes=self.collector.spilled_bytes, block=block)
 
 
 class _PartSink:
@@ -283,6 +298,26 @@ def _open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitS
     last = spec.stage.ops[-1] if spec.stage.ops else None
     step = code.steps[last.step] if last else StepFunctions()
     return _PartSink(writer, step.reducer if isinstance(last, ReduceOp) else step.mapper)
+
+
+def _inlined(chain: MapChain, sink: _Sink) -> tuple[Collector, Any] | None:
+    """How a block's records are added up without a generator between; None if they cannot be."""
+    if not isinstance(sink, _BlockSink) or not sink.collector.sums:
+        return None
+    inlined = inline_sums(chain.only_mapper)
+    return inlined and (sink.collector, inlined)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether an error is not the user's: the engine's own, or a full disk, whoever met it."""
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return True
+    return not isinstance(error, TaskError) and not is_users(error)
+
+
+def _place(values: Sequence[Any], records: Iterator[Any]) -> int:
+    """The place in ``values`` of the record that was last taken from ``records``."""
+    return len(values) - length_hint(records) - 1
 
 
 def _call(hook: Any) -> Iterator[Pair]:

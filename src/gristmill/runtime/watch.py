@@ -1,4 +1,4 @@
-"""What an agent decides about a running attempt, and what it reports of one that died. No clock and no processes here."""
+"""What an agent decides about a running attempt, and what it reports of one that died. No clock, no processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gristmill.config import MIB, format_duration, format_size
-from gristmill.errors import FailureReport
+from gristmill.errors import FailureReport, Frame
 from gristmill.runtime.contracts import JobSpec, TaskSpec
 from gristmill.runtime.processes import ProcessEnd, signal_name
 
@@ -29,7 +29,6 @@ class Vitals:
     """What was seen of an executor and its attempt, as of now."""
 
     seconds: float  # since the attempt was launched
-    quiet_seconds: float  # since its progress last changed
     memory_bytes: int
     idle_bytes: int  # the executor's size before its first task
 
@@ -59,6 +58,7 @@ class Death:
         ending: why the agent ended it; None when it was not the agent.
         oom: the kernel's out-of-memory killer struck meanwhile.
         peak_bytes: the largest size that was seen.
+        frames: where user code was when the interpreter crashed, if it could still be told.
     """
 
     end: ProcessEnd
@@ -68,6 +68,7 @@ class Death:
     peak_bytes: int
     idle_bytes: int
     log_tail: str
+    frames: tuple[Frame, ...] = ()
 
 
 def task_name(spec: TaskSpec) -> str:
@@ -97,12 +98,14 @@ def death_report(job: JobSpec, spec: TaskSpec, death: Death) -> FailureReport:
         details["exit_code"] = death.end.exit_code
         message = f"{who} exited with code {death.end.exit_code}."
         advice = "User code, or a library it calls, ended the whole process (os._exit, for example)."
-    return FailureReport("ExecutorDied", message, details=details, log_tail=death.log_tail, advice=advice)
+    return FailureReport(
+        "ExecutorDied", message, frames=death.frames, details=details, log_tail=death.log_tail, advice=advice
+    )
 
 
 def _signal_advice(name: str) -> str:
     if name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"):
-        return "A native extension crashed; if it could still be told, the Python stack stands in the log."
+        return "A native extension that the code calls crashed."
     if name == "SIGKILL":
         return "Something outside the engine killed it: a person, or a limit of the container or the system."
     return "Something outside the engine, or user code itself, sent that signal."

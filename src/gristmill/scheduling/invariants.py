@@ -22,7 +22,7 @@ def check(state: SchedulerState) -> None:
             _check_attempts(state, job, stage)
             _check_blocks(state, job, stage)
             _check_lineage(job, stage)
-        _check_job(state, job)
+        _check_job(job)
     _check_order(state)
     _check_timers(state)
 
@@ -61,7 +61,8 @@ def _check_tasks(job: Job, stage: Stage) -> None:
     gone = {index for index, s in enumerate(stage.states) if s == TaskState.GONE}
     _expect(stage.gone == gone, f"{name}: tasks {stage.gone} are listed as gone, {gone} are")
     for index in stage.troubles:
-        _expect(stage.states[index] not in (TaskState.DONE, TaskState.GONE), f"{name}: task {index} is done, in trouble")
+        over = stage.states[index] in (TaskState.DONE, TaskState.GONE)
+        _expect(not over, f"{name}: task {index} is in trouble after all")
         _expect(stage.attempts[index] > 0, f"{name}: task {index} is in trouble and was never launched")
 
 
@@ -119,7 +120,7 @@ def _check_lineage(job: Job, stage: Stage) -> None:
         _expect(stage.reported, f"{name}: has no tasks and no parent to wait for, and is not whole")
 
 
-def _check_job(state: SchedulerState, job: Job) -> None:
+def _check_job(job: Job) -> None:
     stages = job.stages.values()
     running = sum(len(stage.running) for stage in stages)
     _expect(job.running == running, f"{job.id}: {running} attempts run, {job.running} are counted")
@@ -152,5 +153,5 @@ def _check_timers(state: SchedulerState) -> None:
                 if stored == TaskState.BACKING_OFF:
                     last = (job.id, stage.id, index, stage.attempts[index])
                     _expect(last in targets, f"{job.id} stage {stage.id}: task {index} backs off without a timer")
-    earliest = min((when for when, _ in set_for), default=None) if set_for else None
+    earliest = state.timers[0][0] if state.timers else None
     _expect(state.wake_at == earliest, f"the earliest timer is at {earliest}, and {state.wake_at} was asked for")

@@ -33,9 +33,7 @@ def add_stage(state: SchedulerState, job: Job, stage: Stage, now: float, out: li
     advance(state, job, stage, now, out)
 
 
-def accept(
-    state: SchedulerState, job: Job, stage: Stage, slot: Slot, event: TaskFinished, out: list[Command]
-) -> None:
+def accept(state: SchedulerState, job: Job, stage: Stage, slot: Slot, event: TaskFinished, out: list[Command]) -> None:
     """Take an attempt's output as its task's."""
     index = event.attempt.index
     first = stage.makers[index] != LOST

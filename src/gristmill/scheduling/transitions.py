@@ -68,8 +68,7 @@ TRANSITIONS: tuple[Transition, ...] = (
 
 _NEXT: tuple[tuple[TaskState | None, ...], ...] = tuple(
     tuple(
-        next((row.target for row in TRANSITIONS if (row.source, row.cause) == (source, cause)), None)
-        for cause in Cause
+        next((row.target for row in TRANSITIONS if (row.source, row.cause) == (source, cause)), None) for cause in Cause
     )
     for source in TaskState
 )

@@ -81,7 +81,7 @@ def plan_tasks(files: Sequence[InputFile], split_bytes: int | None) -> tuple[tup
     """Cut the files into splits and pack small splits, in order, into tasks of about ``split_bytes``.
 
     ``text`` and ``jsonl`` are cut every ``split_bytes``, ``parquet`` between row groups; everything else, and every
-    compressed file, is one split. Empty files make no split.
+    compressed file, is one split. Empty files make no split, save for ``whole``, where they are a record.
 
     Args:
         files: from :func:`resolve_inputs`.
@@ -96,7 +96,7 @@ def plan_tasks(files: Sequence[InputFile], split_bytes: int | None) -> tuple[tup
     if split_bytes is None:
         share = -(-sum(file.size_bytes for file in files) // _AUTO_TASKS)
         split_bytes = min(max(share, _MIN_AUTO_SPLIT_BYTES), MAX_SPLIT_BYTES)
-    splits = (split for file in files if file.size_bytes for split in _cut(file, split_bytes))
+    splits = (split for file in files for split in _cut(file, split_bytes))
     return tuple(_pack(splits, split_bytes))
 
 
@@ -120,6 +120,8 @@ def _pack(splits: Iterable[Split], split_bytes: int) -> Iterator[tuple[Split, ..
 
 def _cut(file: InputFile, split_bytes: int) -> Iterator[Split]:
     path, size_bytes = os.fspath(file.path), file.size_bytes
+    if not size_bytes and file.format != "whole":
+        return
     if file.format == "parquet":
         yield from _cut_parquet(file, split_bytes)
     elif file.format in ("text", "jsonl") and not is_compressed(path):

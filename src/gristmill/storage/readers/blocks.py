@@ -55,11 +55,12 @@ def malformed_record(message: str, source: str, offset: int, record: str, advice
 def too_long_record(size_bytes: int, limit_bytes: int, source: str, offset: int, head: bytes) -> MalformedRecord:
     """The stand-in for a record that is longer than the limit. Its text is never held in full."""
     shown = head.decode("utf-8", "surrogateescape")
+    size, limit = format_size(size_bytes), format_size(limit_bytes)
     return MalformedRecord(
         RecordTooLong(
             FailureReport(
                 error="RecordTooLong",
-                message=f"A record of {format_size(size_bytes)} is longer than the limit of {format_size(limit_bytes)}.",
+                message=f"A record of {size} is longer than the limit of {limit}.",
                 record=repr(shown[:_SHOWN_CHARS]),
                 source=source,
                 offset=offset,

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from gristmill.records.block import MalformedRecord, RecordBlock
+from gristmill.records.block import RecordBlock
 from gristmill.storage.contracts import Split
 from gristmill.storage.readers.blocks import CHUNK_BYTES, Block, malformed_record, source_of, too_long_record
-from gristmill.storage.readers.lines import LineChunk, decode_lines, line_chunks, nonblank_offset, offset_of_line
+from gristmill.storage.readers.lines import LineChunk, decode_lines, line_chunks, nonblank_offsets, offset_of_line
+
+_ADVICE = "Each line must hold one JSON value."
 
 
 def read(split: Split, max_record_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> Iterator[RecordBlock]:
@@ -25,27 +27,29 @@ def read(split: Split, max_record_bytes: int, chunk_bytes: int = CHUNK_BYTES) ->
 
 
 def _parse(chunk: LineChunk, source: str) -> Block | None:
-    scan = json.JSONDecoder().scan_once  # json.loads without its look-ups; white space is ours to strip
-    locate = partial(nonblank_offset, chunk)
+    decoder: Any = json.JSONDecoder()
+    scan = decoder.scan_once  # json.loads without its look-ups; white space is ours to strip
     values: list[Any] = []
-    malformed = 0
-    for line in decode_lines(chunk.data):
-        text = line.strip()
-        if not text:
-            continue
+    bad: list[tuple[int, str]] = []  # index in values, what is wrong
+    lines = [line for line in decode_lines(chunk.data) if line.strip(" \t\r")]
+    for line in lines:
+        text = line.strip(" \t\r")
         try:
             value, stop = scan(text, 0)
             if stop != len(text):
-                value = _bad("has more behind its JSON value.", locate(len(values)), source, line)
+                bad.append((len(values), "has more behind its JSON value."))
         except StopIteration:
-            value = _bad("is not JSON.", locate(len(values)), source, line)
+            value = None
+            bad.append((len(values), "is not JSON."))
         except (ValueError, RecursionError) as error:
-            value = _bad(f"is not JSON: {error}.", locate(len(values)), source, line)
-        if isinstance(value, MalformedRecord):
-            malformed += 1
+            value = None
+            bad.append((len(values), f"is not JSON: {error}."))
         values.append(value)
-    return Block(values, chunk.nbytes, source, locate, malformed) if values else None
+    offsets = nonblank_offsets(chunk) if bad else []
+    for index, problem in bad:
+        values[index] = malformed_record(problem, source, offsets[index], lines[index], _ADVICE)
+    return Block(values, chunk.nbytes, source, partial(_offset, chunk), len(bad)) if values else None
 
 
-def _bad(message: str, offset: int, source: str, line: str) -> MalformedRecord:
-    return malformed_record(message, source, offset, line, "Each line must hold one JSON value.")
+def _offset(chunk: LineChunk, index: int) -> int:
+    return nonblank_offsets(chunk)[index]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from gristmill.storage.contracts import Split
 from gristmill.storage.inputs import is_compressed
@@ -36,7 +35,9 @@ class LineChunk:
     too_long: int = 0
 
 
-def line_chunks(split: Split, chunk_bytes: int, max_line_bytes: int, *, to_end: bool = False) -> Iterator[LineChunk]:
+def line_chunks(
+    split: Split, chunk_bytes: int, max_line_bytes: int, *, to_end: bool = False, keep_mark: bool = False
+) -> Iterator[LineChunk]:
     """The lines that belong to a split, each exactly once, in order.
 
     Args:
@@ -44,6 +45,7 @@ def line_chunks(split: Split, chunk_bytes: int, max_line_bytes: int, *, to_end: 
         chunk_bytes: how much is read at a time.
         max_line_bytes: a longer line, not counting its end, comes as a chunk of its own, marked, in bounded memory.
         to_end: read up to the end of the file.
+        keep_mark: leave a byte order mark at the file's start where it is.
 
     Raises:
         RecordMalformed: the file cannot be read.
@@ -52,7 +54,7 @@ def line_chunks(split: Split, chunk_bytes: int, max_line_bytes: int, *, to_end: 
     end = None if whole else split.start + split.length
     with open_stream(split, max(split.start - 1, 0)) as stream:
         for chunk in _Cutter(stream, split.start, end, chunk_bytes, max_line_bytes).chunks():
-            if chunk.offset == 0 and chunk.data.startswith(_BYTE_ORDER_MARK):
+            if chunk.offset == 0 and not keep_mark and chunk.data.startswith(_BYTE_ORDER_MARK):
                 chunk = LineChunk(3, chunk.data[3:], chunk.nbytes, chunk.too_long)
             if len(chunk.data) > max_line_bytes and not chunk.too_long:
                 yield from _part_long_lines(chunk, max_line_bytes)
@@ -79,18 +81,15 @@ def decode_lines(data: bytes) -> list[str]:
     return lines
 
 
-def nonblank_offset(chunk: LineChunk, index: int) -> int:
-    """Where in the file the chunk's non-blank line number ``index`` (from 0) begins."""
-    return next(islice(nonblank_offsets(chunk), index, None))
-
-
-def nonblank_offsets(chunk: LineChunk) -> Iterator[int]:
-    """Where the lines that hold more than white space begin."""
+def nonblank_offsets(chunk: LineChunk) -> list[int]:
+    """Where in the file the lines begin that hold more than white space (JSON's: blank, tab, CR)."""
+    offsets = []
     offset = chunk.offset
     for line in chunk.data.split(b"\n"):
-        if line.strip():
-            yield offset
+        if line.strip(b" \t\r"):
+            offsets.append(offset)
         offset += len(line) + 1
+    return offsets
 
 
 class _Cutter:

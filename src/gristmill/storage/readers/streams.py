@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from gristmill.storage.contracts import Split
 from gristmill.storage.readers.blocks import source_of, unreadable_file
@@ -30,7 +30,7 @@ class ByteStream(Protocol):
 
 
 class _Stream:
-    def __init__(self, raw: Any, decoder: IO[bytes] | None) -> None:
+    def __init__(self, raw: Any, decoder: BinaryIO | None) -> None:
         self.compressed = decoder is not None
         self.read: Callable[[int], bytes] = decoder.read if decoder else raw.read
         self.stored: Callable[[], int] = raw.tell
@@ -68,14 +68,13 @@ def _open_raw(path: Path) -> io.FileIO:
     return io.FileIO(path, "rb")
 
 
-def _decoder(raw: io.FileIO, suffix: str) -> IO[bytes] | None:
+def _decoder(raw: io.FileIO, suffix: str) -> BinaryIO | None:
     if suffix == ".gz":
-        return gzip.GzipFile(fileobj=raw, mode="rb")
+        return cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb"))
     if suffix == ".bz2":
-        return bz2.BZ2File(raw, "rb")
+        return cast(BinaryIO, bz2.BZ2File(raw, "rb"))
     if suffix == ".zst":
         import pyarrow as pa
 
-        stream: IO[bytes] = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-        return stream
+        return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"))
     return None

@@ -18,12 +18,11 @@ def read(split: Split, max_record_bytes: int) -> Iterator[RecordBlock]:
     with open_stream(split) as stream:
         while piece := stream.read(CHUNK_BYTES):
             size_bytes += len(piece)
-            if size_bytes <= max_record_bytes:
-                pieces.append(piece)
-            elif stream.compressed:  # its size is only known at its end, which may be far: what was seen is enough
+            pieces.append(piece)
+            if size_bytes > max_record_bytes:
                 break
     if size_bytes > max_record_bytes:
-        bad = too_long_record(size_bytes, max_record_bytes, source, 0, pieces[0] if pieces else b"")
+        bad = too_long_record(max(size_bytes, split.size_bytes), max_record_bytes, source, 0, pieces[0])
         yield Block([bad], split.size_bytes, source, _start, malformed=1, key=source)
     else:
         content = b"".join(pieces).decode("utf-8", "surrogateescape")

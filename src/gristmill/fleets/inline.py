@@ -1,0 +1,111 @@
+"""The inline fleet: one slot, which is the caller's own thread. For debuggers and tiny work."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gristmill.errors import FailureReport
+from gristmill.plan.functions import JobCode
+from gristmill.runtime.attempts import load_code, prepare_folder, run_attempt
+from gristmill.runtime.contracts import (
+    AttemptDone,
+    AttemptFailed,
+    Beat,
+    FleetEvent,
+    JobSpec,
+    Post,
+    Progress,
+    SlotUp,
+    TaskSpec,
+)
+from gristmill.scheduling.events import AttemptId
+from gristmill.shuffle.contracts import BlockInfo
+
+WORKER = "inline"
+SLOT = "inline-1"
+
+
+class InlineFleet:
+    """Runs each task within ``launch``. See :class:`~gristmill.runtime.contracts.Fleet`.
+
+    There is no process to end here: time-outs and memory limits do not hold, and what ends the process ends the job.
+    """
+
+    def __init__(self) -> None:
+        self._post: Post = _unheard
+        self._jobs: dict[str, JobSpec] = {}
+        self._codes: dict[str, JobCode] = {}
+
+    def start(self, post: Post) -> None:
+        """Offer the one slot."""
+        self._post = post
+        post(SlotUp(SLOT, WORKER))
+
+    def add_job(self, job: JobSpec) -> None:
+        """Make a job's code known before its first launch."""
+        prepare_folder(job)
+        self._jobs[job.job] = job
+
+    def launch(self, slot: str, spec: TaskSpec) -> None:
+        """Run an attempt, here and now. A KeyboardInterrupt passes through."""
+        assert slot == SLOT, "there is one slot"
+        progress = Progress()
+        job = self._jobs[spec.attempt.job]
+        with _user_output(), _import_paths(job):
+            outcome = run_attempt(job, self._code, spec, progress)
+        self._post(Beat(WORKER, {}))  # nothing else could be said while the task ran
+        if isinstance(outcome, FailureReport):
+            self._post(AttemptFailed(spec.attempt, outcome))
+        else:
+            self._post(AttemptDone(spec.attempt, outcome))
+
+    def cancel(self, attempt: AttemptId) -> None:
+        """Nothing: no attempt runs while anything else does."""
+
+    def free(self, block: BlockInfo) -> None:
+        """Delete a block that nothing will read again."""
+        with contextlib.suppress(OSError):
+            Path(block.path).unlink()
+
+    def drop_job(self, job: str) -> None:
+        """Forget a job's code."""
+        self._jobs.pop(job, None)
+        self._codes.pop(job, None)
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+    def _code(self, job: JobSpec) -> JobCode:
+        code = self._codes.get(job.job)
+        if code is None:
+            code = self._codes[job.job] = load_code(job)
+        return code
+
+
+def _unheard(_event: FleetEvent) -> None:
+    """Stands in for whoever listens until ``start`` names one."""
+
+
+@contextmanager
+def _user_output() -> Iterator[None]:
+    """What user code prints goes to stderr, for stdout is for data. On a terminal nothing is moved: pdb wants it so."""
+    if sys.stdout.isatty():
+        yield
+    else:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+
+
+@contextmanager
+def _import_paths(job: JobSpec) -> Iterator[None]:
+    """Let imports find the job's own modules first."""
+    before = list(sys.path)
+    sys.path[:] = [*job.import_paths, *(path for path in before if path not in job.import_paths)]
+    try:
+        yield
+    finally:
+        sys.path[:] = before

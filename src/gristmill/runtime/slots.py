@@ -1,0 +1,83 @@
+"""An executor's place as the agent sees it: its channel, what runs there, and how it stands."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+from gristmill.runtime.contracts import JobSpec, Progress, TaskSpec
+from gristmill.runtime.watch import Ending
+from gristmill.runtime.wire import ChannelClosed, FrameReader, parse_note
+
+_READ_BYTES = 1 << 18
+
+
+@dataclass
+class Run:
+    """An attempt in a slot."""
+
+    job: JobSpec
+    spec: TaskSpec
+    started: float
+    moved: float  # when its progress last changed
+    progress: Progress = field(default_factory=Progress)
+    seen: tuple[int, ...] = ()  # the last progress note
+    stalled: bool = False  # its stack has been asked for since it moved
+    peak_bytes: int = 0
+
+    def take_progress(self, seen: tuple[int, ...], now: float) -> None:
+        """Take note of how far the task is."""
+        if seen != self.seen:
+            self.seen, self.moved, self.stalled = seen, now, False
+            self.progress = Progress(seen[0], seen[1])
+
+
+@dataclass
+class Slot:
+    """Lives from the request for a process until that process is gone."""
+
+    id: str
+    channel: socket.socket  # not blocking
+    requested: float
+    pid: int = 0
+    idle_bytes: int = 0
+    ready: bool = False  # it said hello
+    jobs: set[str] = field(default_factory=set)  # whose code the executor has
+    run: Run | None = None
+    ending: Ending | None = None  # why the agent has asked for its end
+    silent_since: float | None = None  # its channel has ended
+    _frames: FrameReader = field(default_factory=FrameReader)
+    _outgoing: bytearray = field(default_factory=bytearray)
+
+    @property
+    def has_unsent(self) -> bool:
+        """Something waits until the executor has taken what was sent before."""
+        return bool(self._outgoing)
+
+    def read(self, now: float) -> list[dict[str, Any]]:
+        """All notes that the executor has sent. Finds out if the channel has ended."""
+        notes: list[dict[str, Any]] = []
+        while self.silent_since is None:
+            try:
+                data = self.channel.recv(_READ_BYTES)
+                if not data:
+                    raise ChannelClosed("the channel has ended")
+                notes.extend(parse_note(payload) for payload in self._frames.feed(data))
+            except BlockingIOError:
+                break
+            except (OSError, ChannelClosed):
+                self.silent_since = now
+        return notes
+
+    def send(self, data: bytes = b"") -> None:
+        """Send what can be sent now, and keep the rest."""
+        self._outgoing += data
+        try:
+            while self._outgoing:
+                sent = self.channel.send(self._outgoing)
+                del self._outgoing[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._outgoing.clear()  # reading finds the channel's end

@@ -1,0 +1,70 @@
+r"""``text``: ``key<TAB>value`` lines.
+
+A pair whose key is None is only its value, and the other way around. Strings are written as the bytes they came
+from, bytes as they are, all else as ``str()`` says. A tab or a line feed within a key or a value is written ``\t`` or
+``\n``, so that a pair is always one line. Nothing else is escaped, a carriage return or a backslash neither: for exact
+round trips there are jsonl and parquet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gristmill.storage.writers.base import PartWriter, unencodable
+
+_NOT_AS_IS = frozenset((type(None), bytes))
+
+
+class TextPart(PartWriter):
+    """Writes ``text``."""
+
+    def _write_batch(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        text = _join(keys, values)
+        try:
+            self._file.write(text.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError as error:
+            raise _unencodable(keys, values) from error
+
+
+def _join(keys: Sequence[Any], values: Sequence[Any]) -> str:
+    rows = len(keys)
+    # Types and escapes are looked for in the batch as a whole: nothing is done for each field on the usual way.
+    key_types, value_types = set(map(type, keys)), set(map(type, values))
+    if key_types == {type(None)} and type(None) not in value_types:
+        values = _decoded(values) if bytes in value_types else values
+        text = ("%s\n" * rows) % tuple(values)
+        if text.count("\n") == rows and "\t" not in text:
+            return text
+    elif key_types.isdisjoint(_NOT_AS_IS) and value_types.isdisjoint(_NOT_AS_IS):
+        fields: list[Any] = [None] * (2 * rows)
+        fields[0::2] = keys
+        fields[1::2] = values
+        text = ("%s\t%s\n" * rows) % tuple(fields)
+        if text.count("\n") == rows == text.count("\t"):
+            return text
+    return "".join(map(_line, keys, values))
+
+
+def _line(key: Any, value: Any) -> str:
+    fields = [_escaped(field) for field in (key, value) if field is not None]
+    return "\t".join(fields) + "\n"
+
+
+def _escaped(value: Any) -> str:
+    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+    return text.replace("\t", "\\t").replace("\n", "\\n")
+
+
+def _decoded(values: Sequence[Any]) -> list[Any]:
+    return [value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value for value in values]
+
+
+def _unencodable(keys: Sequence[Any], values: Sequence[Any]) -> Exception:
+    for key, value in zip(keys, values, strict=True):
+        try:
+            _line(key, value).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            problem = f"{error.object[error.start]!r} is not a character."
+            return unencodable("text", problem, key, value, "Write jsonl, which escapes it: --output-format jsonl.")
+    raise AssertionError("one of the lines cannot be encoded")

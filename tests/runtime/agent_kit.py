@@ -1,0 +1,132 @@
+"""A local fleet, a job of one map stage, and a queue of what the fleet says: what the tests of the agent need."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cloudpickle
+import psutil
+
+from gristmill.config import MIB
+from gristmill.errors import FailureReport
+from gristmill.fleets.local import LocalFleet
+from gristmill.plan.functions import JobCode, StepFunctions
+from gristmill.plan.stages import MapOp, OutputSink, SplitSource, Stage
+from gristmill.runtime.agent import AgentSettings
+from gristmill.runtime.contracts import (
+    AttemptDone,
+    AttemptFailed,
+    FleetEvent,
+    JobSpec,
+    SlotUp,
+    TaskResult,
+    TaskSpec,
+)
+from gristmill.scheduling.events import AttemptId
+from gristmill.storage.contracts import Split
+
+E = TypeVar("E", bound=FleetEvent)
+PATIENCE = 15.0
+STAGE = Stage(0, SplitSource(), (MapOp(0),), OutputSink("text", "m"), "map")
+
+
+class Mill:
+    """A fleet and one job, under a folder of their own."""
+
+    def __init__(self, folder: Path, executors: int = 1, settings: AgentSettings | None = None) -> None:
+        self.folder = folder
+        self.events: queue.Queue[FleetEvent] = queue.Queue()
+        self.fleet = LocalFleet(executors, settings)
+        self.fleet.start(self.events.put)
+        self._jobs = 0
+        self._input = folder / "input.txt"
+        self._input.write_text("a line\n")
+
+    def job(self, mapper: Callable[[Any, Any], Any], memory_bytes: int = 64 * MIB, **options: Any) -> JobSpec:
+        """A job whose one task has one record."""
+        self._jobs += 1
+        name = f"job{self._jobs}"
+        staging = self.folder / name / "staging"
+        (staging / "attempts").mkdir(parents=True)
+        job = JobSpec(
+            job=name,
+            code=cloudpickle.dumps(JobCode((StepFunctions(mapper=mapper),))),
+            import_paths=options.get("import_paths", ()),
+            staging=str(staging),
+            folder=str(self.folder / name),
+            memory_bytes=memory_bytes,
+            max_bad_records=0,
+            max_record_bytes=MIB,
+            task_timeout_seconds=options.get("task_timeout_seconds"),
+        )
+        self.fleet.add_job(job)
+        return job
+
+    def spec(self, job: JobSpec, index: int = 0, number: int = 1) -> TaskSpec:
+        """One attempt at one task of a job."""
+        size = self._input.stat().st_size
+        split = Split(str(self._input), 0, size, size, "text")
+        return TaskSpec(AttemptId(job.job, 0, index, number), STAGE, splits=(split,))
+
+    def wait_for(self, kind: type[E], seconds: float = PATIENCE) -> E:
+        """The next event of a kind; what comes before it is passed over."""
+        deadline = time.monotonic() + seconds
+        while True:
+            event = self.events.get(timeout=max(0.01, deadline - time.monotonic()))
+            if isinstance(event, kind):
+                return event
+
+    def launch(self, mapper: Callable[[Any, Any], Any], **options: Any) -> AttemptId:
+        """Run a mapper in the next slot that comes up."""
+        slot = self.wait_for(SlotUp).slot
+        spec = self.spec(self.job(mapper, **options))
+        self.fleet.launch(slot, spec)
+        return spec.attempt
+
+    def run(self, mapper: Callable[[Any, Any], Any], **options: Any) -> TaskResult | FailureReport:
+        """Run a mapper in the next slot that comes up, to its end."""
+        attempt = self.launch(mapper, **options)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            event = self.events.get(timeout=max(0.01, deadline - time.monotonic()))
+            if isinstance(event, (AttemptDone, AttemptFailed)):
+                assert event.attempt == attempt
+                return event.result if isinstance(event, AttemptDone) else event.report
+
+    def failure(self, mapper: Callable[[Any, Any], Any], **options: Any) -> FailureReport:
+        """Run a mapper that fails."""
+        outcome = self.run(mapper, **options)
+        assert isinstance(outcome, FailureReport), outcome
+        return outcome
+
+    def success(self, mapper: Callable[[Any, Any], Any], **options: Any) -> TaskResult:
+        """Run a mapper that does not."""
+        outcome = self.run(mapper, **options)
+        assert isinstance(outcome, TaskResult), outcome
+        return outcome
+
+
+def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Wait for the operating system, which says nothing when it is done."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process is no more. A zombie that waits for its parent counts as gone."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def read_when_there(path: Path) -> str:
+    """The content of a file that another process is about to write."""
+    wait_until(lambda: path.exists() and path.read_text().endswith("\n"))
+    return path.read_text()

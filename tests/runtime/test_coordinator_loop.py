@@ -1,0 +1,379 @@
+"""The coordinator's loop with a fleet that the test plays by hand: what it launches, keeps, frees and says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gristmill.errors import FailureReport, Frame, JobCancelled, JobFailed, TooManyBadRecords
+from gristmill.plan.build import StepShape, build_plan
+from gristmill.runtime.contracts import (
+    AttemptDone,
+    AttemptFailed,
+    Beat,
+    FleetBroken,
+    JobSpec,
+    Post,
+    Progress,
+    SlotDown,
+    SlotUp,
+    TaskResult,
+    TaskSpec,
+)
+from gristmill.runtime.coordinator import Coordinator, RunningJob
+from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.outcome import Outcome
+from gristmill.runtime.views import JobView
+from gristmill.scheduling.commands import JobState
+from gristmill.scheduling.events import AttemptId
+from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
+from gristmill.storage.contracts import PartFile, Split
+
+USER_ERROR = FailureReport(
+    error="UserCodeError",
+    message="division by zero",
+    exception="ZeroDivisionError",
+    frames=(Frame("/home/me/job.py", 7, "mapper", "1 / 0"),),
+    record="'x'",
+    source="in.txt",
+    offset=12,
+)
+
+
+class HandPlayedFleet:
+    """A fleet that notes what is asked of it. The test answers."""
+
+    def __init__(self) -> None:
+        self.launched: dict[AttemptId, TaskSpec] = {}
+        self.slots: dict[AttemptId, str] = {}
+        self.cancelled: list[AttemptId] = []
+        self.freed: list[str] = []
+        self.jobs: list[str] = []
+        self.closed = 0
+
+    def start(self, post: Post) -> None:
+        self.post = post
+
+    def add_job(self, job: JobSpec) -> None:
+        self.jobs.append(job.job)
+
+    def launch(self, slot: str, spec: TaskSpec) -> None:
+        self.launched[spec.attempt] = spec
+        self.slots[spec.attempt] = slot
+
+    def cancel(self, attempt: AttemptId) -> None:
+        self.cancelled.append(attempt)
+
+    def free(self, block: BlockInfo) -> None:
+        self.freed.append(block.path)
+
+    def drop_job(self, job: str) -> None:
+        self.jobs.remove(job)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class NotedOutput:
+    """An output that notes what becomes of it."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.parts: list[str] | None = None
+        self.summary: dict[str, Any] = {}
+        self.aborted = False
+        self.error = error
+
+    def commit(self, parts: Sequence[PartFile], summary: Mapping[str, Any]) -> None:
+        if self.error:
+            raise self.error
+        self.parts, self.summary = [part.final for part in parts], dict(summary)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Bench:
+    """A coordinator, its fleet, one job of two map and two reduce tasks, and (without thread) a clock that stands."""
+
+    def __init__(self, tmp_path: Path, threaded: bool = False, output: NotedOutput | None = None) -> None:
+        self.now = 100.0
+        self.staging = tmp_path / "staging"
+        self.staging.mkdir()
+        self.fleet = HandPlayedFleet()
+        self.output = output or NotedOutput()
+        self.views: list[JobView] = []
+        clock = time.monotonic if threaded else lambda: self.now
+        self.coordinator = Coordinator(self.fleet, threaded=threaded, clock=clock)
+        self.coordinator.start()
+        self.folder = str(tmp_path / "folder")
+        self.running = self.submit("j1")
+
+    def submit(self, job: str, max_bad_records: int = 0) -> RunningJob:
+        spec = JobSpec(job, b"", (), str(self.staging), self.folder, 1, max_bad_records, 1, None)
+        plan = build_plan([StepShape(reduces=True)], reducers=2, output_format="text")
+        splits = tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(2))
+        prepared = PreparedJob(spec, "Job", plan, splits, self.output, "out", max_attempts=2)
+        return self.coordinator.submit(prepared, self.views.append)
+
+    def slot(self, name: str) -> None:
+        self.post(SlotUp(name, "w"))
+
+    def post(self, *events: Any) -> Outcome | None:
+        for event in events:
+            self.fleet.post(event)
+        self.now += 0.2
+        return self.running.wait(0)
+
+    def attempt(self, stage: int, index: int, number: int = 1, job: str = "j1") -> AttemptId:
+        return AttemptId(job, stage, index, number)
+
+    def mapped(self, index: int, number: int = 1, job: str = "j1", **more: Any) -> Outcome | None:
+        attempt = self.attempt(0, index, number, job)
+        segments = (SegmentInfo(0, 10, 1, 0), SegmentInfo(10, 20, 2, 0))
+        block = BlockInfo(f"block-{attempt}", segments)
+        result = TaskResult(records_in=5, bytes_in=50, records_out=3, bytes_out=30, block=block)
+        return self.post(AttemptDone(attempt, replace(result, **more)))
+
+    def reduced(self, index: int, number: int = 1, job: str = "j1", **more: Any) -> Outcome | None:
+        attempt = self.attempt(1, index, number, job)
+        parts = (PartFile(f"attempts/{attempt}", f"part-r-{index:05d}", 4, 40),)
+        result = TaskResult(records_in=3, bytes_in=30, records_out=4, bytes_out=40, parts=parts)
+        return self.post(AttemptDone(attempt, replace(result, **more)))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    bench = Bench(tmp_path)
+    bench.slot("s1")
+    bench.slot("s2")
+    return bench
+
+
+def test_a_job_from_beginning_to_end(bench: Bench) -> None:
+    assert [spec.splits[0].path for spec in bench.fleet.launched.values()] == ["in0", "in1"]
+    bench.mapped(1, counters={"g": {"n": 2}})
+    bench.mapped(0, counters={"g": {"n": 1, "m": 7}})
+    spec = bench.fleet.launched[bench.attempt(1, 1)]
+    assert [block.path for block in spec.blocks] == ["block-j1-s0-t00000-a1", "block-j1-s0-t00001-a1"]
+    assert (spec.partition, spec.splits) == (1, ())
+    assert bench.running.view().stages[1].bytes_total == 60
+    bench.reduced(1)
+    outcome = bench.reduced(0)
+
+    assert outcome is not None
+    assert outcome.error is None
+    assert bench.output.parts == ["part-r-00000", "part-r-00001"]
+    assert not bench.output.aborted
+    assert sorted(bench.fleet.freed) == ["block-j1-s0-t00000-a1", "block-j1-s0-t00001-a1"]
+    assert bench.fleet.jobs == []
+    seconds = bench.output.summary.pop("seconds")
+    assert seconds > 0
+    assert bench.output.summary == {
+        "job_id": "j1",
+        "state": "succeeded",
+        "output": "out",
+        "map_tasks": 2,
+        "reduce_tasks": 2,
+        "attempts": 4,
+        "failed_attempts": 0,
+        "records_in": 10,
+        "records_out": 8,
+        "shuffle_bytes": 60,
+        "counters": {"g": {"n": 3, "m": 7}},
+    }
+    assert bench.views[-1] == outcome.view == bench.running.view()
+    assert bench.views[-1].state is JobState.SUCCEEDED
+
+
+def test_views_count_running_attempts_too(bench: Bench) -> None:
+    bench.mapped(0)
+    bench.post(Beat("w", {bench.attempt(0, 1): Progress(2, 20, 1)}))
+    stage = bench.running.view().stages[0]
+    assert (stage.done, stage.running, stage.records_in, stage.bytes_in, stage.bytes_total) == (1, 1, 7, 70, 100)
+    assert bench.running.view().records_in == 5  # totals: accepted ones only
+
+
+def test_views_come_at_most_ten_times_a_second(bench: Bench) -> None:
+    before = len(bench.views)
+    for _ in range(50):
+        bench.fleet.post(Beat("w", {}))
+        bench.now += 0.01
+        bench.running.wait(0)
+    assert 4 <= len(bench.views) - before <= 6
+
+
+def test_a_late_result_leaves_nothing(bench: Bench) -> None:
+    late = bench.attempt(0, 0)
+    bench.post(SlotDown("s1"))  # without a word: the attempt is lost, and runs again
+    bench.slot("s3")
+    (bench.staging / "bad").write_text("x")
+    bench.mapped(0, parts=(PartFile("bad", "_bad_records/x", 1, 1),))
+    assert bench.fleet.freed == [f"block-{late}"]
+    assert not (bench.staging / "bad").exists()
+    bench.mapped(0, number=2)
+    bench.mapped(1)
+    bench.reduced(0)
+    outcome = bench.reduced(1)
+    assert outcome is not None
+    assert (outcome.view.attempts, outcome.view.failed_attempts, outcome.view.records_in) == (5, 1, 10)
+    assert outcome.view.failures[0].error == "ExecutorDied"
+
+
+def test_a_failure_is_retried_then_ends_the_job(bench: Bench) -> None:
+    bench.mapped(1)
+    assert bench.post(AttemptFailed(bench.attempt(0, 0), USER_ERROR)) is None
+    bench.now += 60  # past the backoff
+    assert bench.running.wait(0) is None
+    outcome = bench.post(AttemptFailed(bench.attempt(0, 0, 2), USER_ERROR))
+    assert outcome is not None
+    assert outcome.view.state is JobState.FAILED
+    assert (outcome.view.attempts, outcome.view.failed_attempts) == (3, 2)
+    assert bench.output.aborted
+    assert bench.output.parts is None
+    error = outcome.error
+    assert isinstance(error, JobFailed)
+    assert error.report is not None
+    assert error.report.details == {"task": "map task 0", "attempts": 2}
+    assert error.job_folder == bench.folder
+    assert str(error) == (
+        "Job j1 failed.\n/home/me/job.py:7, in mapper\n    1 / 0\nZeroDivisionError: division by zero\n"
+        f"record: 'x'\nread from: in.txt, offset 12\nin: map task 0, attempt 2\n"
+        f"Its blocks and logs are kept in {bench.folder}"
+    )
+
+
+def test_a_lost_block_is_made_again_and_counted_once(bench: Bench) -> None:
+    bench.mapped(0, counters={"g": {"n": 1}})
+    bench.mapped(1, counters={"g": {"n": 1}})
+    gone = FailureReport("BlockMissing", "gone", details={"block": f"block-{bench.attempt(0, 1)}"})
+    bench.post(AttemptFailed(bench.attempt(1, 0), gone))
+    assert bench.attempt(0, 1, 2) in bench.fleet.launched
+    assert bench.running.view().stages[0].done == 1
+    bench.reduced(1)
+    bench.mapped(1, number=2, counters={"g": {"n": 1}})
+    spec = bench.fleet.launched[bench.attempt(1, 0, 2)]
+    assert spec.blocks[1].path == "block-j1-s0-t00001-a2"
+    outcome = bench.reduced(0, number=2)
+    assert outcome is not None
+    assert outcome.error is None
+    assert outcome.view.counters == {"g": {"n": 2}}
+    assert (outcome.view.records_in, outcome.view.shuffle_bytes) == (10, 60)
+
+
+def test_too_many_bad_records(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.running.cancel()
+    bench.running = bench.submit("j2", max_bad_records=3)
+    bench.slot("s1")
+    bench.mapped(0, job="j2", bad_records=2)
+    outcome = bench.mapped(1, job="j2", bad_records=2)
+    assert outcome is not None
+    assert isinstance(outcome.error, TooManyBadRecords)
+    assert "4 records failed, and --max-bad-records allows 3" in str(outcome.error)
+
+
+def test_one_attempt_with_too_many_bad_records(bench: Bench) -> None:
+    report = replace(USER_ERROR, error="BadRecordLimit")
+    outcome = bench.post(AttemptFailed(bench.attempt(0, 0), report))
+    assert outcome is not None
+    assert isinstance(outcome.error, TooManyBadRecords)
+    assert outcome.error.report is not None
+    assert outcome.error.report.frames == USER_ERROR.frames
+
+
+def test_cancel(bench: Bench) -> None:
+    bench.mapped(0)
+    bench.running.cancel()
+    outcome = bench.post()
+    assert outcome is not None
+    assert isinstance(outcome.error, JobCancelled)
+    assert outcome.view.state is JobState.CANCELLED
+    assert bench.output.aborted
+    assert bench.fleet.cancelled == [bench.attempt(0, 1)]
+    assert bench.fleet.freed == ["block-j1-s0-t00000-a1"]
+
+
+def test_the_end_waits_for_cancelled_attempts_to_be_gone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, threaded=True)
+    bench.slot("s1")
+    while not bench.fleet.launched:
+        bench.running.wait(0.01)
+    bench.running.cancel()
+    while not bench.fleet.cancelled:
+        bench.running.wait(0.01)
+    assert bench.running.wait(0.05) is None
+    assert not bench.output.aborted
+    bench.fleet.post(SlotDown("s1"))
+    assert bench.running.wait(10) is not None
+    assert bench.output.aborted
+    bench.coordinator.close()
+
+
+def test_a_broken_fleet_fails_all_jobs_and_those_to_come(bench: Bench) -> None:
+    other = bench.submit("j2")
+    report = FailureReport("ExecutorDied", "Executors cannot be started.")
+    outcome = bench.post(FleetBroken(report))
+    for ended in (outcome, other.wait(0), bench.submit("j3").wait(0)):
+        assert ended is not None
+        assert isinstance(ended.error, JobFailed)
+        assert ended.error.report == report
+
+
+def test_an_output_that_cannot_be_put_in_place_fails_the_job(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, output=NotedOutput(PermissionError(13, "Permission denied", "/out")))
+    bench.slot("s1")
+    for act in (bench.mapped, bench.reduced):
+        act(0)
+        outcome = act(1)
+    assert outcome is not None
+    assert isinstance(outcome.error, JobFailed)
+    assert "could not be put in place: Permission denied: /out" in str(outcome.error)
+    assert outcome.view.state is JobState.FAILED
+    assert bench.output.aborted
+
+
+def test_several_jobs_share_the_fleet(bench: Bench) -> None:
+    other = bench.submit("j2")
+    bench.slot("s3")
+    bench.slot("s4")
+    bench.post()
+    first = bench.running
+    for job, bench.running in (("j1", first), ("j2", other)):
+        for act in (bench.mapped, bench.reduced):
+            act(0, job=job)
+            act(1, job=job)
+    for ended in (first.wait(0), other.wait(0)):
+        assert ended is not None
+        assert ended.view.state is JobState.SUCCEEDED
+
+
+def test_close_ends_what_still_runs(bench: Bench) -> None:
+    bench.coordinator.close()
+    bench.coordinator.close()
+    assert bench.fleet.closed == 1
+    outcome = bench.running.wait(0)
+    assert outcome is not None
+    assert isinstance(outcome.error, JobCancelled)
+    assert bench.output.aborted
+
+
+def test_a_defect_of_the_loop_reaches_whoever_waits(tmp_path: Path) -> None:
+    def broken(view: JobView) -> None:
+        raise RuntimeError("observer")
+
+    bench = Bench(tmp_path, threaded=True)
+    bench.views = type("Broken", (list,), {"append": staticmethod(broken)})()
+    running = bench.submit("j2")
+    with pytest.raises(RuntimeError, match="observer"):
+        running.wait(10)
+    bench.coordinator.close()
+
+
+def test_a_wait_that_takes_too_long_says_so(bench: Bench) -> None:
+    assert bench.running.wait(0) is None
+    assert bench.running.view().state is JobState.RUNNING
