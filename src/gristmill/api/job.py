@@ -234,7 +234,7 @@ def start_job(
             plan=plan,
             splits=splits,
             output=commit,
-            output_path=None if path is None else str(output),
+            output_path=None if path is None else str(path),
             max_attempts=options.max_attempts,
         )
         running = coordinator.submit(prepared, observer)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypedDict
@@ -221,9 +222,12 @@ def parse_options(options: RunOptions) -> JobOptions:
     Raises:
         UsageError: an option does not exist, or its value is not possible.
     """
-    known = set(RunOptions.__annotations__)
-    if unknown := set(options) - known:
-        raise UsageError(f"There is no option {_names(unknown)}. There are: {_names(known)}.")
+    known = sorted(RunOptions.__annotations__)
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(known)}."
+            raise UsageError(f"There is no option {name}. {hint}")
     given = {name: value for name, value in options.items() if value is not None}
     renamed: dict[str, Any] = {_FIELDS.get(name, name): value for name, value in given.items()}
     for name in ("memory_bytes", "split_bytes"):
@@ -237,10 +241,6 @@ def parse_options(options: RunOptions) -> JobOptions:
 
 
 _FIELDS = {"memory": "memory_bytes", "split_size": "split_bytes", "task_timeout": "task_timeout_seconds"}
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
 
 
 def _stop_loading(job: type[MapReduce]) -> NoReturn:
