@@ -185,7 +185,9 @@ class Coordinator:
         if now - self._viewed_at >= _VIEW_SECONDS:
             self._viewed_at = now
             for job in self._jobs.values():
-                self._show(job, JobState.RUNNING)
+                job.view = job.tally.view(JobState.RUNNING, now - job.began)
+                if job.observer is not None:
+                    job.observer(job.view)
 
     def _patience(self, limit: float) -> float:
         times = [self._viewed_at + _VIEW_SECONDS] if self._jobs else []
@@ -373,9 +375,11 @@ class Coordinator:
         if error is not None:
             with suppress(OSError):  # what cannot be removed now is removed by the next run
                 job.prepared.output.abort()
-        job.outcome = Outcome(job.tally.view(job.state, self._clock() - job.began), error)
+        job.view = job.tally.view(job.state, self._clock() - job.began)
+        job.outcome = Outcome(job.view, error)
         try:
-            self._show(job, job.state)
+            if job.observer is not None and job.crash is None:
+                job.observer(job.view)
         finally:
             job.over.set()
 
@@ -386,8 +390,3 @@ class Coordinator:
             job.state = state
             cancelled = outcomes.job_cancelled(spec.job, spec.folder)
             self._end(job, outcomes.job_failed(spec.job, report, spec.folder) if report else cancelled)
-
-    def _show(self, job: Job, state: JobState) -> None:
-        job.view = job.tally.view(state, self._clock() - job.began)
-        if job.observer is not None and job.crash is None:
-            job.observer(job.view)

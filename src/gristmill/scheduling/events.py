@@ -86,7 +86,10 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class JobSubmitted:
-    """A job begins. Its stages follow as StageAdded. ``seed`` is for the jitter of its retries."""
+    """A job begins. Its stages follow as StageAdded. ``seed`` is for the jitter of its retries.
+
+    Job ids are never used again: what comes late for an ended job is known by its id.
+    """
 
     job: str
     seed: int

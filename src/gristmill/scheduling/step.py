@@ -198,7 +198,6 @@ def _lose_attempt(state: SchedulerState, slot: Slot, now: float, out: list[Comma
         return
     job, stage, _ = current
     attempt = slot.attempt
-    slot.attempt = None
     _stop_running(state, job, stage, attempt.index)
     _attempt_failed(state, job, stage, slot, attempt, FailureKind.LOST, now, out)
 
@@ -291,7 +290,7 @@ def _timer_counts(state: SchedulerState, when: float, target: AttemptId | str) -
     job = state.jobs.get(target.job)
     if job is None:
         return False
-    stage = job.stages[target.stage]
+    stage = job.stages[target.stage]  # job ids are never used again, so this is the stage that the timer was set for
     return stage.states[target.index] == TaskState.BACKING_OFF and stage.attempts[target.index] == target.number
 
 

@@ -45,12 +45,12 @@ class BadRecords:
 
     def close(self) -> PartFile | None:
         """Complete the file; None if there was no bad record."""
-        self._closed = True
         if self._file is None:
             return None
         with translate_os_error(self._path):
             size_bytes = self._file.tell()
             self._file.close()
+        self._closed = True
         return PartFile(self._staged, self._final, self.count, size_bytes)
 
     def discard(self) -> None:

@@ -73,10 +73,10 @@ class PartWriter(ABC):
     def _write_batch(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
         """Write at most BATCH_ROWS pairs."""
 
-    def _finish(self) -> None:
+    def _finish(self) -> None:  # noqa: B027 - most formats hold nothing back
         """Write what was held back."""
 
-    def _give_up(self) -> None:
+    def _give_up(self) -> None:  # noqa: B027 - most formats hold nothing back
         """Let go of what was held back."""
 
 

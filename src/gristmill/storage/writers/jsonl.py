@@ -31,7 +31,7 @@ Encode = Callable[[Any], str]
 
 def _join(keys: Sequence[Any], values: Sequence[Any], encode_str: Callable[[str], str], encode: Encode) -> str:
     rows = len(keys)
-    if None in keys:
+    if type(None) in set(map(type, keys)):
         return "".join([_line(key, value, encode) for key, value in zip(keys, values, strict=True)])
     fields: list[Any] = [None] * (2 * rows)
     fields[0::2] = _column(keys, encode_str, encode)

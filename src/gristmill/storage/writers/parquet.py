@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -65,12 +66,11 @@ class ParquetPart(PartWriter):
             self._writer.close()
 
     def _give_up(self) -> None:
-        # Arrow's writer wants to write its footer when it is closed or collected; let it, while the file is open.
+        # Arrow's writer writes its footer when it is closed or collected: now, while the file is open.
         if self._writer is not None:
-            try:
+            with suppress(OSError):  # the disk may be full; the file is about to be removed
                 self._writer.close()
-            except OSError:
-                pass  # the disk is full; the file is about to be removed
+            self._writer.is_open = False
 
     def _convert(self, rows: int) -> None:
         """Turn the first pending rows into Arrow; write a row group when there are enough of them."""

@@ -1,0 +1,191 @@
+"""All or nothing: an output is complete or absent, or, when it replaces one, complete or the old one.
+
+Attempts write into a staging folder beside the output. The commit gives the accepted files their final names in a
+folder ``final`` within it, adds ``_SUCCESS``, makes all of it durable, and puts the folder in its place in one step:
+a rename that replaces nothing, or an exchange with the old output. Where the system has no such exchange, a file
+``swap.json`` says that two renames are under way, and the next run's ``recover_output`` completes them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gristmill.errors import OutputExists, OutputNotWritable
+from gristmill.storage.contracts import PartFile
+from gristmill.storage.disk import sync_file, sync_folder, translate_os_error
+from gristmill.storage.failpoints import failpoint
+from gristmill.storage.renames import exchange, rename_new
+from gristmill.storage.staging import (
+    ATTEMPTS,
+    FINAL,
+    OLD,
+    SWAP,
+    make_staging,
+    recover_output,
+    remove_tree,
+    write_durably,
+)
+
+__all__ = ["SUCCESS", "OutputCommit", "recover_output"]
+
+SUCCESS = "_SUCCESS"
+_COLUMN_SUFFIXES = (".csv", ".parquet")
+
+
+class OutputCommit:
+    """One job's output on its way. Made by :meth:`prepare`; ends by :meth:`commit` or :meth:`abort`.
+
+    Attributes:
+        staging: where attempts write: ``attempts/`` is there for them.
+    """
+
+    def __init__(self, output: Path, staging: Path, overwrite: bool, made_parents: Sequence[Path]) -> None:
+        self.output = output
+        self.staging = staging
+        self._overwrite = overwrite
+        self._made_parents = made_parents  # by us, innermost first
+
+    @classmethod
+    def prepare(cls, output: Path, job: str, overwrite: bool) -> OutputCommit:
+        """See that the output can be written, and make its staging folder. Missing parents are made.
+
+        Raises:
+            OutputExists: it is there (be it a file or a dangling link) and ``overwrite`` is False.
+            OutputNotWritable: its folder cannot be written.
+            DiskFull: no space is left there.
+        """
+        output = Path(os.path.abspath(output))  # noqa: PTH100 - ".." is resolved by name, links are kept
+        recover_output(output)
+        _check(output, overwrite)
+        made: list[Path] = []
+        with translate_os_error(output):
+            try:
+                _make_parents(output.parent, made)
+                failpoint("prepare.parents-made")
+                staging = make_staging(output, job)
+            except OSError as error:
+                _remove_empty(made)
+                if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+                    raise
+                reason = error.strerror or str(error)
+                raise OutputNotWritable(f"The output {output} cannot be written: {reason}.") from error
+        failpoint("prepare.done")
+        return cls(output, staging, overwrite, made)
+
+    def commit(self, parts: Sequence[PartFile], summary: Mapping[str, Any]) -> None:
+        """Put the output in its place. Only ``parts`` are in it; what else was staged is gone.
+
+        Args:
+            parts: the files of the accepted attempts.
+            summary: goes into ``_SUCCESS``, with a list of the files.
+
+        Raises:
+            OutputExists: somebody has made the output in the meantime.
+            OutputNotWritable: a rename failed, or a staged file is not there.
+            DiskFull: no space is left.
+        """
+        failpoint("commit.begun")
+        with translate_os_error(self.output):
+            try:
+                self._assemble(_with_columns(parts), summary)
+                self._publish()
+            except FileExistsError as error:
+                raise _exists(self.output) from error
+            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+                raise OutputNotWritable(f"The output {self.output} cannot be completed: {error}.") from error
+            failpoint("commit.published")
+            sync_folder(self.output.parent)
+        failpoint("commit.cleaning")
+        # The output is there. What cannot be removed now, the next run tries again.
+        with suppress(OSError):
+            remove_tree(self.staging)
+        failpoint("commit.cleaned")
+
+    def abort(self) -> None:
+        """Leave nothing behind. May be called again, and does nothing after a commit."""
+        failpoint("abort.begun")
+        with suppress(OSError):  # the next run tries again
+            remove_tree(self.staging)
+        _remove_empty(self._made_parents)
+
+    def _assemble(self, parts: Sequence[PartFile], summary: Mapping[str, Any]) -> None:
+        final = self.staging / FINAL
+        final.mkdir()
+        folders = {final}
+        for number, part in enumerate(parts):
+            target = final / part.final
+            if target.parent not in folders:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                folders.add(target.parent)
+            rename_new(self.staging / part.staged, target)
+            if number == 0:
+                failpoint("commit.first-part-named")
+        failpoint("commit.parts-named")
+        files = [{"name": part.final, "rows": part.rows, "bytes": part.size_bytes} for part in parts]
+        (final / SUCCESS).touch()
+        for part in parts:
+            sync_file(final / part.final)
+        write_durably(final / SUCCESS, {**summary, "files": files})
+        failpoint("commit.success-written")
+        for folder in folders:
+            sync_folder(folder)
+        failpoint("commit.synced")
+
+    def _publish(self) -> None:
+        final = self.staging / FINAL
+        if not (self._overwrite and os.path.lexists(self.output)):
+            rename_new(final, self.output)
+        elif not exchange(final, self.output):
+            self._publish_in_two_steps(final)
+
+    def _publish_in_two_steps(self, final: Path) -> None:
+        write_durably(self.staging / SWAP, {"output": self.output.name})
+        failpoint("swap.journalled")
+        self.output.rename(self.staging / OLD)
+        failpoint("swap.old-moved")
+        rename_new(final, self.output)
+
+
+def _check(output: Path, overwrite: bool) -> None:
+    if not output.name:
+        raise OutputNotWritable(f"The output cannot be {output} itself; name a folder in it.")
+    if not os.path.lexists(output):
+        return
+    if not overwrite:
+        raise _exists(output)
+    for place, what in ((Path.cwd(), "working directory"), (Path.home(), "home directory")):
+        if output == place or output in place.parents:
+            raise OutputNotWritable(f"The output {output} cannot be replaced: the {what} {place} is in it.")
+    if output.is_mount():
+        raise OutputNotWritable(f"The output {output} cannot be replaced: it is a mount point. Name a folder in it.")
+
+
+def _exists(output: Path) -> OutputExists:
+    return OutputExists(f"The output {output} exists already. Name another one, or replace it with --overwrite.")
+
+
+def _make_parents(folder: Path, made: list[Path]) -> None:
+    missing = []
+    while not os.path.lexists(folder):
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        made.insert(0, folder)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # not empty: somebody else uses it by now
+            folder.rmdir()
+
+
+def _with_columns(parts: Sequence[PartFile]) -> list[PartFile]:
+    """Leave out the parts of csv and parquet without rows: they have no columns, and readers of the folder stumble."""
+    full = [part for part in parts if part.rows or not part.final.endswith(_COLUMN_SUFFIXES)]
+    return full or list(parts)
