@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -335,3 +336,73 @@ def test_a_script_run_by_python(guard: str, text: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "part-m-00000").read_text() == TEXT.upper()
+
+
+def test_each_task_has_an_instance_of_its_own(tmp_path: Path) -> None:
+    class Buffered(MapReduce):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def mapper(self, key: Any, line: str) -> None:
+            self.lines.append(line)
+
+        def mapper_final(self) -> Pairs:
+            for line in self.lines:
+                yield None, line
+
+    (tmp_path / "in.txt").write_text("a\nb\nc\nd\n")
+    for on in ("inline", "local"):
+        result = Buffered.run(tmp_path / "in.txt", on=on, executors=1, split_size=2)
+        assert [value for _, value in result] == ["a", "b", "c", "d"]
+
+
+def test_values_of_the_scripts_own_classes(tmp_path: Path) -> None:
+    source = """
+        from dataclasses import dataclass
+        from enum import Enum
+
+        class Colour(Enum):
+            RED = 1
+
+        @dataclass(frozen=True)
+        class Point:
+            x: int
+
+        def mapper(key, line):
+            yield Colour.RED, Point(int(line))
+
+        def reducer(colour, points):
+            yield colour, sum(point.x for point in points)
+        """
+    script = tmp_path / "classes.py"
+    script.write_text(dedent(source))
+    (tmp_path / "in.txt").write_text("1\n2\n3\n")
+    result = run_job(load_job(str(script)), tmp_path / "in.txt", None, JobOptions(executors=1))
+    assert [(key.name, value) for key, value in result] == [("RED", 6)]
+
+
+def test_outputs_elsewhere_are_refused(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="only files on this machine"):
+        WordCount.run(text, "s3://bucket/out", on="inline")
+    result = WordCount.run(text, (tmp_path / "out").as_uri(), on="inline")
+    assert result.output == tmp_path / "out"
+
+
+def test_a_fork_of_the_caller_does_not_end_the_job(text: Path, data_dir: Path) -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+    script = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from test_api_run import WordCount\n"
+        "result = WordCount.run(sys.argv[2], on='inline')\n"
+        "if os.fork() == 0: sys.exit(0)\n"
+        "os.wait(); print(len(dict(result)))"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(text)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == str(len(WORDS)), done.stderr
+    assert job_folders(data_dir) == []
+
+
+def test_progress_on_something_that_is_no_terminal(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    WordCount.run(text, on="inline", progress=True)
+    assert capfd.readouterr().out == ""

@@ -115,10 +115,14 @@ def test_each_shuffle_of_several_steps_has_its_own_size() -> None:
 
 def test_one_line_for_logs() -> None:
     stage = replace(MAP, done=2, running=2, records_in=1_000_000, bytes_in=32 * MIB)
-    view = view_of(stage, REDUCE, seconds=30.0, failed_attempts=3)
+    view = view_of(stage, REDUCE, seconds=30.0)
     clock = Clock().after(view_of(replace(MAP, running=2), seconds=10.0))
     assert plain_line(view, clock) == (
-        "WordCount, 30 s: map 2/8 (32.0 MiB of 64.0 MiB, 1.00 M records, 50,000/s), reduce 0/2; 3 attempts failed"
+        "WordCount, 30 s: map 2/8 (32.0 MiB of 64.0 MiB, 1.00 M records, 50,000/s), reduce 0/2"
+    )
+    troubled = replace(view, failed_attempts=3, failures=(FailureReport("ExecutorDied", "It died."),))
+    assert plain_line(troubled, clock).endswith(
+        ", reduce 0/2; 3 attempts have failed and will be tried again; the last: It died."
     )
 
 

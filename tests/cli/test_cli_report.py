@@ -15,6 +15,7 @@ from gristmill.errors import (
     JobFailed,
     OutputExists,
     TooManyBadRecords,
+    UsageError,
 )
 
 
@@ -66,21 +67,31 @@ def test_a_dead_process_shows_its_last_words() -> None:
     report = FailureReport(
         error="ExecutorDied",
         message="The process of task map 3 was ended by signal 11 (SIGSEGV).",
+        details={"peak_bytes": 5 << 20},
         log_tail="".join(f"line {n}\n" for n in range(100)),
     )
     lines = text_of(report).splitlines()
-    assert lines[0] == "The process that ran a task died: The process of task map 3 was ended by signal 11 (SIGSEGV)."
+    assert lines[:2] == [
+        "The process that ran a task died.",
+        "The process of task map 3 was ended by signal 11 (SIGSEGV).",
+    ]
+    assert "Memory   5.0 MiB at the peak" in lines
     assert "  | line 99" in lines
     assert "  | line 79" not in lines
 
 
-def test_memory_is_told_with_its_figures() -> None:
-    report = FailureReport(
-        error="MemoryLimitExceeded",
-        message="Task reduce 1 was ended.",
-        details={"peak_bytes": 900 << 20, "limit_bytes": 700 << 20},
+def test_a_failing_reducer_names_its_key() -> None:
+    report = FailureReport("UserCodeError", "no", record="'k'", source="partition 3", function="reducer")
+    assert {"Key      'k'", "In       partition 3"} <= set(text_of(report).splitlines())
+
+
+def test_a_comprehension_is_no_call_of_its_own() -> None:
+    frames = (
+        Frame("/a/j.py", 1, "mapper", "[f(x) for x in y]"),
+        Frame("/a/j.py", 1, "<listcomp>", "[f(x) for x in y]"),
     )
-    assert "Memory   900.0 MiB at the peak, 700.0 MiB allowed" in text_of(report)
+    text = text_of(FailureReport("UserCodeError", "no", frames=frames))
+    assert text.startswith("/a/j.py:1, in mapper") and "listcomp" not in text
 
 
 @pytest.mark.parametrize("name", sorted(TASK_ERRORS))
@@ -102,11 +113,14 @@ def test_long_records_are_cut_and_long_lines_wrapped() -> None:
 
 
 def test_too_many_bad_records_says_so() -> None:
-    error = TooManyBadRecords("4 records failed; --max-bad-records allows 3.", FailureReport("UserCodeError", "no"))
-    assert "The job failed: 4 records failed; --max-bad-records allows 3." in click.unstyle(error_text(error))
+    message = "Job 1 failed: 4 records failed, and --max-bad-records allows 3. The last one:\nonce more the report"
+    text = click.unstyle(error_text(TooManyBadRecords(message, FailureReport("UserCodeError", "no"))))
+    assert text.endswith("\nJob 1 failed: 4 records failed, and --max-bad-records allows 3.")
 
 
 def test_wrong_use_and_cancelling_are_one_line() -> None:
     assert click.unstyle(error_text(OutputExists("out exists."))) == "Error: out exists."
     assert click.unstyle(error_text(JobCancelled("Job 1 was cancelled."))) == "Cancelled. Job 1 was cancelled."
-    assert click.unstyle(error_text(JobFailed("It broke."))) == "The job failed: It broke."
+    assert click.unstyle(error_text(JobFailed("It broke."))) == "It broke."
+    at_a_place = "job.py:2\n    yield line 1\nSyntaxError: invalid syntax"
+    assert click.unstyle(error_text(UsageError(at_a_place))) == at_a_place

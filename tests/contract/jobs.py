@@ -103,3 +103,17 @@ class Lines(MapReduce):
         if "the" in line:
             self.counter("lines", "found")
             yield None, line
+
+
+class Remembering(MapReduce):
+    """Keeps state on self, from its constructor on: it must be gone with the attempt."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+
+    def mapper(self, _: Any, line: str) -> Iterator[tuple[str, int]]:
+        self.lines += 1
+        yield "lines", self.lines
+
+    def reducer(self, key: str, values: Iterator[int]) -> Iterator[tuple[str, str]]:
+        yield key, ",".join(map(str, values))

@@ -93,7 +93,7 @@ def test_executors_killed_in_map_and_in_reduce(texts: Path, plain: dict[str, byt
     assert summary["attempts"] == summary["map_tasks"] + summary["reduce_tasks"] + 2
 
 
-@pytest.mark.parametrize("job", [jobs.Index, jobs.Joined, jobs.TopWords, jobs.Lines])
+@pytest.mark.parametrize("job", [jobs.Index, jobs.Joined, jobs.TopWords, jobs.Lines, jobs.Remembering])
 def test_every_job_is_the_same_on_every_fleet(job: Any, texts: Path, tmp_path: Path) -> None:
     """With values grouped in order, with several steps and without reducers; also where sums would hide an order."""
     outputs = [

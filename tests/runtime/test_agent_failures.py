@@ -203,7 +203,8 @@ def test_cancel_ends_what_the_task_started(mill: Mill, tmp_path: Path) -> None:
 
 def test_scratch_is_removed_after_a_death(mill: Mill, tmp_path: Path) -> None:
     def mapper(_: Any, line: str) -> Any:
-        scratch = next((tmp_path / "job1" / "scratch").iterdir())
+        scratch = tmp_path / "job1" / "scratch" / "job1-s0-t00000-a1"
+        scratch.mkdir()
         (scratch / "spill").write_bytes(b"x" * 1000)
         os._exit(1)
 

@@ -338,3 +338,34 @@ def test_a_killed_caller_leaves_no_process(tmp_path: Path, how: str, hold_gil: b
         caller.kill()
         caller.wait(5)
     wait_until(lambda: all(is_gone(pid) for pid in family), seconds=5)
+
+
+def test_a_fleet_that_never_started_can_be_closed() -> None:
+    fleet = agent_kit.LocalFleet(1)
+    fleet.close()
+    fleet.close()
+
+
+@linux_only
+def test_user_code_may_fork(mill: Mill) -> None:
+    def mapper(_: Any, line: str) -> Any:
+        import multiprocessing
+
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            yield sum(pool.map(abs, [-1, -2])), 1
+
+    assert mill.success(mapper).records_out == 1
+
+
+@linux_only
+def test_close_does_not_depend_on_the_forkserver(mill: Mill) -> None:
+    attempt = mill.launch(lambda key, line: time.sleep(60))
+    while attempt not in mill.wait_for(Beat).attempts:
+        pass
+    (forkserver,) = psutil.Process().children()
+    family = descendants()
+    forkserver.suspend()
+    started = time.monotonic()
+    mill.fleet.close()
+    assert time.monotonic() - started < 5
+    assert all(is_gone(process.pid) for process in family)

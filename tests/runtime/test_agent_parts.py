@@ -30,7 +30,7 @@ from gristmill.runtime.processes import (
     signal_name,
 )
 from gristmill.runtime.slots import Run
-from gristmill.runtime.watch import Death, Ending, Vitals, death_report, memory_limit, verdict
+from gristmill.runtime.watch import Death, Ending, Vitals, death_report, memory_limit, start_pause, verdict
 from gristmill.runtime.wire import ChannelClosed, FrameReader, OrderReader, frame, note_frame, order_frame, parse_note
 from gristmill.scheduling.events import AttemptId
 
@@ -185,3 +185,10 @@ def test_hashes_are_fixed_whatever_the_caller_has(monkeypatch: pytest.MonkeyPatc
     env = child_environment()
     assert env["PYTHONHASHSEED"] == "0"
     assert env["MALLOC_ARENA_MAX"] == "3"  # the user's own choice stands
+
+
+def test_the_pause_after_failed_starts_grows_to_a_limit() -> None:
+    pauses = [start_pause(failed) for failed in range(1, 20)]
+    assert pauses[0] == 0.1
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 10.0

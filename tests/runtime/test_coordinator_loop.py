@@ -160,7 +160,8 @@ def test_a_job_from_beginning_to_end(bench: Bench) -> None:
     bench.mapped(0, counters={"g": {"n": 1, "m": 7}})
     spec = bench.fleet.launched[bench.attempt(1, 1)]
     assert [block.path for block in spec.blocks] == ["block-j1-s0-t00000-a1", "block-j1-s0-t00001-a1"]
-    assert (spec.partition, spec.splits) == (1, ())
+    assert [block.segments for block in spec.blocks] == [(SegmentInfo(10, 20, 2, 0),)] * 2  # its own alone
+    assert (spec.partition, spec.splits) == (0, ())
     assert bench.running.view().stages[1].bytes_total == 60
     bench.reduced(1)
     outcome = bench.reduced(0)
@@ -192,7 +193,7 @@ def test_a_job_from_beginning_to_end(bench: Bench) -> None:
 
 def test_views_count_running_attempts_too(bench: Bench) -> None:
     bench.mapped(0)
-    bench.post(Beat("w", {bench.attempt(0, 1): Progress(2, 20, 1)}))
+    bench.post(Beat("w", {bench.attempt(0, 1): Progress(2, 20)}))
     stage = bench.running.view().stages[0]
     assert (stage.done, stage.running, stage.records_in, stage.bytes_in, stage.bytes_total) == (1, 1, 7, 70, 100)
     assert bench.running.view().records_in == 5  # totals: accepted ones only

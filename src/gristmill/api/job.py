@@ -119,8 +119,15 @@ class JobHandle:
         if outcome is None:
             raise TimeoutError(f"Job {self.job_id} still runs.")
         folder = self._resources.folder
-        folder.update(state=outcome.view.state.value, ended=time.time(), error=str(outcome.error or ""))
-        self._resources.keep_folder = outcome.error is not None or self._output is None
+        report = getattr(outcome.error, "report", None)
+        folder.update(
+            state=outcome.view.state.value,
+            ended=time.time(),
+            error=str(outcome.error or ""),
+            failure=None if report is None else report.to_json(),
+        )
+        if outcome.error is None:
+            self._resources.at_close = folder.remove if self._output is not None else _keep
         self.close()
         if outcome.error is not None:
             raise outcome.error
@@ -148,19 +155,23 @@ class JobHandle:
 
 
 class _Resources:
-    """What a running job holds; closed in the order in which that is safe."""
+    """What a running job holds."""
 
     def __init__(self, coordinator: Coordinator, folder: JobFolder) -> None:
         self.coordinator = coordinator
         self.folder = folder
-        self.keep_folder = True
+        self.at_close = folder.release  # what becomes of the folder
+        self._pid = os.getpid()
 
     def close(self) -> None:
+        if os.getpid() != self._pid:
+            return  # a fork of this process ends; the job is not its own
         self.coordinator.close()
-        if self.keep_folder:
-            self.folder.release()
-        else:
-            self.folder.remove()
+        self.at_close()
+
+
+def _keep() -> None:
+    """The folder holds the result: it is the result's to remove."""
 
 
 def run_job(
@@ -200,7 +211,7 @@ def start_job(
     Raises:
         UsageError: as in :func:`run_job`.
     """
-    path = None if output is None else Path(output)
+    path = None if output is None else _local_path(output)
     options = job.resolve(options, path)
     shapes = shapes_of(job.code.steps)
     from gristmill.runtime.coordinator import Coordinator
@@ -260,6 +271,17 @@ def _input_list(inputs: Inputs) -> list[str | Path]:
     if not several:
         raise UsageError("There is no input: name at least one file, directory or glob.")
     return [item if isinstance(item, str) else Path(item) for item in several]
+
+
+def _local_path(output: str | os.PathLike[str]) -> Path:
+    text = os.fspath(output)
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    if "://" in text:
+        raise UsageError(f"{text}: only files on this machine can be written so far.")
+    if not text:
+        raise UsageError("The output has no name.")
+    return Path(text)
 
 
 def _output_path(output: Path | None, folder: JobFolder) -> Path:

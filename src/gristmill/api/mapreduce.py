@@ -259,10 +259,13 @@ class Bars:
         from gristmill.cli.display import ProgressDisplay
 
         self._display = ProgressDisplay()
-        self._display.__enter__()
+        self._drawing = False
 
     def __call__(self, view: JobView) -> None:
         """Take note of how the job stands."""
+        if not self._drawing:  # not before there is a job: wrong use must leave the terminal as it was
+            self._drawing = True
+            self._display.__enter__()
         self._display(view)
         if view.state.value != "running":
             self._display.__exit__(None, None, None)

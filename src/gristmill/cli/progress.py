@@ -163,8 +163,7 @@ def plain_line(view: JobView, clock: Clock) -> str:
             rate = format_rate(stage.records_in, clock.seconds_of(stage, view))
             text += f" ({', '.join(filter(None, (size, format_count(stage.records_in) + ' records', rate)))})"
         parts.append(text)
-    failed = f"; {view.failed_attempts} attempts failed" if view.failed_attempts else ""
-    return f"{view.name}, {format_duration(view.seconds)}: {', '.join(parts)}{failed}"
+    return "; ".join(filter(None, (f"{view.name}, {format_duration(view.seconds)}: {', '.join(parts)}", trouble(view))))
 
 
 def format_count(n: int) -> str:
@@ -212,7 +211,7 @@ def summary_lines(view: JobView, output: str | None = None) -> list[SummaryLine]
     if output:
         lines.append(SummaryLine("output", output))
     if view.bytes_in:
-        lines.append(SummaryLine("input", f"{format_size(view.bytes_in)}, {_speed(view)}"))
+        lines.append(SummaryLine("input", format_size(view.bytes_in) + _speed(view)))
     lines.append(SummaryLine("tasks", _tasks_text(view), alarm=view.failed_attempts > 0))
     if view.shuffle_bytes:
         spilled = f", and {format_size(view.spilled_bytes)} spilled to disk" if view.spilled_bytes else ""
@@ -230,8 +229,8 @@ def summary_lines(view: JobView, output: str | None = None) -> list[SummaryLine]
 
 
 def _speed(view: JobView) -> str:
-    seconds = max(view.seconds, 0.001)
-    return f"{format_size(view.bytes_in / seconds)}/s"
+    """Bytes per second, for a job that ran long enough for that to mean something."""
+    return f", {format_size(view.bytes_in / view.seconds)}/s" if view.seconds >= 1 else ""
 
 
 def _tasks_text(view: JobView) -> str:

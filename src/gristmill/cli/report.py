@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -75,15 +76,22 @@ def error_text(error: GristmillError) -> str:
     if isinstance(error, TaskError):
         return failure_text(error.report)
     if isinstance(error, UsageError):
-        return f"{_bad('Error:')} {error}"
+        return _usage_text(str(error))
     return f"{_bad('Error:')} {error or type(error).__name__}"
+
+
+def _usage_text(message: str) -> str:
+    """Wrong use in one sentence; or a place in the user's code first, and what is wrong with it below."""
+    first, newline, rest = message.partition("\n")
+    return f"{click.style(first, bold=True)}\n{rest}" if newline else f"{_bad('Error:')} {message}"
 
 
 def job_failed_text(error: JobFailed) -> str:
     """A failed job: the failure that ended it, then what is left of the job."""
     lines = [failure_text(error.report), ""] if error.report else []
     if isinstance(error, TooManyBadRecords) or not error.report:
-        lines.append(f"{_bad('The job failed:')} {error}")
+        # The exception's first line says why; what follows there repeats the report for those who only see the text.
+        lines.append(_bad(str(error).partition("\n")[0].removesuffix(" The last one:")))
     else:
         lines.append(f"{_bad('The job failed.')} No output was written.")
     if error.job_folder:
@@ -97,8 +105,7 @@ def failure_text(report: FailureReport) -> str:
     if report.frames:
         lines += _frames(report)
     else:
-        headline = _HEADLINES.get(report.error)
-        lines.append(f"{_bad(headline + ':')} {report.message}" if headline else f"{_bad('Error:')} {report.message}")
+        lines += [_bad(f"{_HEADLINES.get(report.error, 'A task failed')}."), report.message]
     lines += _particulars(report)
     if report.log_tail.strip() and not report.frames:
         lines += ["", "The last lines of its output:"]
@@ -108,12 +115,22 @@ def failure_text(report: FailureReport) -> str:
 
 def _frames(report: FailureReport) -> list[str]:
     """Where it was raised, and below that who called, each with its line of source."""
-    *callers, last = report.frames
+    *callers, last = _without_comprehensions(report.frames)
     lines = [*_frame(last, strong=True), _bad(_raised(report))]
     if callers:
         lines += ["", "called from"]
         lines += [f"  {line}" for frame in reversed(callers) for line in _frame(frame, strong=False)]
     return lines
+
+
+def _without_comprehensions(frames: Sequence[Frame]) -> list[Frame]:
+    """Only the outer one of two frames on one line: a comprehension and the function that it stands in."""
+    kept: list[Frame] = []
+    for frame in frames:
+        inner = kept and frame.function.startswith("<") and (frame.file, frame.line) == (kept[-1].file, kept[-1].line)
+        if not inner:
+            kept.append(frame)
+    return kept
 
 
 def _frame(frame: Frame, strong: bool) -> list[str]:
@@ -135,12 +152,13 @@ def _raised(report: FailureReport) -> str:
 def _particulars(report: FailureReport) -> list[str]:
     rows: list[tuple[str, str]] = []
     if report.record:
-        rows.append(("Record", _cut(report.record)))
+        rows.append(("Key" if report.function in ("reducer", "combiner") else "Record", _cut(report.record)))
     if report.source:
         rows.append(("In", _place(report)))
     if task := _task(report):
         rows.append(("Task", task))
-    rows += [("Memory", text) for text in _memory(report)]
+    if memory := _memory(report):
+        rows.append(("Memory", memory))
     if advice := report.advice or _ADVICE.get(report.error, ""):
         rows.append(("Advice", advice))
     return ["", *(_row(label, text) for label, text in rows)] if rows else []
@@ -166,12 +184,12 @@ def _task(report: FailureReport) -> str:
     return ", ".join(words)
 
 
-def _memory(report: FailureReport) -> list[str]:
-    peak, limit = report.details.get("peak_bytes"), report.details.get("limit_bytes")
-    if not isinstance(peak, (int, float)):
-        return []
-    text = f"{format_size(peak)} at the peak"
-    return [f"{text}, {format_size(limit)} allowed" if isinstance(limit, (int, float)) else text]
+def _memory(report: FailureReport) -> str:
+    """The peak of a process that died: it may tell why. Where memory is the reason, the message has it."""
+    peak = report.details.get("peak_bytes")
+    if report.error != "ExecutorDied" or not isinstance(peak, (int, float)) or not peak:
+        return ""
+    return f"{format_size(peak)} at the peak"
 
 
 def _cancelled_text(error: JobCancelled) -> str:

@@ -13,6 +13,7 @@ import click
 from gristmill.cli.params import duration_seconds, key_value_pairs, size_bytes
 from gristmill.cli.streams import stdout_for_data, terminated_as_interrupted
 from gristmill.config import INPUT_FORMATS, OUTPUT_FORMATS, JobOptions, default_data_dir
+from gristmill.errors import GristmillError, JobCancelled, JobFailed
 
 if TYPE_CHECKING:
     from gristmill.api.job import Job
@@ -165,7 +166,6 @@ def execute(job: Job, inputs: Sequence[str], output: str | None, options: JobOpt
     """Run a job with progress, then print its result or its summary."""
     from gristmill.api.job import run_job
     from gristmill.cli.display import ProgressDisplay, show_summary
-    from gristmill.errors import JobCancelled, JobFailed
     from gristmill.runtime.tally import summary_of
 
     display = ProgressDisplay(live=False if options.on == "inline" else None)
@@ -189,7 +189,11 @@ def print_result(result: JobResult) -> None:
     """The result on stdout as text, bytes as they came."""
     with stdout_for_data() as out:
         for chunk in _chunks(result):
-            out.write(chunk.encode("utf-8", "surrogateescape"))
+            try:
+                out.write(chunk.encode("utf-8", "surrogateescape"))
+            except UnicodeEncodeError as error:
+                what = repr(error.object[error.start])
+                raise GristmillError(f"{what} cannot be printed as text. Use -o with --output-format jsonl.") from error
 
 
 def _chunks(result: JobResult, lines_per_chunk: int = 1000) -> Iterator[str]:

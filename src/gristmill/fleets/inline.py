@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gristmill.errors import FailureReport
-from gristmill.plan.functions import JobCode
-from gristmill.runtime.attempts import load_code, prepare_folder, run_attempt
+from gristmill.runtime.attempts import prepare_folder, run_attempt
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,
@@ -38,7 +37,6 @@ class InlineFleet:
     def __init__(self) -> None:
         self._post: Post = _unheard
         self._jobs: dict[str, JobSpec] = {}
-        self._codes: dict[str, JobCode] = {}
 
     def start(self, post: Post) -> None:
         """Offer the one slot."""
@@ -56,7 +54,7 @@ class InlineFleet:
         progress = Progress()
         job = self._jobs[spec.attempt.job]
         with _user_output(), _import_paths(job):
-            outcome = run_attempt(job, self._code, spec, progress)
+            outcome = run_attempt(job, spec, progress)
         self._post(Beat(WORKER, {}))  # nothing else could be said while the task ran
         if isinstance(outcome, FailureReport):
             self._post(AttemptFailed(spec.attempt, outcome))
@@ -74,16 +72,9 @@ class InlineFleet:
     def drop_job(self, job: str) -> None:
         """Forget a job's code."""
         self._jobs.pop(job, None)
-        self._codes.pop(job, None)
 
     def close(self) -> None:
         """There is nothing to end."""
-
-    def _code(self, job: JobSpec) -> JobCode:
-        code = self._codes.get(job.job)
-        if code is None:
-            code = self._codes[job.job] = load_code(job)
-        return code
 
 
 def _unheard(_event: FleetEvent) -> None:

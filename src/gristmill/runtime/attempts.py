@@ -6,7 +6,6 @@ import errno
 import pickle
 import shutil
 import traceback
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -26,17 +25,13 @@ def prepare_folder(job: JobSpec) -> None:
 
 
 def scratch_path(job: JobSpec, spec: TaskSpec) -> Path:
-    """An attempt's own folder."""
+    """An attempt's own folder, which is made by what first spills into it."""
     return Path(job.folder, "scratch", str(spec.attempt))
 
 
 def remove_scratch(scratch: Path) -> None:
-    """Remove an attempt's own folder, empty or not."""
-    try:
-        scratch.rmdir()  # by far the most common case
-    except FileNotFoundError:
-        pass
-    except OSError:
+    """Remove an attempt's own folder, if there is one."""
+    if scratch.exists():
         shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -56,15 +51,14 @@ def load_code(job: JobSpec) -> JobCode:
 
 
 def run_attempt(
-    job: JobSpec, code_of: Callable[[JobSpec], JobCode], spec: TaskSpec, progress: Progress
+    job: JobSpec, spec: TaskSpec, progress: Progress
 ) -> TaskResult | FailureReport:
-    """Run one attempt to its end.
+    """Run one attempt to its end. Its scratch folder, if it came to make one, is gone after.
 
     A KeyboardInterrupt passes through; every other failure becomes a report.
 
     Args:
         job: the attempt's job.
-        code_of: :func:`load_code`, or a cache in front of it.
         spec: what to do.
         progress: kept up to date while the task runs.
     """
@@ -72,9 +66,8 @@ def run_attempt(
 
     scratch = scratch_path(job, spec)
     try:
-        scratch.mkdir(parents=True, exist_ok=True)
         env = TaskEnvironment(job, scratch, Path(job.folder, "blocks"))
-        return run_task(code_of(job), spec, env, progress)
+        return run_task(load_code(job), spec, env, progress)
     except TaskError as error:
         if isinstance(error.__cause__, MemoryError):
             return replace(memory_report(job, spec, _peak_bytes(), job.memory_bytes), frames=error.report.frames)

@@ -17,7 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-from gristmill.errors import BadRecordLimit, FailureKind, FailureReport, GristmillError, TaskTimeout, task_error
+from gristmill.errors import (
+    BadRecordLimit,
+    FailureKind,
+    FailureReport,
+    GristmillError,
+    TaskError,
+    TaskTimeout,
+    task_error,
+)
 from gristmill.runtime import outcome as outcomes
 from gristmill.runtime.contracts import (
     AttemptDone,
@@ -343,6 +351,8 @@ class Coordinator:
             view = job.tally.view(job.state, self._clock() - job.began)
             try:
                 job.prepared.output.commit(job.tally.parts(), summary_of(view, job.prepared.output_path))
+            except TaskError as failure:  # the disk is full
+                error = outcomes.job_failed(spec.job, failure.report, spec.folder)
             except GristmillError as failure:
                 error = failure
             except OSError as failure:

@@ -21,8 +21,7 @@ from operator import length_hint
 from typing import Any, NoReturn
 
 from gristmill.errors import FailureReport, GristmillError
-from gristmill.plan.functions import JobCode
-from gristmill.runtime.attempts import load_code, run_attempt
+from gristmill.runtime.attempts import run_attempt
 from gristmill.runtime.contracts import JobSpec, Progress, TaskSpec
 from gristmill.runtime.logs import OutputRedirect, log_path, log_tail
 from gristmill.runtime.processes import become_subreaper, descendants, kill, private_bytes
@@ -43,7 +42,6 @@ class _Jobs:
 
     def __init__(self) -> None:
         self._specs: dict[str, JobSpec] = {}
-        self._codes: dict[str, JobCode] = {}
         self._path = list(sys.path)
 
     def add(self, job: JobSpec) -> None:
@@ -52,20 +50,12 @@ class _Jobs:
     def spec(self, job: str) -> JobSpec:
         return self._specs[job]
 
-    def code(self, job: JobSpec) -> JobCode:
-        """The job's functions, unpickled once."""
-        code = self._codes.get(job.job)
-        if code is None:
-            code = self._codes[job.job] = load_code(job)
-        return code
-
     def enter(self, job: JobSpec) -> None:
         """Let imports find the job's own modules first."""
         sys.path[:] = [*job.import_paths, *(path for path in self._path if path not in job.import_paths)]
 
     def drop(self, job: str) -> None:
         """Forget a job, and the modules it brought along: the next job may have others of the same names."""
-        self._codes.pop(job, None)
         spec = self._specs.pop(job, None)
         sys.path[:] = self._path
         brought = tuple(path for path in (spec.import_paths if spec else ()) if path not in self._path)
@@ -112,7 +102,7 @@ class _Executor:
         progress = Progress()
         self._running = (attempt, progress)
         self._jobs.enter(job)
-        outcome = run_attempt(job, self._jobs.code, spec, progress)
+        outcome = run_attempt(job, spec, progress)
         self._running = None
         self._redirect.flush()
         if isinstance(outcome, FailureReport):

@@ -28,7 +28,7 @@ from gristmill.runtime.processes import become_subreaper, children, kill, kill_g
 
 _REQUEST_BYTES = 4096
 _LOOK_MILLISECONDS = 500  # how often to look whether the caller lives, besides the control socket
-_LAST_RITES_SECONDS = 3.0
+_LAST_RITES_SECONDS = 1.5
 _EXIT_CRASHED = 70
 
 
@@ -92,7 +92,13 @@ class _Forkserver:
         return bool(verb)
 
     def _fork(self, slot: str, channel: int) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # no more processes, or no memory for one
+            traceback.print_exc()
+            os.close(channel)
+            self._tell({"died": slot, "returncode": _EXIT_CRASHED, "maxrss": 0})
+            return
         if pid == 0:
             self._become_executor(channel)
         os.close(channel)

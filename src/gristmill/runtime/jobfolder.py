@@ -52,6 +52,7 @@ class JobFolder:
         self.job = job
         self.path = path
         self._lock = lock
+        self._pid = os.getpid()
         self._facts: dict[str, Any] = {}
 
     @classmethod
@@ -106,7 +107,9 @@ class JobFolder:
             self._lock = -1
 
     def remove(self) -> None:
-        """Delete the folder with all that it holds. May be called again."""
+        """Delete the folder with all that it holds. May be called again; a fork of this process does not."""
+        if os.getpid() != self._pid:
+            return
         self.release()
         _delete(self.path)
 
@@ -197,7 +200,7 @@ def _is_running(facts: Mapping[str, Any]) -> bool:
     pid, started = facts.get("pid"), facts.get("pid_started")
     if facts.get("host") != socket.gethostname() or not isinstance(pid, int):
         return False
-    if facts.get("state") != "running":
+    if facts.get("state") not in ("running", "succeeded"):  # the folder of a success holds a result still in use
         return False
     return started is not None and _start_time(pid) == started
 

@@ -8,6 +8,8 @@ from gristmill.errors import FailureReport, GristmillError, JobCancelled, JobFai
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.events import AttemptId
 
+_LOG_LINES = 10
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -87,4 +89,7 @@ def _describe(report: FailureReport) -> str:
         lines.append(f"in: {task}, attempt {attempts}")
     if report.advice:
         lines.append(report.advice)
+    if report.log_tail.strip():
+        tail = report.log_tail.rstrip().splitlines()[-_LOG_LINES:]
+        lines += ["the last lines of its output:", *(f"    {line}" for line in tail)]
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from gristmill.runtime.processes import ProcessEnd, child_environment, kill_grou
 
 _ANSWER_BYTES = 4096
 _TAIL_BYTES = 8192
-_FORKSERVER_EXIT_SECONDS = 3.5  # a little more than it takes for its last rites
+_FORKSERVER_EXIT_SECONDS = 2.0  # somewhat more than it takes for its last rites
 _KILLED_SECONDS = 1.0
 
 

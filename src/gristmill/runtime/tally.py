@@ -78,13 +78,14 @@ class JobTally:
         stage = self.plan.stages[attempt.stage]
         if isinstance(stage.source, SplitSource):
             return TaskSpec(attempt, stage, splits=self._splits[attempt.index])
-        return TaskSpec(attempt, stage, blocks=tuple(self._blocks(stage.source.parent)), partition=attempt.index)
+        return TaskSpec(attempt, stage, blocks=tuple(self._segments(stage.source.parent, attempt.index)), partition=0)
 
-    def _blocks(self, stage: int) -> Iterator[BlockInfo]:
+    def _segments(self, stage: int, partition: int) -> Iterator[BlockInfo]:
+        """A stage's blocks with one segment each: tasks times partitions of them would be too much for every spec."""
         for index in range(self._stages[stage].tasks):
             block = self._results[TaskId(self.job, stage, index)].block
             assert block is not None, "a stage that is read by another keeps the blocks of its tasks"
-            yield block
+            yield BlockInfo(block.path, (block.segments[partition],))
 
     def launched(self, attempt: AttemptId) -> None:
         """An attempt begins. If its task had a result before, that one was lost."""

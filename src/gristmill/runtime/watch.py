@@ -12,6 +12,8 @@ from gristmill.runtime.processes import ProcessEnd, signal_name
 
 _MIN_SLACK_BYTES = 128 * MIB
 _SIGKILL = 9
+_START_PAUSE_SECONDS = 0.1
+_START_PAUSE_LIMIT_SECONDS = 10.0
 
 
 class Ending(Enum):
@@ -21,7 +23,6 @@ class Ending(Enum):
     TIMEOUT = "timeout"
     MEMORY = "memory"
     UNREACHABLE = "unreachable"  # the process lives, its channel does not
-    CLOSED = "closed"  # the fleet ends
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ def verdict(job: JobSpec, vitals: Vitals) -> Ending | None:
     if vitals.memory_bytes > memory_limit(job, vitals.idle_bytes):
         return Ending.MEMORY
     return None
+
+
+def start_pause(failed_starts: int) -> float:
+    """How long to wait with the next executor after so many in a row could not start."""
+    return float(min(_START_PAUSE_SECONDS * 2 ** (failed_starts - 1), _START_PAUSE_LIMIT_SECONDS))
 
 
 @dataclass(frozen=True)

@@ -50,14 +50,14 @@ class Transition(NamedTuple):
     source: TaskState
     cause: Cause
     target: TaskState
-    text: str  # for people
+    text: str  # for people, and for a diagram: no colon or semicolon
 
 
 TRANSITIONS: tuple[Transition, ...] = (
     Transition(TaskState.WAITING, Cause.PARENTS_WHOLE, TaskState.READY, "every parent stage is whole"),
     Transition(TaskState.READY, Cause.PARENT_BROKEN, TaskState.WAITING, "a parent stage lost a block"),
-    Transition(TaskState.READY, Cause.LAUNCHED, TaskState.RUNNING, "a slot is free: launch"),
-    Transition(TaskState.RUNNING, Cause.FINISHED, TaskState.DONE, "finished: output accepted"),
+    Transition(TaskState.READY, Cause.LAUNCHED, TaskState.RUNNING, "launched into a free slot"),
+    Transition(TaskState.RUNNING, Cause.FINISHED, TaskState.DONE, "finished, and its output was accepted"),
     Transition(TaskState.RUNNING, Cause.FAILED, TaskState.BACKING_OFF, "failed, within the budget of its kind"),
     Transition(TaskState.RUNNING, Cause.RETURNED, TaskState.WAITING, "slot lost, or an input block gone"),
     Transition(TaskState.BACKING_OFF, Cause.RESTED, TaskState.WAITING, "the pause is over"),

@@ -8,28 +8,18 @@ a rename that replaces nothing, or an exchange with the old output. Where the sy
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from gristmill.errors import OutputExists, OutputNotWritable
 from gristmill.storage.contracts import PartFile
-from gristmill.storage.disk import sync_file, sync_folder, translate_os_error
+from gristmill.storage.disk import is_disk_full, sync_file, sync_folder, translate_os_error
 from gristmill.storage.failpoints import failpoint
 from gristmill.storage.renames import exchange, rename_new
-from gristmill.storage.staging import (
-    ATTEMPTS,
-    FINAL,
-    OLD,
-    SWAP,
-    make_staging,
-    recover_output,
-    remove_tree,
-    write_durably,
-)
+from gristmill.storage.staging import FINAL, OLD, SWAP, Staging, recover_output, write_durably
 
 __all__ = ["SUCCESS", "OutputCommit", "recover_output"]
 
@@ -44,9 +34,10 @@ class OutputCommit:
         staging: where attempts write: ``attempts/`` is there for them.
     """
 
-    def __init__(self, output: Path, staging: Path, overwrite: bool, made_parents: Sequence[Path]) -> None:
+    def __init__(self, output: Path, staging: Staging, overwrite: bool, made_parents: Sequence[Path]) -> None:
         self.output = output
-        self.staging = staging
+        self.staging = staging.path
+        self._folder = staging
         self._overwrite = overwrite
         self._made_parents = made_parents  # by us, innermost first
 
@@ -60,20 +51,17 @@ class OutputCommit:
             DiskFull: no space is left there.
         """
         output = Path(os.path.abspath(output))  # noqa: PTH100 - ".." is resolved by name, links are kept
-        recover_output(output)
-        _check(output, overwrite)
         made: list[Path] = []
-        with translate_os_error(output):
+        with _translated(output, "cannot be written"):
+            recover_output(output)
+            _check(output, overwrite)
             try:
                 _make_parents(output.parent, made)
                 failpoint("prepare.parents-made")
-                staging = make_staging(output, job)
-            except OSError as error:
+                staging = Staging.make(output, job)
+            except OSError:
                 _remove_empty(made)
-                if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
-                    raise
-                reason = error.strerror or str(error)
-                raise OutputNotWritable(f"The output {output} cannot be written: {reason}.") from error
+                raise
         failpoint("prepare.done")
         return cls(output, staging, overwrite, made)
 
@@ -90,27 +78,24 @@ class OutputCommit:
             DiskFull: no space is left.
         """
         failpoint("commit.begun")
-        with translate_os_error(self.output):
+        with _translated(self.output, "cannot be completed"):
+            self._assemble(_with_columns(parts), summary)
             try:
-                self._assemble(_with_columns(parts), summary)
                 self._publish()
             except FileExistsError as error:
                 raise _exists(self.output) from error
-            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-                raise OutputNotWritable(f"The output {self.output} cannot be completed: {error}.") from error
             failpoint("commit.published")
             sync_folder(self.output.parent)
         failpoint("commit.cleaning")
-        # The output is there. What cannot be removed now, the next run tries again.
-        with suppress(OSError):
-            remove_tree(self.staging)
+        with suppress(OSError):  # the output is there; what is left, the next run tries to remove again
+            self._folder.remove()
         failpoint("commit.cleaned")
 
     def abort(self) -> None:
         """Leave nothing behind. May be called again, and does nothing after a commit."""
         failpoint("abort.begun")
         with suppress(OSError):  # the next run tries again
-            remove_tree(self.staging)
+            self._folder.remove()
         _remove_empty(self._made_parents)
 
     def _assemble(self, parts: Sequence[PartFile], summary: Mapping[str, Any]) -> None:
@@ -148,7 +133,26 @@ class OutputCommit:
         failpoint("swap.journalled")
         self.output.rename(self.staging / OLD)
         failpoint("swap.old-moved")
-        rename_new(final, self.output)
+        try:
+            rename_new(final, self.output)
+        except OSError:
+            with suppress(OSError):  # somebody else's output is in its place
+                rename_new(self.staging / OLD, self.output)
+            raise
+
+
+@contextmanager
+def _translated(output: Path, problem: str) -> Iterator[None]:
+    with translate_os_error(output):
+        try:
+            yield
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            reason = error.strerror or str(error)
+            if error.filename:
+                reason += f" ({error.filename})"
+            raise OutputNotWritable(f"The output {output} {problem}: {reason}.") from error
 
 
 def _check(output: Path, overwrite: bool) -> None:
@@ -158,9 +162,12 @@ def _check(output: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise _exists(output)
-    for place, what in ((Path.cwd(), "working directory"), (Path.home(), "home directory")):
-        if output == place or output in place.parents:
-            raise OutputNotWritable(f"The output {output} cannot be replaced: the {what} {place} is in it.")
+    if output.is_symlink():
+        return  # only the link will be replaced
+    real = output.resolve()
+    for place in (Path.cwd(), Path(os.path.expanduser("~")).resolve()):  # noqa: PTH111 - raises nothing
+        if real == place or real in place.parents:
+            raise OutputNotWritable(f"The output {output} cannot be replaced: {place} is in it. Name another one.")
     if output.is_mount():
         raise OutputNotWritable(f"The output {output} cannot be replaced: it is a mount point. Name a folder in it.")
 

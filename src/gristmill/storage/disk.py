@@ -28,9 +28,9 @@ def translate_os_error(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0)
-        if reason is None:
+        if not is_disk_full(error):
             raise
+        reason = _REASONS[error.errno or 0]
         raise DiskFull(
             FailureReport(
                 error="DiskFull",
@@ -39,6 +39,11 @@ def translate_os_error(path: str | os.PathLike[str]) -> Iterator[None]:
                 advice="Make room there, or name another place with --output or --data-dir.",
             )
         ) from error
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether an error says that no space is left, a quota is used up, or a file is at its size limit."""
+    return error.errno in _REASONS
 
 
 def sync_file(path: Path) -> None:

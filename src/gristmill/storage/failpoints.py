@@ -6,7 +6,7 @@ import os
 
 FAIL_POINTS = (
     "prepare.parents-made",
-    "prepare.staging-named",
+    "prepare.staging-unnamed",
     "prepare.done",
     "commit.begun",
     "commit.first-part-named",

@@ -1,7 +1,8 @@
-"""Staging folders: hidden, beside the output, and each with the name of the process that it belongs to.
+"""Staging folders: hidden, beside the output, each locked by the process that it belongs to.
 
-A staging folder of a process that is gone is litter, or an exchange of old and new output that was cut short in its
-middle. :func:`recover_output` sees to both.
+A staging folder whose process is gone is litter, or an exchange of old and new output that was cut short in its
+middle. :func:`recover_output` sees to both. The lock is the system's (``flock``): it ends with the process however that
+ends, and is mistaken neither by a later process with the same number nor by a clock that is set.
 """
 
 from __future__ import annotations
@@ -12,80 +13,71 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from gristmill.storage.disk import sync_file, sync_folder
 from gristmill.storage.failpoints import failpoint
 
-ATTEMPTS = "attempts"
+try:
+    import fcntl
+except ImportError:  # Windows: only the process number tells whether an owner lives
+    fcntl = None  # type: ignore[assignment]
+
 FINAL = "final"  # the new output, as it will be
 OLD = "old"  # the old output, once it was moved away by the first of two steps
 SWAP = "swap.json"  # says that the two steps have begun; without it FINAL is not known to be whole
+_ATTEMPTS = "attempts"
 _OWNER = "owner.json"
+_NEW = ".new"
 _REMOVE_TRIES = 5
-_START_TOLERANCE_SECONDS = 2.0
 
 
-@dataclass(frozen=True)
-class Owner:
-    """The process a staging folder belongs to. Its start tells it from a later one with the same pid."""
+class Staging:
+    """The staging folder of a living job."""
 
-    output: str
-    host: str
-    pid: int
-    started: float
+    def __init__(self, path: Path, lock: int | None) -> None:
+        self.path = path
+        self._lock = lock
 
     @classmethod
-    def here(cls, output: str) -> Owner:
-        """This process."""
-        import psutil
+    def make(cls, output: Path, job: str) -> Staging:
+        """Make a job's staging folder beside its output, with ``attempts/`` in it.
 
-        return cls(output, socket.gethostname(), os.getpid(), psutil.Process().create_time())
-
-    def is_gone(self) -> bool:
-        """Whether the process is known to have ended. Of other hosts nothing is known."""
-        import psutil
-
-        if self.host != socket.gethostname():
-            return False
+        Raises:
+            OSError: it cannot be made there.
+        """
+        path = output.with_name(_prefix(output) + job)
+        # It gets its name when its owner is in it, and locked; until then the owner is in its name.
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}{_NEW}")
+        unfinished.mkdir()
+        lock = None
         try:
-            started: float = psutil.Process(self.pid).create_time()
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.AccessDenied:
-            return False
-        return abs(started - self.started) > _START_TOLERANCE_SECONDS
+            (unfinished / _ATTEMPTS).mkdir()
+            owner = {"output": output.name, "host": socket.gethostname(), "pid": os.getpid()}
+            (unfinished / _OWNER).write_text(json.dumps(owner) + "\n", "utf-8")
+            lock = _lock(unfinished)
+            failpoint("prepare.staging-unnamed")
+            unfinished.rename(path)
+        except OSError:
+            _unlock(lock)
+            with suppress(OSError):
+                remove_tree(unfinished)
+            raise
+        return cls(path, lock)
 
+    def remove(self) -> None:
+        """Remove it and all within. May be called again.
 
-def make_staging(output: Path, job: str) -> Path:
-    """Make the staging folder of a job beside its output.
-
-    Raises:
-        OSError: it cannot be made there.
-    """
-    owner = Owner.here(output.name)
-    staging = output.with_name(f"{_prefix(output)}{job}")
-    # It appears under its name with its owner inside; until then the owner stands in its name.
-    unfinished = output.with_name(f"{_prefix(output)}{job}.{owner.pid}-{owner.started}.new")
-    unfinished.mkdir()
-    try:
-        (unfinished / ATTEMPTS).mkdir()
-        (unfinished / _OWNER).write_text(json.dumps(asdict(owner)), "utf-8")
-        failpoint("prepare.staging-named")
-        unfinished.rename(staging)
-    except OSError:
-        remove_tree(unfinished)
-        raise
-    return staging
-
-
-def write_durably(path: Path, content: Any) -> None:
-    """Write a JSON file that is there after a power failure."""
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    sync_file(path)
-    sync_folder(path.parent)
+        Raises:
+            OSError: something cannot be removed.
+        """
+        try:
+            _remove_staging(self.path)
+        finally:  # whatever is left, another run may remove
+            _unlock(self._lock)
+            self._lock = None
 
 
 def recover_output(output: Path) -> None:
@@ -93,12 +85,24 @@ def recover_output(output: Path) -> None:
 
     An exchange of old and new output that was cut short is completed if the old one was moved away already, and
     forgotten if not. Staging folders of processes that are gone are removed; all others are left alone.
+
+    Raises:
+        OSError: an exchange cannot be completed.
     """
-    for staging, owner in _stagings(output):
-        if owner.is_gone():
-            if (staging / SWAP).exists():
-                _complete_swap(staging, output)
-            remove_tree(staging)
+    for path in _stagings(output):
+        with _seized(path) as seized:
+            if seized:
+                if (path / SWAP).exists():
+                    _complete_swap(path, output)
+                with suppress(OSError):  # of another user, say: it is in nobody's way
+                    _remove_staging(path)
+
+
+def write_durably(path: Path, content: Any) -> None:
+    """Write a JSON file that is there after a power failure."""
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    sync_file(path)
+    sync_folder(path.parent)
 
 
 def remove_tree(path: Path) -> None:
@@ -114,12 +118,11 @@ def remove_tree(path: Path) -> None:
             else:
                 shutil.rmtree(path)
             return
-        except FileNotFoundError:
-            continue  # somebody else removes it as well
         except OSError:
+            # Somebody else removes it too, or a process that is being ended wrote into it one last time.
             if attempt == _REMOVE_TRIES - 1:
                 raise
-            time.sleep(0.05)  # a process that is being ended may have written into it one last time
+            time.sleep(0.02)
 
 
 def _complete_swap(staging: Path, output: Path) -> None:
@@ -129,37 +132,94 @@ def _complete_swap(staging: Path, output: Path) -> None:
         sync_folder(output.parent)
 
 
+def _remove_staging(path: Path) -> None:
+    """Remove a staging folder, its owner last: a removal that is cut short can be taken up by the next run."""
+    if not path.is_dir():
+        return
+    for entry in path.iterdir():
+        if entry.name != _OWNER:
+            remove_tree(entry)
+    remove_tree(path)
+
+
 def _prefix(output: Path) -> str:
     return f".{output.name}.gristmill-"
 
 
-def _stagings(output: Path) -> Iterator[tuple[Path, Owner]]:
+def _stagings(output: Path) -> Iterator[Path]:
+    """All staging folders of an output."""
     prefix = _prefix(output)
     try:
         names = sorted(entry.name for entry in output.parent.iterdir() if entry.name.startswith(prefix))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     for name in names:
-        path = output.with_name(name)
-        owner = _read_owner(path) or _owner_in_name(name, output.name)
-        if owner is not None and owner.output == output.name:
-            yield path, owner
+        # The output "a" and another one "a.gristmill-b" share a prefix; a job's id has no such part.
+        if ".gristmill-" not in name.removeprefix(prefix):
+            yield output.with_name(name)
 
 
-def _read_owner(staging: Path) -> Owner | None:
+@contextmanager
+def _seized(path: Path) -> Iterator[bool]:
+    """Whether a staging folder's owner is gone, and nobody else is about to remove it."""
+    owner = _read_owner(path)
+    if owner is None:
+        yield _is_gone(_pid_in_name(path.name)) if path.name.endswith(_NEW) else _is_empty(path)
+    elif fcntl is None:
+        yield _is_gone(owner.get("pid"))
+    else:
+        try:
+            lock = _lock(path)
+        except OSError:  # it lives; or locks do not work here, and nothing is known
+            yield False
+        else:
+            try:
+                yield True
+            finally:
+                _unlock(lock)
+
+
+def _lock(staging: Path) -> int | None:
+    """Lock a staging folder for this process.
+
+    Raises:
+        OSError: another process has it.
+    """
+    if fcntl is None:
+        return None
+    descriptor = os.open(staging / _OWNER, os.O_RDWR)
     try:
-        return Owner(**json.loads((staging / _OWNER).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
-def _owner_in_name(name: str, output: str) -> Owner | None:
-    """The owner of a folder that did not get as far as to have one inside."""
-    ending = name.removesuffix(".new").rpartition(".gristmill-")[2]
-    if not name.endswith(".new") or "." not in ending:
-        return None
-    pid, _, started = ending.partition(".")[2].partition("-")
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
+
+
+def _read_owner(staging: Path) -> dict[str, Any] | None:
     try:
-        return Owner(output, socket.gethostname(), int(pid), float(started))
-    except ValueError:
+        owner = json.loads((staging / _OWNER).read_text("utf-8"))
+    except (OSError, ValueError):
         return None
+    return owner if isinstance(owner, dict) else None
+
+
+def _pid_in_name(name: str) -> int | None:
+    pid = name.removesuffix(_NEW).rpartition(".")[2]
+    return int(pid) if pid.isdecimal() else None
+
+
+def _is_gone(pid: object) -> bool:
+    import psutil
+
+    return isinstance(pid, int) and not psutil.pid_exists(pid)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether nothing is left of a staging folder but itself; one in use is never empty."""
+    return path.is_dir() and not any(path.iterdir())

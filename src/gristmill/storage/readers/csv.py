@@ -57,7 +57,8 @@ class _Feed:
         self.nbytes = 0
         self.ended = False
         self._first_bytes = 0  # of data: its first chunk
-        self._chunks = line_chunks(split, chunk_bytes, max_record_bytes, to_end=True)
+        # A row that is too long, but within a chunk, is set apart; one beyond that ends the file (_endless_row).
+        self._chunks = line_chunks(split, chunk_bytes, max(max_record_bytes, chunk_bytes), to_end=True)
 
     def lines_of_chunks(self) -> Iterator[io.StringIO]:
         for chunk in self._chunks:

@@ -94,9 +94,9 @@ class ParquetPart(PartWriter):
         kind = self._types.get(name)
         failures = (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError)
         try:
-            array = pa.array(column, type=kind)
+            array = _convert(column, kind)
         except failures as error:
-            index = first_failing(lambda rows: pa.array(column[:rows], type=kind), len(column), failures)
+            index = first_failing(lambda rows: _convert(column[:rows], kind), len(column), failures)
             raise self._misfit(name, error, index) from error
         if kind is None and "null" not in str(array.type):
             kind = self._types[name] = _roomy(array.type)
@@ -129,6 +129,27 @@ class ParquetPart(PartWriter):
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._file, table.schema)
         self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+
+
+def _convert(column: list[Any], kind: pa.DataType | None) -> pa.Array:
+    """A column as an array of type ``kind``, or of the type that its values say."""
+    import pyarrow as pa
+
+    # Not pa.array(column, type=kind): that turns 1.5 into 1 without a word.
+    array = pa.array(column)
+    found = array.type
+    if kind is None or found == kind:
+        return array
+    kinds = pa.types
+    fits = (
+        kinds.is_null(found)
+        or (kinds.is_integer(found) and kinds.is_floating(kind))
+        or (kinds.is_decimal(found) and kinds.is_decimal(kind))
+        or (kinds.is_nested(found) and found.id == kind.id)
+    )
+    if not fits:
+        raise pa.ArrowTypeError(f"{found} among {kind}")
+    return array.cast(kind)
 
 
 def _roomy(kind: pa.DataType) -> pa.DataType:

@@ -1,0 +1,328 @@
+"""The executors of an agent: started, given work, listened to, watched, and replaced when they die.
+
+Everything here happens in the agent's one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from gristmill.config import format_duration
+from gristmill.errors import FailureReport
+from gristmill.runtime.attempts import remove_scratch, scratch_path
+from gristmill.runtime.contracts import (
+    AttemptDone,
+    AttemptFailed,
+    Beat,
+    FleetBroken,
+    JobSpec,
+    Post,
+    Progress,
+    SlotDown,
+    SlotUp,
+    TaskResult,
+    TaskSpec,
+)
+from gristmill.runtime.logs import crash_frames, log_path, log_tail
+from gristmill.runtime.processes import ProcessEnd, oom_kills, private_bytes
+from gristmill.runtime.slots import Run, Slot
+from gristmill.runtime.starters import Born, Died, Starter, StarterEvent, open_starter
+from gristmill.runtime.watch import Death, Ending, Vitals, death_report, start_pause, verdict
+from gristmill.runtime.wire import order_frame
+from gristmill.scheduling.events import AttemptId
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """How often an agent looks, and how long it is patient."""
+
+    beat_seconds: float = 1.0
+    watch_seconds: float = 0.25
+    stall_seconds: float = 1800.0  # without progress, until the attempt's stack is written to its log
+    hello_seconds: float = 60.0  # from an executor's start until it must have reported
+    orphan_seconds: float = 1.0  # from a channel's end until a process that still lives is ended
+    start_attempts: int = 3  # in a row, until the fleet is broken
+
+
+class ExecutorPool:
+    """N executors on this machine.
+
+    Args:
+        executors: how many to keep up.
+        worker: the name of this worker; slots are named after it.
+        settings: how often to look, and how long to be patient.
+        post: who is told what happens.
+        selector: where channels are registered, each with a function that takes the event mask.
+    """
+
+    def __init__(
+        self, executors: int, worker: str, settings: AgentSettings, post: Post, selector: selectors.BaseSelector
+    ) -> None:
+        self._executors = executors
+        self._worker = worker
+        self._settings = settings
+        self._post = post
+        self._selector = selector
+        self._slots: dict[str, Slot] = {}
+        self._jobs: dict[str, JobSpec] = {}
+        self._count = 0  # of slots ever opened
+        self._failed_starts = 0  # in a row
+        self._next_start = 0.0  # not before this time
+        self._broken = False
+        self._oom_kills = oom_kills(), oom_kills()  # as of the last beat but one, and the last
+        self._starter = self._open_starter()
+
+    # Slots come and go.
+
+    def _open_starter(self) -> Starter:
+        starter = open_starter()
+        self._starter_fd = starter.fileno()
+        if self._starter_fd is not None:
+            self._selector.register(self._starter_fd, selectors.EVENT_READ, _ignore)  # its events are taken every time
+        return starter
+
+    def fill_up(self, now: float) -> None:
+        """Start what is missing."""
+        while not self._broken and now >= self._next_start and len(self._slots) < self._executors:
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            self._count += 1
+            slot = Slot(f"{self._worker}-{self._count}", ours, now)
+            self._slots[slot.id] = slot
+            self._selector.register(ours, selectors.EVENT_READ, partial(self._on_channel, slot))
+            with theirs:
+                self._starter.start_executor(slot.id, theirs)
+
+    def take_starter_events(self) -> None:
+        """Take note of who was born and who died."""
+        for event in self._starter.events():
+            self._on_starter(event)
+
+    def _on_starter(self, event: StarterEvent) -> None:
+        if isinstance(event, Born):
+            if slot := self._slots.get(event.slot):
+                slot.pid = event.pid
+        elif isinstance(event, Died):
+            if slot := self._slots.get(event.slot):
+                self._bury(slot, event.end)
+        else:
+            self._replace_starter()
+
+    def _replace_starter(self) -> None:
+        """The forkserver is gone, and so are its executors: begin anew."""
+        gone = self._starter
+        _log.warning("the forkserver of worker %s died; starting another", self._worker)
+        if self._starter_fd is not None:
+            self._selector.unregister(self._starter_fd)
+            self._starter_fd = None
+        slots = list(self._slots.values())
+        if not any(slot.ready for slot in slots):
+            self._count_failed_start(gone.output())
+        for slot in slots:
+            self._bury(slot, ProcessEnd(0, signal.SIGKILL), forkserver=True)
+        gone.close()
+        if not self._broken:
+            self._starter = self._open_starter()
+
+    def _count_failed_start(self, output: str) -> None:
+        self._failed_starts += 1
+        self._next_start = time.monotonic() + start_pause(self._failed_starts)
+        alive = any(slot.ready for slot in self._slots.values())
+        if self._failed_starts >= self._settings.start_attempts and not alive and not self._broken:
+            self._broken = True
+            message = f"Executors cannot be started: {self._failed_starts} in a row ended before they were ready."
+            advice = "What they said stands below. Is the Python environment whole?"
+            self._post(FleetBroken(FailureReport("ExecutorDied", message, log_tail=output, advice=advice)))
+
+    def _bury(self, slot: Slot, end: ProcessEnd, *, forkserver: bool = False) -> None:
+        """A slot's process is gone: take its last words, report, clean up."""
+        if slot.silent_since is None:
+            self._selector.unregister(slot.channel)
+            self._read(slot, time.monotonic())
+        slot.channel.close()
+        del self._slots[slot.id]
+        if slot.run is not None:
+            self._report_death(slot, slot.run, end)
+        if slot.ready:
+            self._post(SlotDown(slot.id))
+        elif not forkserver:
+            self._count_failed_start(self._starter.output())
+
+    def _report_death(self, slot: Slot, run: Run, end: ProcessEnd) -> None:
+        remove_scratch(scratch_path(run.job, run.spec))
+        if slot.ending is Ending.CANCELLED:
+            return
+        tail = log_tail(log_path(run.job.folder, run.spec.attempt))
+        death = Death(
+            end=end,
+            ending=slot.ending,
+            oom=self._oom_struck(),
+            seconds=time.monotonic() - run.started,
+            peak_bytes=run.peak_bytes or end.peak_bytes,
+            idle_bytes=slot.idle_bytes,
+            log_tail=tail,
+            frames=crash_frames(tail),
+        )
+        self._post(AttemptFailed(run.spec.attempt, death_report(run.job, run.spec, death)))
+
+    def _oom_struck(self) -> bool:
+        """Whether the kernel ended a process for want of memory within the last beat or two."""
+        return oom_kills() > self._oom_kills[0]
+
+    def _end(self, slot: Slot, why: Ending) -> None:
+        if slot.ending is None:
+            slot.ending = why
+            self._starter.end_executor(slot.id)
+
+    # Channels.
+
+    def _on_channel(self, slot: Slot, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            self._send(slot)
+        if mask & selectors.EVENT_READ:
+            self._read(slot, time.monotonic())
+            if slot.silent_since is not None:
+                self._selector.unregister(slot.channel)
+
+    def _read(self, slot: Slot, now: float) -> None:
+        for note in slot.read(now):
+            try:
+                self._on_note(slot, note, now)
+            except (KeyError, TypeError, ValueError):  # user code has written into the channel, by its descriptor
+                _log.warning("executor %s sent what makes no sense", slot.id)
+                self._end(slot, Ending.UNREACHABLE)
+
+    def _on_note(self, slot: Slot, note: dict[str, Any], now: float) -> None:
+        kind, run = note.get("type"), slot.run
+        if kind == "hello":
+            slot.pid, slot.idle_bytes, slot.ready = note["pid"], note["idle_bytes"], True
+            self._failed_starts = 0
+            self._post(SlotUp(slot.id, self._worker))
+        elif run is None or note.get("attempt") != str(run.spec.attempt) or slot.ending is not None:
+            return  # too late: the attempt is reported, or about to be, as what ended it
+        elif kind == "progress":
+            run.take_progress(tuple(note["progress"]), now)
+        elif kind == "done":
+            result = TaskResult.from_json(note["result"])
+            slot.run = None
+            self._post(AttemptDone(run.spec.attempt, result))
+        elif kind == "failed":
+            report = FailureReport.from_json(note["report"])
+            slot.run = None
+            self._post(AttemptFailed(run.spec.attempt, report))
+
+    def _send(self, slot: Slot, *orders: tuple[str, Any]) -> None:
+        slot.send(b"".join(order_frame(order) for order in orders))
+        if slot.silent_since is None:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if slot.has_unsent else 0)
+            if self._selector.get_key(slot.channel).events != events:
+                self._selector.modify(slot.channel, events, partial(self._on_channel, slot))
+
+    # Requests.
+
+    def add_job(self, job: JobSpec) -> None:
+        """Make a job's code known before its first launch."""
+        self._jobs[job.job] = job
+
+    def launch(self, slot_id: str, spec: TaskSpec) -> None:
+        """Run an attempt in a slot."""
+        slot, job = self._slots.get(slot_id), self._jobs.get(spec.attempt.job)
+        if job is None or slot is None or slot.ending or slot.run:
+            # The slot went down while the launch was on its way.
+            message = f"Slot {slot_id} was gone before the attempt began."
+            self._post(AttemptFailed(spec.attempt, FailureReport("ExecutorDied", message)))
+            return
+        now = time.monotonic()
+        slot.run = Run(job, spec, now, moved=now)
+        orders = [("job", job)] if job.job not in slot.jobs else []
+        slot.jobs.add(job.job)
+        self._send(slot, *orders, ("task", spec))
+
+    def cancel(self, attempt: AttemptId) -> None:
+        """End an attempt with all it started."""
+        for slot in self._slots.values():
+            if slot.run is not None and slot.run.spec.attempt == attempt:
+                self._end(slot, Ending.CANCELLED)
+
+    def drop_job(self, job: str) -> None:
+        """Forget a job's code."""
+        self._jobs.pop(job, None)
+        for slot in self._slots.values():
+            if job in slot.jobs:
+                slot.jobs.discard(job)
+                self._send(slot, ("drop", job))
+
+    # Time passes.
+
+    def watch(self, now: float) -> None:
+        """Look after every executor: to be done a few times a second."""
+        for slot in list(self._slots.values()):
+            if slot.ending is not None:
+                continue
+            if slot.silent_since is not None:
+                if now - slot.silent_since > self._settings.orphan_seconds:
+                    self._end(slot, Ending.UNREACHABLE)
+            elif not slot.ready:
+                if now - slot.requested > self._settings.hello_seconds:
+                    self._end(slot, Ending.UNREACHABLE)
+            elif slot.run is not None:
+                self._watch_run(slot, slot.run, now)
+
+    def _watch_run(self, slot: Slot, run: Run, now: float) -> None:
+        memory = private_bytes(slot.pid)
+        run.peak_bytes = max(run.peak_bytes, memory)
+        why = verdict(run.job, Vitals(now - run.started, memory, slot.idle_bytes))
+        if why is not None:
+            self._end(slot, why)
+        elif now - run.moved > self._settings.stall_seconds and not run.stalled:
+            run.stalled = True
+            self._dump_stack(slot, run, now)
+
+    def _dump_stack(self, slot: Slot, run: Run, now: float) -> None:
+        if hasattr(signal, "SIGUSR1"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(slot.pid, signal.SIGUSR1)
+        log = log_path(run.job.folder, run.spec.attempt)
+        quiet = format_duration(now - run.moved)
+        _log.warning("attempt %s has made no progress for %s; its stack is in %s", run.spec.attempt, quiet, log)
+
+    def beat(self) -> None:
+        """Say that this worker lives, and how far its attempts are."""
+        self._oom_kills = self._oom_kills[1], oom_kills()
+        runs = [slot.run for slot in self._slots.values() if slot.run is not None and slot.ending is None]
+        attempts = {run.spec.attempt: Progress(run.progress.records_in, run.progress.bytes_in) for run in runs}
+        self._post(Beat(self._worker, attempts))
+
+    @property
+    def is_settled(self) -> bool:
+        """No executor is known to be dying."""
+        return all(slot.silent_since is None for slot in self._slots.values())
+
+    def close(self) -> None:
+        """End every process. Bounded."""
+        for slot in self._slots.values():
+            if slot.silent_since is None:
+                self._selector.unregister(slot.channel)
+            slot.channel.close()
+        if self._starter_fd is not None:
+            self._selector.unregister(self._starter_fd)
+        self._starter.close()
+        for slot in self._slots.values():
+            if slot.run is not None:
+                remove_scratch(scratch_path(slot.run.job, slot.run.spec))
+        self._slots.clear()
+
+
+def _ignore(_: object) -> None:
+    """Takes what is looked at anyway."""

@@ -1,0 +1,52 @@
+"""The pages that are drawn from the code are what the code says now."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from gristmill import errors
+
+ROOT = Path(__file__).parents[1]
+
+
+def generate(*arguments: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(root / "docs" / "generate.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_no_generated_page_is_stale() -> None:
+    done = generate("--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_stale_page_is_named_and_then_written(tmp_path: Path) -> None:
+    for name in ("docs/generate.py", "docs/cli_reference.py", "tests/import_rules.py"):
+        copy = tmp_path / name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    stale = generate("--check", root=tmp_path)
+    assert stale.returncode == 1
+    assert "docs/architecture/rooms.generated.md is stale" in stale.stdout
+    assert generate(root=tmp_path).returncode == 0
+    assert generate("--check", root=tmp_path).returncode == 0
+    page = tmp_path / "docs" / "architecture" / "task-states.generated.md"
+    assert "WAITING --> READY: every parent stage is whole" in page.read_text(encoding="utf-8")
+
+
+def test_the_tree_that_is_drawn_is_the_tree_of_classes() -> None:
+    drawn: list[tuple[str, str]] = []  # (class, parent)
+    path: list[str] = []
+    doc = errors.__doc__ or ""
+    for line in doc.split("::\n\n")[1].split("\n\n")[0].splitlines():
+        name = line.lstrip(" │├└─").split()[0]
+        depth = (len(line) - len(line.lstrip(" │├└─"))) // 4 - 1
+        path[depth:] = [name]
+        drawn.append((name, path[depth - 1] if depth else "Exception"))
+    classes = {
+        cls.__name__: cls.__bases__[0].__name__
+        for cls in vars(errors).values()
+        if isinstance(cls, type) and issubclass(cls, errors.GristmillError)
+    }
+    assert dict(drawn) == classes
