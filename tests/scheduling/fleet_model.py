@@ -84,9 +84,13 @@ class FleetModel:
 
     def _end(self, command: EndJob) -> None:
         assert command.job not in self.ended
-        left = [a for a in self.running if a.job == command.job] + [t for t in self.blocks if t.job == command.job]
+        left = [a for a in self.running if a.job == command.job]
         assert not left, f"{command.job} ended and left {left}"
-        if command.state is JobState.SUCCEEDED:
+        if command.state is not JobState.SUCCEEDED:  # its blocks stay for another run
+            self.blocks = {task: block for task, block in self.blocks.items() if task.job != command.job}
+        else:
+            kept = [task for task in self.blocks if task.job == command.job]
+            assert not kept, f"{command.job} succeeded and left {kept}"
             for stage in self.stages[command.job].values():
                 tasks = {TaskId(command.job, stage.stage, index) for index in range(stage.tasks)}
                 assert not stage.final or tasks <= self.accepted, f"{command.job} succeeded without {tasks}"

@@ -131,13 +131,12 @@ def test_the_job_succeeds_while_a_side_branch_still_runs() -> None:
     assert out[-3:-1] == [Cancel(attempt(0, 0), "w-0"), EndJob("j", JobState.SUCCEEDED)]
 
 
-def test_cancelling_stops_attempts_then_frees_blocks_then_ends_the_job() -> None:
+def test_cancelling_stops_attempts_and_keeps_blocks_for_another_run() -> None:
     run = Run(*slots(2), *job(3, 1))
     run(done(0, 0))
     assert run(JobCancelled("j")) == [
         Cancel(attempt(0, 1), "w-1"),
         Cancel(attempt(0, 2), "w-0"),
-        FreeBlock(task(0, 0)),
         EndJob("j", JobState.CANCELLED),
         WakeAt(LEAVE_SECONDS),
     ]

@@ -50,9 +50,7 @@ def load_code(job: JobSpec) -> JobCode:
     return code
 
 
-def run_attempt(
-    job: JobSpec, spec: TaskSpec, progress: Progress
-) -> TaskResult | FailureReport:
+def run_attempt(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult | FailureReport:
     """Run one attempt to its end. Its scratch folder, if it came to make one, is gone after.
 
     A KeyboardInterrupt passes through; every other failure becomes a report.

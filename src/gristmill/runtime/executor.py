@@ -38,7 +38,7 @@ def preload() -> None:
 
 
 class _Jobs:
-    """The jobs this process knows, and what each did to how Python finds modules."""
+    """The jobs this process knows, and the module search path as it was before any of them."""
 
     def __init__(self) -> None:
         self._specs: dict[str, JobSpec] = {}
@@ -58,7 +58,8 @@ class _Jobs:
         """Forget a job, and the modules it brought along: the next job may have others of the same names."""
         spec = self._specs.pop(job, None)
         sys.path[:] = self._path
-        brought = tuple(path for path in (spec.import_paths if spec else ()) if path not in self._path)
+        paths = spec.import_paths if spec else ()
+        brought = tuple(path.rstrip(os.sep) + os.sep for path in paths if path and path not in self._path)
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
             if brought and file and file.startswith(brought):
@@ -66,7 +67,7 @@ class _Jobs:
 
 
 class _Executor:
-    """The process's state. One task at a time; ``_progress`` is None between tasks."""
+    """The process's state. One task at a time; ``_running`` is None between tasks."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel

@@ -49,7 +49,7 @@ class DiscardOutput:
 
 @dataclass(frozen=True)
 class FreeBlock:
-    """Nothing will read this task's block again."""
+    """Nothing will read this task's block again: its consumers are whole for good, or its job has succeeded."""
 
     task: TaskId
 

@@ -157,7 +157,7 @@ def _free_upward(job: Job, stage: Stage, out: list[Command]) -> None:
 def end_job(
     state: SchedulerState, job: Job, end: JobState, cause: AttemptId | None, now: float, out: list[Command]
 ) -> None:
-    """Stop what still runs of a job, free all its blocks, and forget it."""
+    """Stop what still runs of a job and forget it. Blocks of a job without output stay: another run may take it up."""
     frees: list[Command] = []
     for stage in job.stages.values():
         for slot in stage.running.values():
@@ -165,7 +165,8 @@ def end_job(
             if slot.id in state.slots:  # not if its worker was just lost
                 out.append(Cancel(slot.attempt, slot.id))
                 expect_leave(state, slot, now)
-        frees += (FreeBlock(job.task(stage, index)) for index in _living(stage))
+        if end is JobState.SUCCEEDED:
+            frees += (FreeBlock(job.task(stage, index)) for index in _living(stage))
     out += frees
     job.ready_stages.clear()
     refresh_job(state, job)

@@ -48,7 +48,7 @@ class ParquetPart(PartWriter):
         while len(self._columns[0]) - self._measured >= _MEASURED_ROWS:
             begin, end = self._measured, self._measured + _MEASURED_ROWS
             self._measured = end
-            self._measured_bytes += sum(_size(value) for column in self._columns for value in column[begin:end])
+            self._measured_bytes += sum(_sizes(column[begin:end]) for column in self._columns)
             if end >= _PIECE_ROWS or self._measured_bytes >= _PIECE_BYTES:
                 self._convert(end)
 
@@ -160,7 +160,7 @@ def _roomy(kind: pa.DataType) -> pa.DataType:
 
 
 def _plain(column: list[Any]) -> list[Any]:
-    if any(isinstance(value, (Enum, UUID)) for value in column):
+    if any(issubclass(kind, (Enum, UUID)) for kind in set(map(type, column))):
         return [_plain_value(value) for value in column]
     return column
 
@@ -169,6 +169,15 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.name
     return str(value) if isinstance(value, UUID) else value
+
+
+def _sizes(values: list[Any]) -> int:
+    kinds = set(map(type, values))
+    if kinds == {str} or kinds == {bytes}:
+        return sum(map(len, values))
+    if kinds <= {int, float, bool}:
+        return 8 * len(values)
+    return sum(map(_size, values))
 
 
 def _size(value: Any) -> int:
