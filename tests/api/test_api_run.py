@@ -190,6 +190,8 @@ def test_to_arrow(text: Path) -> None:
 
 def test_to_arrow_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("")
+    assert list(Grep.run(tmp_path / "empty.txt", tmp_path / "none", on="inline")) == []
+    assert [path.name for path in (tmp_path / "none").iterdir()] == ["_SUCCESS"]
     result = WordCount.run(tmp_path / "empty.txt", on="inline")
     assert list(result) == []
     assert result.to_arrow().num_rows == 0
@@ -249,11 +251,13 @@ def test_cancel(text: Path, tmp_path: Path, data_dir: Path) -> None:
     assert json.loads((folder / "job.json").read_text())["state"] == "cancelled"
 
 
-def test_leaving_a_handle_cancels(text: Path) -> None:
+def test_leaving_a_handle_cancels(text: Path, data_dir: Path) -> None:
     with Slow.start(text, executors=1) as handle:
         assert handle.view().state is JobState.RUNNING
         assert "running" in repr(handle)
     assert handle.view().state is JobState.CANCELLED
+    [folder] = job_folders(data_dir)
+    assert json.loads((folder / "job.json").read_text())["state"] == "cancelled"
 
 
 def test_start_and_wait(text: Path) -> None:

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import gristmill
 import pytest
+
+import gristmill
 from gristmill.errors import DiskFull, OutputExists, OutputNotWritable
 from gristmill.storage import renames
 from gristmill.storage.commit import OutputCommit, recover_output

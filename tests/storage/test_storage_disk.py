@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from gristmill.errors import DiskFull, FailureReport, Frame
 from gristmill.storage.bad_records import BadRecords
 from gristmill.storage.disk import translate_os_error

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gristmill.config import MIB
 from gristmill.errors import InputMissing, InputUnreadable, UsageError
 from gristmill.storage.inputs import InputFile, default_reducers, format_of, plan_tasks, resolve_inputs
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -150,7 +152,7 @@ def test_tasks_cover_all_input_once_in_order(files: list[tuple[int, str]], split
     assert splits == covered
     for task in tasks:
         assert len(task) == 1 or sum(split.size_bytes for split in task) <= split_bytes
-    for one, two in zip(tasks, tasks[1:], strict=False):  # nothing that fits is left for the next task
+    for one, two in itertools.pairwise(tasks):  # nothing that fits is left for the next task
         assert sum(split.size_bytes for split in one) + two[0].size_bytes > split_bytes
 
 

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gristmill.errors import RecordTooLong
 from gristmill.records.block import MalformedRecord
 from gristmill.storage.inputs import plan_tasks, resolve_inputs
 from gristmill.storage.readers import jsonl, text
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 BIG = 1 << 26
-PIECES = [b"\n", b"\n", b"\r\n", b"\r", b"a", b"word ", b"\xc3\xa9", b"\xc3", b"\xff", b"\xef\xbb\xbf", b"\x00", b"\x85"]
+PIECES = [b"\n", b"\n", b"\r\n", b"\r", b"a", b"word ", b"\xc3\xa9", b"\xc3", b"\xff", b"\xef\xbb\xbf", b"\x85"]
 contents = st.one_of(st.lists(st.sampled_from(PIECES), max_size=60).map(b"".join), st.binary(max_size=80))
 
 
@@ -90,7 +91,7 @@ def test_lines_over_the_limit_are_marked_and_the_others_kept(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.one_of(st.none(), st.integers(), st.text(max_size=8), st.lists(st.integers(), max_size=3)), max_size=20),
+    st.lists(st.none() | st.integers() | st.text(max_size=8) | st.lists(st.integers(), max_size=3), max_size=20),
     st.lists(st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\r\n"]), min_size=20, max_size=20),
     st.integers(1, 90),
     st.integers(1, 90),

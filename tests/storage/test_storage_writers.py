@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gristmill.errors import DiskFull, OutputUnencodable
 from gristmill.storage.contracts import PartFile
 from gristmill.storage.writers import open_part, part_name, read_part
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 Pair = tuple[Any, Any]
 
@@ -232,7 +233,7 @@ def test_parquet_without_rows_is_a_whole_file(tmp_path: Path) -> None:
 def test_parquet_types_may_be_told_late(tmp_path: Path) -> None:
     pairs = [("a", None)] * 20_000 + [("b", 7)]
     assert round_trip(tmp_path, "parquet", pairs) == pairs
-    lists = [("a", [])] * 20_000 + [("b", [7])]
+    lists: list[Pair] = [("a", [])] * 20_000 + [("b", [7])]
     assert round_trip(tmp_path, "parquet", lists) == lists
 
 

@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gristmill.runtime.contracts import Fleet
     from gristmill.runtime.coordinator import Coordinator, RunningJob
     from gristmill.runtime.jobfolder import JobFolder
+    from gristmill.runtime.outcome import Outcome
     from gristmill.runtime.views import JobView, Observer
     from gristmill.storage.commit import OutputCommit
     from gristmill.storage.inputs import InputFile
@@ -118,25 +120,28 @@ class JobHandle:
             raise
         if outcome is None:
             raise TimeoutError(f"Job {self.job_id} still runs.")
-        folder = self._resources.folder
-        report = getattr(outcome.error, "report", None)
-        folder.update(
-            state=outcome.view.state.value,
-            ended=time.time(),
-            error=str(outcome.error or ""),
-            failure=None if report is None else report.to_json(),
-        )
+        self._note_end(outcome)
         if outcome.error is None:
+            folder = self._resources.folder
             self._resources.at_close = folder.remove if self._output is not None else _keep
         self.close()
         if outcome.error is not None:
             raise outcome.error
         from gristmill.api.result import JobResult
 
-        path = self._output if self._output is not None else folder.path / "output"
         private = folder if self._output is None else None
-        self._result = JobResult(outcome.view, path, self._format, private)
+        self._result = JobResult(outcome.view, _output_path(self._output, folder), self._format, private)
         return self._result
+
+    def _note_end(self, outcome: Outcome) -> None:
+        report = getattr(outcome.error, "report", None)
+        with suppress(OSError):  # a full disk, say: the error itself is what matters
+            self._resources.folder.update(
+                state=outcome.view.state.value,
+                ended=time.time(),
+                error=str(outcome.error or ""),
+                failure=None if report is None else report.to_json(),
+            )
 
     def close(self) -> None:
         """Cancel the job if it still runs, and end all its processes. May be called again."""
@@ -167,6 +172,9 @@ class _Resources:
         if os.getpid() != self._pid:
             return  # a fork of this process ends; the job is not its own
         self.coordinator.close()
+        if self.folder.facts["state"] == "running":  # nobody waited for its end
+            with suppress(OSError):
+                self.folder.update(state="cancelled", ended=time.time())
         self.at_close()
 
 

@@ -115,7 +115,8 @@ class Coordinator:
         self._arrived: dict[AttemptId, TaskResult] = {}  # results that the scheduler has yet to judge
         self._wake_at: float | None = None
         self._viewed_at = clock()
-        self._broken: FailureReport | None = None
+        self._broken: FailureReport | None = None  # why the fleet cannot go on
+        self._crash: Exception | None = None  # what ended the loop
         self._stopping = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="gristmill-coordinator", daemon=True)
@@ -143,8 +144,13 @@ class Coordinator:
         if self._thread.is_alive():
             self._thread.join(_JOIN_SECONDS)
         self._fleet.close()
-        if not self._thread.is_alive():  # else it is committing an output, which must not be disturbed
-            self._end_all(JobState.CANCELLED, None)
+        if self._thread.is_alive():
+            return  # it is committing an output, which must not be disturbed
+        with suppress(queue.Empty):
+            while True:  # jobs that were submitted too late to begin
+                if isinstance(item := self._queue.get_nowait(), _Submit):
+                    self._jobs[item.job.prepared.spec.job] = item.job
+        self._end_all(JobState.CANCELLED, None)
 
     def request_cancel(self, job: Job) -> None:
         """Queue a cancellation."""
@@ -153,7 +159,7 @@ class Coordinator:
     def wait_for(self, job: Job, timeout: float | None) -> Outcome | None:
         """See :meth:`RunningJob.wait`."""
         deadline = None if timeout is None else self._clock() + timeout
-        while not job.over.is_set():
+        while not job.over.is_set() and self._crash is None:
             left = _WAIT_SECONDS if deadline is None else min(_WAIT_SECONDS, deadline - self._clock())
             if self._threaded or self._closed:
                 job.over.wait(max(0.0, left))
@@ -161,8 +167,8 @@ class Coordinator:
                 self._turn(max(0.0, left))
             if left <= 0:
                 break
-        if job.crash is not None:
-            raise job.crash
+        if self._crash is not None:
+            raise self._crash
         return job.outcome
 
     # The loop.
@@ -172,8 +178,8 @@ class Coordinator:
             while not self._stopping:
                 self._turn(_WAIT_SECONDS)
         except Exception as error:  # a defect of ours: whoever waits must learn of it, since this thread ends here
-            for job in list(self._jobs.values()):
-                job.crash = error
+            self._crash = error
+            for job in self._jobs.values():
                 job.over.set()
 
     def _turn(self, limit: float) -> None:
@@ -205,6 +211,8 @@ class Coordinator:
         return max(0.0, min(limit, min(times, default=limit + self._clock()) - self._clock()))
 
     def _handle(self, item: FleetEvent | _Submit | _CancelJob | _Stop) -> None:
+        if self._broken is not None and not isinstance(item, (_Submit, _Stop)):
+            return  # all jobs are over, and nothing can be launched any more
         match item:
             case SlotUp(slot, worker):
                 self._feed(events.SlotJoined(slot, worker))
@@ -251,7 +259,7 @@ class Coordinator:
             job = self._jobs.get(attempt.job)
             if job is not None and job.tally.stopped(attempt):
                 stage = job.prepared.plan.stages[attempt.stage].name
-                report = outcomes.of_attempt(outcomes.lost_report(f"{stage} task {attempt.index}"), attempt, stage)
+                report = outcomes.lost_report(attempt, stage)
                 job.tally.failed(report)
                 job.last_failure = (attempt, report)
         for job in self._jobs.values():
@@ -362,23 +370,8 @@ class Coordinator:
         elif job.state is JobState.CANCELLED:
             error = outcomes.job_cancelled(spec.job, spec.folder)
         else:
-            error = self._failure_of(job)
+            error = _failure_of(job)
         self._end(job, error)
-
-    def _failure_of(self, job: Job) -> GristmillError:
-        spec = job.prepared.spec
-        last = job.last_failure
-        if job.cause is None:
-            return outcomes.too_many_bad_records(
-                spec.job, job.bad_records, spec.max_bad_records, last and last[1], spec.folder
-            )
-        if last is not None and last[0] == job.cause:
-            if last[1].error == BadRecordLimit.__name__:
-                return outcomes.bad_record_limit(spec.job, spec.max_bad_records, last[1], spec.folder)
-            return outcomes.job_failed(spec.job, last[1], spec.folder)
-        stage = job.prepared.plan.stages[job.cause.stage].name
-        report = outcomes.of_attempt(outcomes.lost_report(f"{stage} task {job.cause.index}"), job.cause, stage)
-        return outcomes.job_failed(spec.job, report, spec.folder)
 
     def _end(self, job: Job, error: GristmillError | None) -> None:
         self._jobs.pop(job.prepared.spec.job, None)
@@ -388,7 +381,7 @@ class Coordinator:
         job.view = job.tally.view(job.state, self._clock() - job.began)
         job.outcome = Outcome(job.view, error)
         try:
-            if job.observer is not None and job.crash is None:
+            if job.observer is not None and self._crash is None:
                 job.observer(job.view)
         finally:
             job.over.set()
@@ -400,3 +393,16 @@ class Coordinator:
             job.state = state
             cancelled = outcomes.job_cancelled(spec.job, spec.folder)
             self._end(job, outcomes.job_failed(spec.job, report, spec.folder) if report else cancelled)
+
+
+def _failure_of(job: Job) -> GristmillError:
+    """Why a job failed: by one attempt, or by too many bad records in all."""
+    spec, cause, last = job.prepared.spec, job.cause, job.last_failure
+    if cause is None:
+        report = last and last[1]
+        return outcomes.too_many_bad_records(spec.job, job.bad_records, spec.max_bad_records, report, spec.folder)
+    stage = job.prepared.plan.stages[cause.stage].name
+    report = last[1] if last is not None and last[0] == cause else outcomes.lost_report(cause, stage)
+    if report.error == BadRecordLimit.__name__:
+        return outcomes.bad_record_limit(spec.job, spec.max_bad_records, report, spec.folder)
+    return outcomes.job_failed(spec.job, report, spec.folder)

@@ -71,21 +71,15 @@ class JobFolder:
         try:
             jobs.mkdir(parents=True, exist_ok=True)
             job = _claim_id(jobs, now)
+            folder = cls(job, jobs / job, _take_lock(jobs / job / _LOCK))
+            own = {"job": job, "created": now, "state": "running"}
+            process = {"host": socket.gethostname(), "pid": os.getpid(), "pid_started": _start_time(os.getpid())}
+            folder.update(**own, **process, **facts)
         except OSError as error:
             raise UsageError(
                 f"The data directory {data_dir} cannot be written: {error.strerror or error}. "
                 f"Name another with --data-dir or GRISTMILL_DATA_DIR."
             ) from error
-        folder = cls(job, jobs / job, _take_lock(jobs / job / _LOCK))
-        folder.update(
-            job=job,
-            created=now,
-            state="running",
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            pid_started=_start_time(os.getpid()),
-            **facts,
-        )
         return folder
 
     @property
@@ -163,7 +157,7 @@ def _claim_id(jobs: Path, now: float) -> str:
     for _ in range(100):
         job = new_job_id(now)
         with suppress(FileExistsError):
-            (jobs / job).mkdir()
+            (jobs / job).mkdir(mode=0o700)  # it holds data of its user
             return job
     raise OSError(f"no free job id below {jobs}")
 

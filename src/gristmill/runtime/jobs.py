@@ -69,5 +69,4 @@ class Job:
     draining: set[str] = field(default_factory=set)  # slots whose cancelled attempt may still write
     drain_until: float = 0.0
     outcome: Outcome | None = None
-    crash: BaseException | None = None
     over: threading.Event = field(default_factory=threading.Event)

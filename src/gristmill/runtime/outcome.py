@@ -30,9 +30,10 @@ def of_attempt(report: FailureReport, attempt: AttemptId, stage: str) -> Failure
     return replace(report, details={**where, **report.details})
 
 
-def lost_report(what: str) -> FailureReport:
+def lost_report(attempt: AttemptId, stage: str) -> FailureReport:
     """For an attempt that nobody reported on."""
-    return FailureReport(error="ExecutorDied", message=f"The executor went away while it ran {what}.")
+    message = f"The executor went away while it ran {stage} task {attempt.index}."
+    return of_attempt(FailureReport(error="ExecutorDied", message=message), attempt, stage)
 
 
 def job_failed(job: str, report: FailureReport, folder: str) -> JobFailed:

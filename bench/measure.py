@@ -1,0 +1,112 @@
+"""Runs a command and says how long it took and how much memory it had."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TIMEOUT_SECONDS = 3600.0
+_SAMPLE_SECONDS = 0.25
+
+Memory = Mapping[int, int]
+"""Process id → bytes of anonymous and shared memory."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a command, from the start of its process to the end."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int  # anonymous and shared memory of all its processes together; 0 where it cannot be known
+    stdout: str
+    error: str  # its last words if it failed, else empty
+
+
+def run(
+    command: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    *,
+    sample_seconds: float = _SAMPLE_SECONDS,
+    observe: Callable[[int, Memory], None] | None = None,
+) -> Run:
+    """Run a command to its end; one that takes an hour is ended.
+
+    Args:
+        command: the command.
+        env: set beside what is in this process's environment.
+        sample_seconds: how often to look at memory.
+        observe: is given each sample, with the id of the command's own process.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = threading.Event()
+    peak = [0]
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        begun = time.perf_counter()
+        process = subprocess.Popen(
+            command, stdout=stdout, stderr=stderr, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )  # fmt: skip
+
+        def watch() -> None:
+            while not done.wait(sample_seconds):
+                memory = tree_memory(process.pid)
+                peak[0] = max(peak[0], sum(memory.values()))
+                if observe:
+                    observe(process.pid, memory)
+                if time.perf_counter() - begun > TIMEOUT_SECONDS:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    return
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            process.wait()
+            seconds = time.perf_counter() - begun
+        finally:
+            done.set()
+            watcher.join()
+            if process.poll() is None:  # Ctrl-C: what was started ends with us
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(10)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        error = "" if process.returncode == 0 else _last_words(stderr.seek(0) or stderr.read(), process.returncode)
+        stdout.seek(0)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Run(seconds, cpu, peak[0], stdout.read().decode(errors="replace").strip(), error)
+
+
+def tree_memory(pid: int) -> dict[int, int]:
+    """The memory of a process and of all that descend from it. Empty where there is no /proc."""
+    found: dict[int, int] = {}
+    waiting = [pid]
+    while waiting:
+        pid = waiting.pop()
+        try:
+            found[pid] = _private_bytes(pid)
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                waiting.extend(map(int, (task / "children").read_text().split()))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended since it was seen
+    return found
+
+
+def _private_bytes(pid: int) -> int:
+    kib = 0
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(("RssAnon:", "RssShmem:")):
+            kib += int(line.split()[1])
+    return kib * 1024
+
+
+def _last_words(stderr: bytes, code: int) -> str:
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else f"exit code {code}"
