@@ -11,22 +11,25 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import itertools
+import math
 import os
+import re
 import shutil
 import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
-from itertools import cycle
 from pathlib import Path
 from random import Random
 
 MB = 1_000_000
 LINES_A_MB = 10_000  # of an access log, for each MB of text: both then take about as long to count
 HOT_KEY = "hot-key-ab"  # as long as the other keys
-_LINE_BYTES = 50
+VALUE_BYTES = 38  # with the key, a space and a newline: 50 bytes a line
 _POOL_BYTES = 1 << 20
 _BATCH = 20_000
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]|\r(?!\n)")
 
 
 def folder() -> Path:
@@ -71,7 +74,7 @@ class Texts:
         return _made(f"documents-{size_mb}mb-{self.digest}", write)
 
     def _until(self, size_bytes: int) -> Iterator[bytes]:
-        for content in cycle(self.contents):
+        for content in itertools.cycle(self.contents):
             yield content
             size_bytes -= len(content)
             if size_bytes <= 0:
@@ -96,21 +99,18 @@ def hot_key_text(keys: int) -> Path:
 
 def _hot_key_chunks(keys: int) -> Iterator[bytes]:
     pool = base64.b64encode(Random(0).randbytes(_POOL_BYTES)).decode()
-    width = _LINE_BYTES - len(HOT_KEY) - 2
-    places = len(pool) - width
+    places = len(pool) - VALUE_BYTES
     stride = _coprime(keys)  # visits every key once, in no order that would help
     for start in range(0, keys, _BATCH):
         numbers = range(start, min(start + _BATCH, keys))
         pairs = ((n * stride % keys, n * 61 % places, n * 89 % places) for n in numbers)
         yield "".join(
-            [f"k{key:09d} {pool[a : a + width]}\n{HOT_KEY} {pool[b : b + width]}\n" for key, a, b in pairs]
+            [f"k{key:09d} {pool[a : a + VALUE_BYTES]}\n{HOT_KEY} {pool[b : b + VALUE_BYTES]}\n" for key, a, b in pairs]
         ).encode()
 
 
 def _coprime(keys: int) -> int:
-    from math import gcd
-
-    return next(n for n in range(7_368_787, 2 * 7_368_787) if gcd(n, keys) == 1)
+    return next(n for n in itertools.count(7_368_787) if math.gcd(n, keys) == 1)
 
 
 def _sources(library: Path) -> Iterator[Path]:
@@ -126,7 +126,7 @@ def _content(path: Path) -> bytes:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         return b""
-    if not text or not text.isprintable() and any(ord(char) < 32 and char not in "\t\n\r\f" for char in set(text)):
+    if _CONTROL.search(text):
         return b""
     return content if content.endswith(b"\n") else content + b"\n"
 

@@ -69,8 +69,9 @@ def machine() -> str:
 
 
 def command_line() -> str:
-    """How this process was started, as it can be repeated in a checkout."""
-    return " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    """How this process was started, as it can be repeated in a checkout; folders of this machine are left out."""
+    given = [f"{Path(argument).name}/" if Path(argument).is_dir() else argument for argument in sys.argv[1:]]
+    return " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *given])
 
 
 def write_section(name: str, body: str) -> None:

@@ -6,6 +6,7 @@ python bench/by_hand/access_log.py INPUT OUTPUT
 import multiprocessing
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 PROCESSES = 2
@@ -21,7 +22,9 @@ def add_up(path: str, start: int, end: int) -> Totals:
     with Path(path).open("rb") as stream:
         stream.seek(start)
         while start < end:
-            block = b"".join(stream.readlines(min(BLOCK_BYTES, end - start)))
+            block = stream.read(min(BLOCK_BYTES, end - start))
+            if start + len(block) < end:
+                block += stream.readline()
             start += len(block)
             for line in block.decode("utf-8", "surrogateescape").split("\n"):
                 if match := parse(line):
@@ -52,7 +55,7 @@ if __name__ == "__main__":
     source, target = sys.argv[1:]
     cuts = line_starts(source, PROCESSES)
     with multiprocessing.Pool(PROCESSES) as pool:
-        totals, *others = pool.starmap(add_up, [(source, *cut) for cut in zip(cuts, cuts[1:], strict=False)])
+        totals, *others = pool.starmap(add_up, [(source, *cut) for cut in pairwise(cuts)])
     for other in others:
         for key, (hits, sent) in other.items():
             total = totals.setdefault(key, [0, 0])

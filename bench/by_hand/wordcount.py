@@ -6,6 +6,7 @@ python bench/by_hand/wordcount.py INPUT OUTPUT
 import multiprocessing
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 PROCESSES = 2
@@ -19,7 +20,9 @@ def count_words(path: str, start: int, end: int) -> dict[str, int]:
     with Path(path).open("rb") as stream:
         stream.seek(start)
         while start < end:
-            block = b"".join(stream.readlines(min(BLOCK_BYTES, end - start)))
+            block = stream.read(min(BLOCK_BYTES, end - start))
+            if start + len(block) < end:
+                block += stream.readline()
             start += len(block)
             for line in block.decode("utf-8", "surrogateescape").split("\n"):
                 for word in find_words(line):
@@ -43,7 +46,7 @@ if __name__ == "__main__":
     source, target = sys.argv[1:]
     cuts = line_starts(source, PROCESSES)
     with multiprocessing.Pool(PROCESSES) as pool:
-        totals, *others = pool.starmap(count_words, [(source, *cut) for cut in zip(cuts, cuts[1:], strict=False)])
+        totals, *others = pool.starmap(count_words, [(source, *cut) for cut in pairwise(cuts)])
     for counts in others:
         for word, count in counts.items():
             totals[word] = totals.get(word, 0) + count

@@ -69,7 +69,7 @@ def test_a_global_variable(tmp_path: Path) -> None:
         f"{tmp_path}/script.py:6, in mapper\n"
         "    with lock:  # here\n"
         "mapper uses the global variable 'lock', of type _thread.lock, which cannot be sent to another process.\n"
-        "Make it in mapper_init instead (self.x = …): that runs in every task, where it is needed."
+        "Make it in mapper_init instead (global x; x = …): that runs in every task."
     )
 
 

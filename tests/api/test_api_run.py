@@ -385,6 +385,38 @@ def test_values_of_the_scripts_own_classes(tmp_path: Path) -> None:
     assert [(key.name, value) for key, value in result] == [("RED", 6)]
 
 
+def test_what_cannot_travel_is_made_in_init(tmp_path: Path) -> None:
+    source = """
+        import threading
+        from gristmill import MapReduce
+
+        class OfClass(MapReduce):
+            def mapper_init(self):
+                self.lock = threading.Lock()
+
+            def mapper(self, key, line):
+                with self.lock:
+                    yield line, 1
+
+        lock = None
+
+        def mapper_init():
+            global lock
+            lock = threading.Lock()
+
+        def mapper(key, line):
+            with lock:
+                yield line, 1
+        """
+    script = tmp_path / "locks.py"
+    script.write_text(dedent(source))
+    functions = tmp_path / "functions.py"
+    functions.write_text(dedent(source.replace("MapReduce):", "Exception):")))
+    (tmp_path / "in.txt").write_text("a\n")
+    for path in (script, functions):
+        assert list(run_job(load_job(str(path)), tmp_path / "in.txt", None, JobOptions(on="inline"))) == [("a", 1)]
+
+
 def test_outputs_elsewhere_are_refused(text: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="only files on this machine"):
         WordCount.run(text, "s3://bucket/out", on="inline")

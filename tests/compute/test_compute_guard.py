@@ -23,7 +23,7 @@ def second(value: str) -> int:
 
 
 def caught(function: Any, *arguments: Any) -> Exception:
-    with pytest.raises(Exception) as info:  # noqa: PT011 - any
+    with pytest.raises(Exception) as info:
         function(*arguments)
     return info.value
 

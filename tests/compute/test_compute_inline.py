@@ -1,4 +1,4 @@
-"""A mapper compiled into sums does what the generator does, or is left alone."""
+"""A mapper compiled into groups does what the generator does, or is left alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gristmill.compute.inline import inline_sums
+from gristmill.compute.inline import inline_mapper
 
 FACTOR = 2
 
@@ -61,18 +61,40 @@ def test_it_adds_what_the_generator_yields(mapper: Any, line: str) -> None:
     expected: dict[Any, int] = defaultdict(int)
     for key, value in mapper(None, line):
         expected[key] += value
-    inlined = inline_sums(mapper)
+    inlined = inline_mapper(mapper, sums=True)
     assert inlined is not None
     sums: dict[Any, int] = defaultdict(int)
-    inlined(sums, None, line)
+    inlined[0](sums, None, line)
     assert sums == expected
 
 
+def two_yields(key: Any, line: str) -> Iterator[tuple[str, Any]]:
+    if line:
+        yield line[0], (1, line)
+    yield "all", line
+
+
+def test_lists_are_appended_to() -> None:
+    inlined = inline_mapper(two_yields, sums=False)
+    assert inlined is not None
+    mapper, yields = inlined
+    groups: dict[str, list[Any]] = defaultdict(list)
+    for line in ("ab", "", "ac"):
+        mapper(groups, None, line)
+    assert groups == {"a": [(1, "ab"), (1, "ac")], "all": ["ab", "", "ac"]}
+    assert yields == 2
+
+
+@pytest.mark.parametrize("mapper", [Job().mapper, Job().with_super])
+def test_lists_whose_length_is_unknown_are_left_to_the_generator(mapper: Any) -> None:
+    assert inline_mapper(mapper, sums=False) is None
+
+
 def test_tracebacks_show_the_users_own_line() -> None:
-    inlined = inline_sums(Job().raises)
+    inlined = inline_mapper(Job().raises, sums=True)
     assert inlined is not None
     with pytest.raises(ValueError, match="invalid literal") as caught:
-        inlined(defaultdict(int), None, "x")
+        inlined[0](defaultdict(int), None, "x")
     last = traceback.extract_tb(caught.value.__traceback__)[-1]
     assert (last.filename, last.line) == (__file__, 'yield "here", int(line)')
 
@@ -133,7 +155,8 @@ other = Others()
     ],
 )  # fmt: skip
 def test_anything_unusual_is_left_alone(mapper: Any) -> None:
-    assert inline_sums(mapper) is None
+    assert inline_mapper(mapper, sums=True) is None
+    assert inline_mapper(mapper, sums=False) is None
 
 
 def test_source_that_is_not_what_runs_is_left_alone(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,4 +166,4 @@ def test_source_that_is_not_what_runs_is_left_alone(tmp_path: Any, monkeypatch: 
     import changed_job  # type: ignore[import-not-found]
 
     script.write_text("def mapper(key, line):\n    yield line, 2\n")
-    assert inline_sums(changed_job.mapper) is None
+    assert inline_mapper(changed_job.mapper, sums=True) is None

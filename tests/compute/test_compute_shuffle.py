@@ -85,6 +85,7 @@ def test_every_value_reaches_its_group_in_order(
     with pytest.MonkeyPatch.context() as patch:
         if small:  # many runs, batches of a row or two, a tree of merges
             patch.setattr(collect, "RUN_BYTES", 2000)
+            patch.setattr(collect, "COMBINE_BYTES", 300)
             patch.setattr(collect, "_CHUNK", (3, 3))
             patch.setattr(combine, "FAN_IN", 2)
             patch.setattr("gristmill.shuffle.groups.BATCH_BYTES", 16)
@@ -192,3 +193,31 @@ def test_users_errors_in_a_generator_pass_as_they_are(tmp_path: Path) -> None:
     for combiner in (None, sums):
         with pytest.raises(TypeError, match="my own things"):
             Collector(1, tmp_path, tmp_path / "b", combiner, None).consume(pairs())
+
+
+def test_an_inlined_mapper_gives_the_same_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gristmill.compute.inline import inline_mapper
+
+    def mapper(key: Any, line: str) -> Iterator[tuple[str, str]]:
+        if line != "skip":
+            yield line[:2], line
+
+    monkeypatch.setattr(collect, "RUN_BYTES", 20_000)
+    monkeypatch.setattr(collect, "_CHUNK", (16, 16))
+    lines = [f"{n * 7919 % 1000}" for n in range(3000)] + ["skip"] * 50
+    for combiner in (None, joined):
+        by_generator = Collector(2, tmp_path / "g", tmp_path / "g.block", combiner, None)
+        by_generator.consume(pair for line in lines for pair in mapper(None, line))
+        inlined = Collector(2, tmp_path / "i", tmp_path / "i.block", combiner, None)
+        prepared = inline_mapper(mapper, sums=False)
+        assert prepared is not None
+        inlined.group_inlined(*prepared, None, iter(lines))
+        sides = [
+            [reduce_side([block], p, tmp_path, None) for p in (0, 1)]
+            for block in (by_generator.finish(), inlined.finish())
+        ]
+        if combiner is None:
+            assert sides[0] == sides[1]
+        else:
+            flat = [{key: "".join(values) for part in side for key, values in part} for side in sides]
+            assert flat[0] == flat[1]

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from gristmill.config import OUTPUT_FORMATS, JobOptions
-from gristmill.errors import UsageError
+from gristmill.errors import JobCancelled, UsageError
 from gristmill.plan.build import build_plan, shapes_of
 from gristmill.plan.functions import JobCode
 from gristmill.runtime.contracts import JobSpec
@@ -196,8 +196,11 @@ def run_job(
         JobFailed: the job failed; the report of the attempt that ended it is attached.
         JobCancelled: Ctrl-C.
     """
-    with start_job(job, inputs, output, options, observer) as handle:
-        return handle.wait()
+    try:
+        with start_job(job, inputs, output, options, observer) as handle:
+            return handle.wait()
+    except KeyboardInterrupt:  # before the job began, or again while it was ending
+        raise JobCancelled(f"The job {job.name} was cancelled; no output was written.") from None
 
 
 def start_job(
@@ -226,9 +229,9 @@ def start_job(
 
     # Executors come up while the rest is planned. If that finds a fault, they go down again.
     coordinator = Coordinator(_open_fleet(options), threaded=options.on != "inline")
-    coordinator.start()
-    undo: list[Callable[[], None]] = [coordinator.close]
+    undo: list[Callable[[], None]] = []
     try:
+        coordinator.start()
         from gristmill.runtime.jobfolder import JobFolder, prune
         from gristmill.storage.commit import OutputCommit
         from gristmill.storage.inputs import default_reducers, plan_tasks, resolve_inputs
@@ -257,11 +260,12 @@ def start_job(
             max_attempts=options.max_attempts,
         )
         running = coordinator.submit(prepared, observer)
+        return JobHandle(job.name, running, _Resources(coordinator, folder), path, format)
     except BaseException:
+        coordinator.close()
         for step in reversed(undo):
             step()
         raise
-    return JobHandle(job.name, running, _Resources(coordinator, folder), path, format)
 
 
 def _open_fleet(options: JobOptions) -> Fleet:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
 
 from gristmill.config import JobOptions, parse_duration, parse_size
 from gristmill.errors import UsageError
@@ -18,7 +18,7 @@ from gristmill.plan.functions import StepFunctions as Step
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from gristmill.api.job import Inputs, JobHandle
+    from gristmill.api.job import Inputs, Job, JobHandle
     from gristmill.api.result import JobResult
     from gristmill.runtime.views import JobView, Observer
 
@@ -168,8 +168,9 @@ class MapReduce:
             JobFailed: the job failed; ``error.report`` says where and why.
             JobCancelled: Ctrl-C.
         """
-        with cls.start(inputs, output, **options) as handle:
-            return handle.wait()
+        from gristmill.api.job import run_job
+
+        return run_job(*cls._prepared(inputs, output, options))
 
     @classmethod
     def start(
@@ -179,14 +180,23 @@ class MapReduce:
 
         The arguments are those of :meth:`run`. With ``on="inline"`` the job runs when it is waited for.
         """
-        if ScriptLoading.active:
-            _stop_loading(cls)
         from gristmill.api.job import start_job
+
+        return start_job(*cls._prepared(inputs, output, options))
+
+    @classmethod
+    def _prepared(
+        cls, inputs: Inputs, output: str | os.PathLike[str] | None, options: RunOptions
+    ) -> tuple[Job, Inputs, str | os.PathLike[str] | None, JobOptions, Observer | None]:
+        """The arguments of ``run_job``."""
+        if ScriptLoading.active:
+            ScriptLoading.started = cls
+            raise StopLoading
         from gristmill.api.loading import job_of_class
 
         observer = _observer(options.pop("progress", None))
         parsed = parse_options(options)
-        return start_job(job_of_class(cls, parsed.params), inputs, output, parsed, observer)
+        return job_of_class(cls, parsed.params), inputs, output, parsed, observer
 
     @classmethod
     def main(cls, argv: Sequence[str] | None = None) -> None:
@@ -241,11 +251,6 @@ def parse_options(options: RunOptions) -> JobOptions:
 
 
 _FIELDS = {"memory": "memory_bytes", "split_size": "split_bytes", "task_timeout": "task_timeout_seconds"}
-
-
-def _stop_loading(job: type[MapReduce]) -> NoReturn:
-    ScriptLoading.started = job
-    raise StopLoading
 
 
 def _observer(progress: Observer | bool | None) -> Observer | None:

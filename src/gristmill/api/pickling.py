@@ -51,7 +51,6 @@ class _Culprit:
     function: str  # the name of the function that uses it
     file: str
     line: int
-    init: str  # the hook in which it should be made
 
 
 def _explain(code: JobCode, error: Exception) -> str:
@@ -60,14 +59,15 @@ def _explain(code: JobCode, error: Exception) -> str:
             function = getattr(step, role)
             if function is None or _pickles(function):
                 continue
-            init = "mapper_init" if role.startswith(("mapper", "partitioner")) else "reducer_init"
-            culprit = next(_Search(init).function(function, role), None)
+            culprit = next(_Search().function(function, role), None)
             if culprit is not None:
-                return _message(culprit)
+                init = "reducer_init" if role.startswith(("combiner", "reducer")) else "mapper_init"
+                how = "self.x = …" if isinstance(function, MethodType) else "global x; x = …"
+                return _message(culprit, f"Make it in {init} instead ({how}): that runs in every task.")
     return f"The job's code cannot be sent to another process: {error}"
 
 
-def _message(culprit: _Culprit) -> str:
+def _message(culprit: _Culprit, advice: str) -> str:
     place = f"{culprit.file}:{culprit.line}"
     source = linecache.getline(culprit.file, culprit.line).strip()
     shown = f"\n    {source}" if source else ""
@@ -76,15 +76,14 @@ def _message(culprit: _Culprit) -> str:
     return (
         f"{place}, in {culprit.function}{shown}\n"
         f"{culprit.function} uses {culprit.what}, of type {name}, which cannot be sent to another process.\n"
-        f"Make it in {culprit.init} instead (self.x = …): that runs in every task, where it is needed."
+        f"{advice}"
     )
 
 
 class _Search:
     """A walk over what the pickler takes along, to the first value that fails by itself."""
 
-    def __init__(self, init: str) -> None:
-        self._init = init
+    def __init__(self) -> None:
         self._seen: set[int] = set()
 
     def function(self, function: Any, name: str, depth: int = 0) -> Iterator[_Culprit]:
@@ -141,7 +140,7 @@ class _Search:
                 if user is not None:
                     yield from self._value(what, attribute, value, user.__code__, depth)
                 elif not _pickles(value):
-                    yield _Culprit(what, value, base.__name__, *_class_place(base, attribute), self._init)
+                    yield _Culprit(what, value, base.__name__, *_class_place(base, attribute))
 
     def _value(self, what: str, name: str, value: Any, user: CodeType, depth: int) -> Iterator[_Culprit]:
         """A value that some function uses: fine, or to be looked into, or the culprit itself."""
@@ -157,7 +156,7 @@ class _Search:
             yield found
         elif not isinstance(value, (FunctionType, MethodType, type)):
             function, line = _use_of(user, name)
-            yield _Culprit(what, value, function, user.co_filename, line, self._init)
+            yield _Culprit(what, value, function, user.co_filename, line)
 
 
 def _pickles(value: Any) -> bool:

@@ -25,19 +25,18 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 )  # fmt: skip
 def demo(executors: int | None) -> None:
     """Run a real job: count the words of Python's standard library."""
-    from gristmill.api.job import run_job
     from gristmill.api.loading import load_job
     from gristmill.cli.display import ProgressDisplay, show_summary
-    from gristmill.cli.streams import terminated_as_interrupted
+    from gristmill.cli.running import run_interruptibly
 
     root = Path(sysconfig.get_path("stdlib"))
     files = library_sources(root)
     click.echo(f"Counting the words of Python's standard library: {len(files):,} files below {root}", err=True)
     job = load_job("gristmill.cli.demo_job:WordCount", {})
     display = ProgressDisplay()
-    with terminated_as_interrupted(), display:
-        result = run_job(job, [str(path) for path in files], None, JobOptions(executors=executors), display)
-    total, top = most_common(result, _TOP)
+    options = JobOptions(executors=executors)
+    with run_interruptibly(job, [str(path) for path in files], None, options, display) as result:
+        total, top = most_common(result, _TOP)
     click.echo()
     click.echo("\n".join(chart(top)))
     click.echo()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gristmill.cli.params import duration_seconds, key_value_pairs, size_bytes
-from gristmill.cli.streams import stdout_for_data, terminated_as_interrupted
+from gristmill.cli.streams import stdout_for_data
 from gristmill.config import INPUT_FORMATS, OUTPUT_FORMATS, JobOptions, default_data_dir
 from gristmill.errors import GristmillError, JobCancelled, JobFailed
 
@@ -164,23 +164,23 @@ def _checked_options(output: str | None, as_json: bool, named: dict[str, Any]) -
 
 def execute(job: Job, inputs: Sequence[str], output: str | None, options: JobOptions, as_json: bool) -> None:
     """Run a job with progress, then print its result or its summary."""
-    from gristmill.api.job import run_job
     from gristmill.cli.display import ProgressDisplay, show_summary
+    from gristmill.cli.running import run_interruptibly
     from gristmill.runtime.tally import summary_of
 
     display = ProgressDisplay(live=False if options.on == "inline" else None)
     try:
-        with terminated_as_interrupted(), display:
-            result = run_job(job, inputs, output, options, display)
+        result = run_interruptibly(job, inputs, output, options, display)
     except (JobFailed, JobCancelled):
         if as_json and display.view is not None:
             print(json.dumps(summary_of(display.view, output)), flush=True)
         raise
-    if as_json:
-        print(json.dumps(result.summary()), flush=True)
-        return
-    if output is None:
-        print_result(result)
+    with result:
+        if as_json:
+            print(json.dumps(result.summary()), flush=True)
+            return
+        if output is None:
+            print_result(result)
     if display.view is not None:
         show_summary(display.view, output)
 

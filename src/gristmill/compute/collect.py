@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
+from operator import length_hint
 from pathlib import Path
 from sys import getsizeof
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from gristmill.compute.combine import combine_group, fan_in, merge_blocks
 from gristmill.compute.fold import is_sum
 from gristmill.compute.guard import misuse, user_error
+from gristmill.compute.inline import Inlined
 from gristmill.errors import GristmillError, KeyTypeRefused
 from gristmill.plan.functions import Folder, Partitioner
 from gristmill.records.columns import encode_values
@@ -25,6 +27,8 @@ from gristmill.shuffle.contracts import BlockInfo
 from gristmill.shuffle.groups import ANY, key_kind, make_batch
 
 RUN_BYTES = 32 * 1024 * 1024  # as Python holds it; encoded it is less
+COMBINE_BYTES = 2 * 1024 * 1024  # values held beyond this are combined: they are still in the processor's cache
+_WORTH_COMBINING = 16  # values of one key
 _KEY_BYTES = 184  # what a key costs beside its own size: its place in the dict, its list
 _CHUNK = 64, 4096  # pairs taken between two looks at their size: least, most
 _CHUNK_BYTES = 256 * 1024
@@ -50,7 +54,8 @@ class Collector:
         self._scratch, self._target = scratch, target
         self._combiner, self._partitioner = combiner, partitioner
         self._runs: list[BlockInfo] = []
-        self._held_bytes = 0
+        self._key_bytes = self._value_bytes = self._combined_bytes = 0
+        self._each = 8  # what one value takes, as it was last measured
         self._chunk = _CHUNK[0]
         self._sums = is_sum(combiner)
         self._groups: dict[Any, Any] = _Sums(self._charge_sum) if self._sums else _Lists(self._charge_key)
@@ -70,14 +75,23 @@ class Collector:
 
     @property
     def sums(self) -> bool:
-        """Whether pairs are added up as they come, so that :meth:`add_up` may be used."""
+        """Whether pairs are added up as they come, and none is kept."""
         return self._sums
 
-    def add_up(self, inlined: Callable[[Any, Any, Any], None], key: Any, records: Iterator[Any]) -> None:
-        """Take all that ``inlined`` (see ``compute.inline``) adds for ``records`` of one key."""
-        sums = self._groups
-        for record in records:
-            inlined(sums, key, record)
+    def group_inlined(self, mapper: Inlined, yields: int, key: Any, records: Iterator[Any]) -> None:
+        """Take all that ``mapper`` (see ``compute.inline``) puts into groups for ``records`` of one key."""
+        groups = self._groups
+        if self._sums:
+            for record in records:
+                mapper(groups, key, record)
+            return
+        step = max(1, _CHUNK[1] // yields)
+        while left := length_hint(records):
+            for record in islice(records, step):
+                mapper(groups, key, record)
+            sample = [values[-1] for values in islice(groups.values(), _SAMPLE) if values]
+            self._charge_values(sample, min(left, step) * yields)
+            self._shrink()
 
     def finish(self) -> BlockInfo:
         """Write the block."""
@@ -115,24 +129,44 @@ class Collector:
                     _refuse_pair(error, chunk)
                 raise
             self._charge_values([value for _, value in chunk[:: len(chunk) // _SAMPLE + 1]], len(chunk))
-            if self._held_bytes >= RUN_BYTES:
-                self._cut_run()
+            self._shrink()
 
     def _charge_key(self, key: Any) -> None:
         check_key(key)
-        self._held_bytes += _KEY_BYTES + _weight(key)
+        self._key_bytes += _KEY_BYTES + _weight(key)
 
     def _charge_sum(self, key: Any) -> None:
         self._charge_key(key)
-        if self._held_bytes >= RUN_BYTES:
+        if self._key_bytes >= RUN_BYTES:
             self._cut_run()
 
     def _charge_values(self, sample: Sequence[Any], count: int) -> None:
         # One object yielded again and again (a file's name, say) costs a reference each time.
         distinct = {id(value): value for value in sample}
-        each = 8 + sum(map(_weight, distinct.values())) // len(sample)
-        self._held_bytes += each * count
-        self._chunk = min(max(_CHUNK_BYTES // each, _CHUNK[0]), _CHUNK[1])
+        self._each = 8 + sum(map(_weight, distinct.values())) // max(1, len(sample))
+        self._value_bytes += self._each * count
+        self._chunk = min(max(_CHUNK_BYTES // self._each, _CHUNK[0]), _CHUNK[1])
+
+    def _shrink(self) -> None:
+        """Combine when values have piled up, cut a run when that does not help."""
+        if self._combiner is not None and self._value_bytes >= 2 * self._combined_bytes + COMBINE_BYTES:
+            self._combine_groups(self._combiner)
+        if self._key_bytes + self._value_bytes >= RUN_BYTES:
+            self._recount()
+            if self._key_bytes + self._value_bytes >= RUN_BYTES:
+                self._cut_run()
+
+    def _combine_groups(self, combiner: Folder) -> None:
+        groups = self._groups
+        for key, values in groups.items():
+            if len(values) >= _WORTH_COMBINING:
+                groups[key] = combine_group(combiner, key, iter(values))
+        self._recount()
+        self._combined_bytes = self._value_bytes
+
+    def _recount(self) -> None:
+        """Charge what is held: what was charged as it came is an upper bound."""
+        self._value_bytes = self._each * sum(map(len, self._groups.values()))
 
     def _cut_run(self) -> None:
         self._scratch.mkdir(parents=True, exist_ok=True)
@@ -151,7 +185,7 @@ class Collector:
                 for batch in self._batches(kind, sortable, shown):
                     writer.write(partition, batch)
             self._groups.clear()
-            self._held_bytes = 0
+            self._key_bytes = self._value_bytes = self._combined_bytes = 0
             return writer.finish()
 
     def _encoded(self, keys: Sequence[Any]) -> dict[bytes, Any]:

@@ -167,7 +167,7 @@ class Coordinator:
                 self._turn(max(0.0, left))
             if left <= 0:
                 break
-        if self._crash is not None:
+        if self._crash is not None and job.outcome is None:
             raise self._crash
         return job.outcome
 

@@ -18,7 +18,7 @@ from gristmill.compute.collect import Collector
 from gristmill.compute.combine import fan_in
 from gristmill.compute.group import Group, groups
 from gristmill.compute.guard import cut, is_users, locate, misuse, user_error
-from gristmill.compute.inline import inline_sums
+from gristmill.compute.inline import Inlined, inline_mapper
 from gristmill.compute.mapping import MapChain, Pair, reduce_groups
 from gristmill.errors import BadRecordLimit, DiskFull, FailureReport, KeyTypeRefused, TaskError
 from gristmill.plan.functions import Counters, JobCode, StepFunctions, activate_counters
@@ -124,7 +124,7 @@ class _Attempt:
         self._progress.current = records
         try:
             if self._inlined is not None:
-                self._add_up(block.key, values, records)
+                self._group_inlined(block.key, values, records)
             else:
                 self._sink.consume(self._chain.apply(block.key, records))
         except KeyTypeRefused:
@@ -135,10 +135,10 @@ class _Attempt:
             index = _place(values, records)
             raise self._located(error, block, index, values[index]) from error
 
-    def _add_up(self, key: Any, values: Sequence[Any], records: Iterator[Any]) -> None:
-        collector, inlined = self._inlined  # type: ignore[misc]
+    def _group_inlined(self, key: Any, values: Sequence[Any], records: Iterator[Any]) -> None:
+        collector, mapper, yields = self._inlined  # type: ignore[misc]
         try:
-            collector.add_up(inlined, key, records)
+            collector.group_inlined(mapper, yields, key, records)
         except Exception:  # whatever user code raises: once more as a generator, which fails as the user would expect
             failed = values[_place(values, records)]
             self._sink.consume(self._chain.apply(key, (failed,)))
@@ -300,12 +300,12 @@ def _open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitS
     return _PartSink(writer, step.reducer if isinstance(last, ReduceOp) else step.mapper)
 
 
-def _inlined(chain: MapChain, sink: _Sink) -> tuple[Collector, Any] | None:
-    """How a block's records are added up without a generator between; None if they cannot be."""
-    if not isinstance(sink, _BlockSink) or not sink.collector.sums:
+def _inlined(chain: MapChain, sink: _Sink) -> tuple[Collector, Inlined, int] | None:
+    """How a block's records are grouped without a generator between; None if they cannot be."""
+    if not isinstance(sink, _BlockSink):
         return None
-    inlined = inline_sums(chain.only_mapper)
-    return inlined and (sink.collector, inlined)
+    inlined = inline_mapper(chain.only_mapper, sink.collector.sums)
+    return inlined and (sink.collector, *inlined)
 
 
 def _is_ours(error: Exception) -> bool:
