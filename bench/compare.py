@@ -128,7 +128,8 @@ def compare(claim: Claim, settings: Settings) -> tuple[str, str]:
             ["", "median s", "fastest – slowest", "× by hand", "CPU s", "memory"],
             *(_row(each, reference) for each in contenders if each.runs),
         ]),
-        f"Gristmill takes {ratio:.2f} × by hand. Limit {claim.limit} ({kept}), goal {claim.goal}.",
+        f"Gristmill takes {ratio:.2f} × by hand. Limit {claim.limit} ({kept}), goal {claim.goal}. "
+        + measure.disturbance(reference.runs + engine.runs),
         "\n".join(notes),
     ]  # fmt: skip
     return "\n\n".join(filter(None, body)), ""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import data
 import measure
-from compare import PEER_TITLES
+from compare import GRISTMILL, PEER_TITLES
 from peers import setup
 from results import table, write_section
 from settings import HERE, gristmill, job
@@ -40,7 +40,7 @@ def section(runs: int = RUNS, peers: tuple[str, ...] = PEERS) -> tuple[str, str]
     output.parent.mkdir(exist_ok=True)
     run_job = gristmill("run", job("wordcount"), source, "-o", output)
     contenders: dict[str, list[str | Path]] = {
-        "**Gristmill**": run_job,
+        GRISTMILL: run_job,
         "Gristmill, `--on inline`": [*run_job, "--on", "inline"],
         "Python that does nothing": [sys.executable, "-c", ""],
     }
@@ -49,7 +49,7 @@ def section(runs: int = RUNS, peers: tuple[str, ...] = PEERS) -> tuple[str, str]
             script = HERE / "peers" / f"wordcount_{name}.py"
             contenders[f"{PEER_TITLES[name]} {setup.version_of(name)}"] = [setup.PYTHON, script, source, output]
     peer_titles = list(contenders)[3:]
-    times: dict[str, list[float]] = {title: [] for title in contenders}
+    all_runs: dict[str, list[measure.Run]] = {title: [] for title in contenders}
     for turn in range(runs):
         for title, command in contenders.items():
             if title in peer_titles and turn >= _PEER_RUNS:
@@ -59,19 +59,20 @@ def section(runs: int = RUNS, peers: tuple[str, ...] = PEERS) -> tuple[str, str]
             output.unlink(missing_ok=True)
             if done.error:
                 return "", f"First result: {title}: {done.error}"
-            times[title].append(done.seconds)
-    median = statistics.median(times["**Gristmill**"])
+            all_runs[title].append(done)
+    times = {title: [run.seconds for run in done] for title, done in all_runs.items()}
+    median = statistics.median(times[GRISTMILL])
     kept = "kept" if median <= LIMIT_SECONDS else "MISSED"
     rows = [["", "median s", "fastest – slowest", "runs"]]
     rows += [
-        [title, f"{statistics.median(all_):.2f}", f"{min(all_):.2f} – {max(all_):.2f}", str(len(all_))]
-        for title, all_ in times.items()
+        [title, f"{statistics.median(each):.2f}", f"{min(each):.2f} – {max(each):.2f}", str(len(each))]
+        for title, each in times.items()
     ]
     body = [
         "## First result",
         f"Counting the words of {_LINES:,} lines, from the start of the process to its end.",
         table(rows),
-        f"Limit {LIMIT_SECONDS} s ({kept}), goal {GOAL_SECONDS} s.",
+        f"Limit {LIMIT_SECONDS} s ({kept}), goal {GOAL_SECONDS} s. " + measure.disturbance(all_runs[GRISTMILL]),
     ]
     return "\n\n".join(body), ""
 

@@ -16,6 +16,8 @@ from typing import IO
 
 TIMEOUT_SECONDS = 3600.0
 _SAMPLE_SECONDS = 0.25
+_END_SECONDS = 10.0
+_MUCH = 0.1
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -30,6 +32,7 @@ class Run:
     seconds: float
     cpu_seconds: float
     peak_bytes: int  # anonymous and shared memory of all its processes together; 0 where it cannot be known
+    others_share: float  # of the machine's time, taken by processes that have nothing to do with this; 0 if unknown
     stdout: str
     error: str  # its last words if it failed, else empty
 
@@ -49,7 +52,7 @@ def run(
         sample_seconds: how often to look at memory.
         observe: is given each sample, with the id of the command's own process.
     """
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before, busy = resource.getrusage(resource.RUSAGE_CHILDREN), _busy_seconds()
     done = threading.Event()
     peak = [0]
     cpu: dict[int, float] = {}  # what each process was last seen to have used
@@ -80,13 +83,29 @@ def run(
             done.set()
             watcher.join()
             if process.poll() is None:  # Ctrl-C: what was started ends with us
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait(10)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                _end(process)
+        after, busy = resource.getrusage(resource.RUSAGE_CHILDREN), _busy_seconds() - busy
         # The system adds up only processes that somebody waited for; a peer may leave its own to be collected by init.
         cpu_seconds = max(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, sum(cpu.values()))
         error = _last_words(stderr, process.returncode) if process.returncode else ""
-        return Run(seconds, cpu_seconds, peak[0], _text(stdout), error)
+        others_share = max(0.0, busy - cpu_seconds) / (seconds * (os.cpu_count() or 1))
+        return Run(seconds, cpu_seconds, peak[0], others_share, _text(stdout), error)
+
+
+def disturbance(runs: Sequence[Run]) -> str:
+    """How much of the machine others took during these runs, as a sentence."""
+    share = sum(run.others_share * run.seconds for run in runs) / sum(run.seconds for run in runs)
+    doubt = ": do not rely on these times" if share > _MUCH else ""
+    return f"Other processes took {share:.0%} of the machine meanwhile{doubt}."
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def tree_memory(pid: int) -> dict[int, int]:
@@ -119,6 +138,15 @@ def _cpu_seconds(pid: int) -> float:
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _busy_seconds() -> float:
+    """What all processors have been busy since the machine started."""
+    try:
+        user, nice, system, _idle, _waiting, *interrupts_and_stolen = Path("/proc/stat").read_text().split()[1:9]
+    except OSError:
+        return 0.0
+    return sum(map(int, (user, nice, system, *interrupts_and_stolen))) / _TICKS
 
 
 def _last_words(stderr: IO[bytes], code: int) -> str:

@@ -63,8 +63,7 @@ def machine() -> str:
         gristmill = ""
     return (
         f"{cpus} × {_cpu_model()}, {memory:.0f} GiB, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}{gristmill}, pyarrow {version('pyarrow')}, {date.today():%d %B %Y}, "
-        f"load {os.getloadavg()[0]:.1f} at the end"
+        f"Python {platform.python_version()}{gristmill}, pyarrow {version('pyarrow')}, {date.today():%d %B %Y}"
     )
 
 

@@ -122,7 +122,7 @@ def test_one_line_for_logs() -> None:
     )
     troubled = replace(view, failed_attempts=3, failures=(FailureReport("ExecutorDied", "It died."),))
     assert plain_line(troubled, clock).endswith(
-        ", reduce 0/2; 3 attempts have failed and will be tried again; the last: It died."
+        ", reduce 0/2; 3 attempts have failed and will be tried again; the last: It died"
     )
 
 

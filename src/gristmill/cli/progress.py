@@ -145,7 +145,7 @@ def trouble(view: JobView) -> str:
     last = view.failures[-1]
     where = f" at {PurePath(last.frames[-1].file).name}:{last.frames[-1].line}" if last.frames else ""
     times = "1 attempt has failed" if view.failed_attempts == 1 else f"{view.failed_attempts} attempts have failed"
-    return f"{times} and will be tried again; the last: {_first_line(last.message)}{where}"
+    return f"{times} and will be tried again; the last: {_first_line(last.message).rstrip('.')}{where}"
 
 
 def _first_line(text: str) -> str:

@@ -107,7 +107,7 @@ def failure_text(report: FailureReport) -> str:
     else:
         lines += [_bad(f"{_HEADLINES.get(report.error, 'A task failed')}."), report.message]
     lines += _particulars(report)
-    if report.log_tail.strip() and not report.frames:
+    if report.log_tail.strip() and report.error != "UserCodeError":
         lines += ["", "The last lines of its output:"]
         lines += [f"  | {line}" for line in report.log_tail.rstrip().splitlines()[-_LOG_LINES:]]
     return "\n".join(lines)

@@ -1,0 +1,75 @@
+"""The benchmarks still run, and the scripts by hand, which the engine is compared with, are right."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+BENCH = Path(__file__).resolve().parent.parent.parent / "bench"
+
+
+def load(name: str) -> ModuleType:
+    """A script of bench/ as a module, under a name that is nobody else's."""
+    spec = importlib.util.spec_from_file_location(f"bench_{name.replace('/', '_')}", BENCH / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@given(
+    text=st.text("ab \n\u00e9", max_size=60).map(lambda text: text.encode()),
+    ranges=st.integers(1, 4),
+    block_bytes=st.integers(1, 20),
+)
+def test_word_count_by_hand_counts_each_word_once(
+    tmp_path_factory: pytest.TempPathFactory, text: bytes, ranges: int, block_bytes: int
+) -> None:
+    script = load("by_hand/wordcount")
+    script.BLOCK_BYTES = block_bytes
+    path = tmp_path_factory.getbasetemp() / "by-hand.txt"
+    path.write_bytes(text)
+    cuts = script.line_starts(str(path), ranges)
+    found: Counter[str] = Counter()
+    for start, end in pairwise(cuts):
+        found.update(script.count_words(str(path), start, end))
+    assert found == Counter(re.findall(r"[^\W\d_]+", text.decode()))
+
+
+def test_sections_are_replaced_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = load("results")
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "RESULTS.md")
+    results.write_section("soak", "## Soak\n\nold")
+    results.write_section("memory", "## Memory\n\nold")
+    results.write_section("memory", "## Memory\n\nnew")
+    text = results.RESULTS.read_text()
+    assert text.count("## Memory") == text.count("## Soak") == 1
+    assert "new" in text and text.index("## Memory") < text.index("## Soak")
+
+
+def test_outputs_are_compared_whatever_their_files(tmp_path: Path) -> None:
+    results = load("results")
+    (tmp_path / "one").write_text("b\t2\na\t1\n")
+    (tmp_path / "parts").mkdir()
+    for name, text in (("part-0", "a\t1\n"), ("part-1", "b\t2\n"), ("_SUCCESS", "{}"), (".crc", "x")):
+        (tmp_path / "parts" / name).write_text(text)
+    assert results.digest(tmp_path / "one") == results.digest(tmp_path / "parts")
+    (tmp_path / "one").write_text("b\t2\na\t2\n")
+    assert results.digest(tmp_path / "one") != results.digest(tmp_path / "parts")
+
+
+def test_every_benchmark_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, BENCH / "run.py", "--smoke", "--peers", "none"], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    titles = re.findall(r"^## (.*)$", done.stdout, re.MULTILINE)
+    assert titles == ["Word count", "Access log", "Inverted index", "First result", "Memory", "Scheduler"]
