@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,6 +19,7 @@ TIMEOUT_SECONDS = 3600.0
 _SAMPLE_SECONDS = 0.25
 _END_SECONDS = 10.0
 _MUCH = 0.1
+_SHOWN_LINES = 30
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -151,6 +153,7 @@ def _busy_seconds() -> float:
 
 def _last_words(stderr: IO[bytes], code: int) -> str:
     lines = _text(stderr).splitlines()
+    print(*lines[-_SHOWN_LINES:], sep="\n", file=sys.stderr)
     return lines[-1].strip() if lines else f"exit code {code}"
 
 

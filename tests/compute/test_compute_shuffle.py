@@ -221,3 +221,10 @@ def test_an_inlined_mapper_gives_the_same_block(tmp_path: Path, monkeypatch: pyt
         else:
             flat = [{key: "".join(values) for part in side for key, values in part} for side in sides]
             assert flat[0] == flat[1]
+
+
+def test_strings_that_repeat_survive_every_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "RUN_BYTES", 20_000)
+    tasks: list[Pairs] = [[(word % 50, f"file-{t}-{word % 3}") for word in range(3000)] for t in range(4)]
+    tasks.append([(word % 50, f"{word}") for word in range(300)])
+    assert comparable(shuffle(tasks, tmp_path, 2)) == comparable(oracle(tasks, 2))

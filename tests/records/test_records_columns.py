@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill.records.columns import as_pickled, decode_values, encode_values
+from gristmill.records.columns import as_pickled, concat_values, decode_values, encode_values
 
 
 class Pair(NamedTuple):
@@ -25,6 +25,7 @@ plain = st.one_of(
 values = st.recursive(
     plain, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.lists(inner, max_size=2), max_leaves=5
 )
+few = st.lists(st.sampled_from(["a", "b", "é"]), min_size=64, max_size=80)
 one_kind = st.sampled_from(
     [st.integers(), st.text(), st.tuples(st.integers(), st.text()), st.none() | st.floats(allow_nan=False)]
 )
@@ -34,7 +35,7 @@ def typed(value: object) -> object:
     return (type(value), [typed(item) for item in value]) if isinstance(value, (tuple, list)) else (type(value), value)
 
 
-@given(st.lists(values) | one_kind.flatmap(st.lists))
+@given(st.lists(values) | one_kind.flatmap(st.lists) | few)
 def test_round_trip(items: list[object]) -> None:
     array = encode_values(items)
     for decoded in (decode_values(array), decode_values(as_pickled(array))):
@@ -52,11 +53,18 @@ def test_a_slice_decodes_to_the_slice(items: list[object]) -> None:
         ([1, 2], "int64"), ([1, None], "int64"), (["a"], "string"), ([b"a"], "binary"), ([1.5], "double"),
         ([(1, "a"), (2, "b")], "struct<0: int64, 1: string>"), ([date(2020, 1, 1)], "date32[day]"),
         ([datetime(2020, 1, 1)], "timestamp[us]"), ([1, 1.0], "large_binary"), ([2**80], "large_binary"),
+        (["name", "other"] * 50, "dictionary<values=string, indices=int32, ordered=0>"),
         ([Pair(1, 2)], "large_binary"), (["\udc80"], "large_binary"), ([{"a": 1}], "large_binary"),
     ],
 )  # fmt: skip
 def test_the_plainest_column_is_chosen(items: list[object], kind: str) -> None:
     assert str(encode_values(items).type) == kind
+
+
+@given(st.lists(few | st.lists(st.text(max_size=2)) | st.lists(st.integers()), min_size=1, max_size=4))
+def test_arrays_of_any_types_can_be_joined(parts: list[list[object]]) -> None:
+    joined = concat_values([encode_values(part) for part in parts])
+    assert decode_values(joined) == [value for part in parts for value in part]
 
 
 def test_nan_and_the_sign_of_zero_survive() -> None:

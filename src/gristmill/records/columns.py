@@ -8,6 +8,7 @@ float64          float
 bool             bool
 null             None
 string           str without lone surrogates
+dictionary       the same, where a few strings come again and again
 binary           bytes
 date32           date
 timestamp[us]    datetime without time zone and fold
@@ -33,7 +34,11 @@ _INT, _FLOAT, _BOOL, _STR, _BYTES, _DATE, _DATETIME = (
     pa.int64(), pa.float64(), pa.bool_(), pa.string(), pa.binary(), pa.date32(), pa.timestamp("us"),
 )  # fmt: skip
 _PLAIN: dict[type, Any] = {int: _INT, float: _FLOAT, bool: _BOOL, str: _STR, bytes: _BYTES, date: _DATE}
+_SHARED = pa.dictionary(pa.int32(), _STR)
 _MAX_TUPLE = 64
+_MIN_SHARED = 64  # fewer values than this are not worth a dictionary …
+_MAX_SHARED = 256  # … nor are they if more of them than this are different
+_MAX_SHARED_MERGED = 1024
 
 
 def encode_values(values: Sequence[Any]) -> Any:
@@ -62,6 +67,10 @@ def decode_values(array: Any) -> list[Any]:
     if pa.types.is_struct(kind):
         # flatten() honours the slice and field() does not.
         return list(zip(*map(decode_values, array.flatten()), strict=True))
+    if kind == _SHARED:
+        # Equal values become one object again, which keeps a group of them small.
+        shared = [*array.dictionary.to_pylist(), None]
+        return [shared[-1 if code is None else code] for code in array.indices.to_pylist()]
     plain: list[Any] = array.to_pylist()
     if kind == PICKLED:
         return [None if item is None else pickle.loads(item) for item in plain]
@@ -73,10 +82,42 @@ def as_pickled(array: Any) -> Any:
     return array if array.type == PICKLED else encode_pickled(decode_values(array))
 
 
+def concat_values(arrays: Sequence[Any]) -> Any:
+    """One array of several, whatever their types."""
+    if len(arrays) == 1:
+        return arrays[0]
+    types = {array.type for array in arrays}
+    if types == {_SHARED}:
+        joined = pa.concat_arrays(arrays)
+        return joined if len(joined.dictionary) <= _MAX_SHARED_MERGED else joined.dictionary_decode()
+    if types == {_SHARED, _STR}:
+        return pa.concat_arrays([as_plain_text(array) for array in arrays])
+    return pa.concat_arrays(arrays if len(types) == 1 else [as_pickled(array) for array in arrays])
+
+
+def as_plain_text(array: Any) -> Any:
+    """A dictionary's strings in full; other arrays as they are."""
+    return array.dictionary_decode() if array.type == _SHARED else array
+
+
+def _encode_shared(values: Sequence[Any]) -> Any:
+    """Few strings many times, a file's name with each of its words say, as a dictionary; None if they are not."""
+    if len(values) < _MIN_SHARED or len(set(values[:: len(values) // _MIN_SHARED])) > _MIN_SHARED // 4:
+        return None
+    distinct = dict.fromkeys(values)
+    if len(distinct) > min(_MAX_SHARED, len(values) // 8):
+        return None
+    for code, value in enumerate(distinct):
+        distinct[value] = code
+    codes = pa.array(list(map(distinct.__getitem__, values)), pa.int32())
+    return pa.DictionaryArray.from_arrays(codes, pa.array(list(distinct), _STR))
+
+
 def _encode_plain(kind: type, values: Sequence[Any], nulls: bool) -> Any:
     if arrow := _PLAIN.get(kind):
         try:
-            return pa.array(values, arrow)
+            shared = _encode_shared(values) if kind is str and not nulls else None
+            return pa.array(values, arrow) if shared is None else shared
         except (OverflowError, UnicodeEncodeError, pa.ArrowInvalid):
             return None  # a large int, or a str with what surrogateescape kept
     if kind is datetime:

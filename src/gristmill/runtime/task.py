@@ -229,7 +229,7 @@ class _Attempt:
                 yield from pairs
 
     def _in_group(self, error: Exception, key: Any) -> TaskError:
-        return locate(user_error(error, "reducer"), record=key, source=f"partition {self._spec.partition}")
+        return locate(user_error(error, "reducer"), record=key, source=f"partition {self._spec.attempt.index}")
 
     # Both
 

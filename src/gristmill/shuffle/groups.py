@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gristmill.records.columns import as_pickled, decode_values, encode_values
+from gristmill.records.columns import concat_values, decode_values, encode_values
 from gristmill.records.keys import encode_key, utf8
 
 STR, INT, ANY = pa.binary(), pa.int64(), pa.large_binary()
@@ -143,14 +143,16 @@ def _key_array(kind: Any, keys: Sequence[Any]) -> Any:
 
 
 def _concat(arrays: list[Any], is_list: bool) -> Any:
-    if len({array.type for array in arrays}) == 1:
-        return pa.concat_arrays(arrays)
     if not is_list:
-        return pa.concat_arrays([as_pickled(array) for array in arrays])
-    pickled = [
-        pa.ListArray.from_arrays(_rebased_offsets(array), as_pickled(array.flatten())) for array in arrays
-    ]
-    return pa.concat_arrays(pickled)
+        return concat_values(arrays)
+    # Offsets and values apart: the values may be of several types.
+    values = concat_values([array.flatten() for array in arrays])
+    starts, offsets = 0, [pa.array([0], pa.int32())]
+    for array in arrays:
+        rebased = _rebased_offsets(array)
+        offsets.append(pc.add(rebased.slice(1), pa.scalar(starts, pa.int32())))
+        starts += rebased[len(array)].as_py()
+    return pa.ListArray.from_arrays(pa.concat_arrays(offsets), values)
 
 
 def _rebased_offsets(lists: Any) -> Any:
