@@ -15,10 +15,11 @@ from sys import getsizeof
 from typing import Any
 
 from gristmill.compute.combine import combine_group, fan_in, merge_blocks
+from gristmill.compute.culprit import check_pair
 from gristmill.compute.fold import is_sum
 from gristmill.compute.guard import misuse, user_error
 from gristmill.compute.inline import Inlined
-from gristmill.errors import GristmillError, KeyTypeRefused
+from gristmill.errors import GristmillError
 from gristmill.plan.functions import Folder, Partitioner
 from gristmill.records.columns import encode_values
 from gristmill.records.keys import check_key, encode_key, stable_hash
@@ -113,7 +114,11 @@ class Collector:
         except (TypeError, ValueError) as error:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 raise  # from user code, deeper down
-            _refuse_pair(error, [(key, value)])
+            check_pair((key, value), None, "mapper", shuffled=True)
+            if "unpack" in str(error):  # the pair is not in hand; whoever looks for the record will find it
+                raise misuse(
+                    None, "mapper", "A mapper must yield pairs (key, value).", "Write `yield key, value`."
+                ) from error
             assert self._combiner is not None
             combine_group(self._combiner, key, iter([value]))  # raises as the user's own sum() does
             raise
@@ -126,7 +131,8 @@ class Collector:
                     groups[key].append(value)
             except (TypeError, ValueError) as error:
                 if error.__traceback__ is None or error.__traceback__.tb_next is None:
-                    _refuse_pair(error, chunk)
+                    for pair in chunk:
+                        check_pair(pair, None, "mapper", shuffled=True)
                 raise
             self._charge_values([value for _, value in chunk[:: len(chunk) // _SAMPLE + 1]], len(chunk))
             self._shrink()
@@ -272,27 +278,6 @@ def _checked(partitioner: Partitioner) -> Partitioner:
         return partition
 
     return choose
-
-
-def _refuse_pair(error: Exception, chunk: Sequence[Any]) -> None:
-    """Raise what is wrong with the first bad pair; return if they are all good."""
-    for pair in chunk:
-        try:
-            key, _ = pair
-        except (TypeError, ValueError):
-            raise _not_a_pair(repr(pair)) from error
-        try:
-            hash(key)
-        except TypeError:
-            check_key(key)
-            raise KeyTypeRefused(f"A key of type {type(key).__qualname__} cannot be hashed.") from error
-    if "unpack" in str(error):  # the pair itself is not in hand
-        raise _not_a_pair("something else") from error
-
-
-def _not_a_pair(what: str) -> Exception:
-    message = f"A mapper must yield pairs (key, value); it yielded {what[:200]}."
-    return misuse(None, "mapper", message, "Write `yield key, value`.")
 
 
 def _weight(value: Any, depth: int = 3) -> int:

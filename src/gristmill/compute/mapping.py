@@ -8,6 +8,7 @@ from itertools import chain, repeat, starmap
 from typing import Any
 
 from gristmill.compute.group import Group
+from gristmill.compute.guard import misuse
 from gristmill.plan.functions import Folder, StepFunctions
 
 Pair = tuple[Any, Any]
@@ -18,7 +19,7 @@ class MapChain:
 
     def __init__(self, steps: Sequence[StepFunctions]) -> None:
         self._steps = steps
-        self._mappers = [step.mapper and always_iterable(step.mapper) for step in steps]
+        self._mappers = [step.mapper and always_iterable(step.mapper, "mapper") for step in steps]
 
     @property
     def only_mapper(self) -> Callable[..., Any] | None:
@@ -53,20 +54,26 @@ class MapChain:
         return self._through(hook() or () if hook else (), place + 1)
 
 
-def always_iterable(function: Callable[..., Any]) -> Callable[..., Iterable[Pair]]:
+def always_iterable(function: Callable[..., Any], role: str) -> Callable[..., Iterable[Pair]]:
     """The function, whose result may be None, as one whose result never is."""
     if inspect.isgeneratorfunction(function):
         return function
 
     def call(key: Any, value: Any) -> Iterable[Pair]:
-        return function(key, value) or ()
+        made = function(key, value)
+        if made is None:
+            return ()
+        if not isinstance(made, Iterable):
+            message = f"A {role} must yield pairs (key, value); this one returned {made!r:.200}."
+            raise misuse(function, role, message, "Write `yield key, value`, or return a list of pairs.")
+        return made
 
     return call
 
 
 def reduce_groups(groups: Iterable[Group], reducer: Folder, on_group: Callable[[Any], None]) -> Iterator[Pair]:
     """What a reducer yields for each group. ``on_group`` is told each key before the reducer is called."""
-    call = always_iterable(reducer)
+    call = always_iterable(reducer, "reducer")
     for key, values in groups:
         on_group(key)
         yield from call(key, values)

@@ -12,15 +12,16 @@ from dataclasses import replace
 from itertools import islice
 from operator import length_hint
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from gristmill.compute.collect import Collector
 from gristmill.compute.combine import fan_in
+from gristmill.compute.culprit import check_pair, find_culprit
 from gristmill.compute.group import Group, groups
-from gristmill.compute.guard import cut, is_users, locate, misuse, user_error
+from gristmill.compute.guard import cut, is_users, locate, user_error
 from gristmill.compute.inline import Inlined, inline_mapper
 from gristmill.compute.mapping import MapChain, Pair, reduce_groups
-from gristmill.errors import BadRecordLimit, DiskFull, FailureReport, KeyTypeRefused, TaskError
+from gristmill.errors import BadRecordLimit, DiskFull, FailureReport, KeyTypeRefused, TaskError, UserCodeError
 from gristmill.plan.functions import Counters, JobCode, StepFunctions, activate_counters
 from gristmill.plan.stages import MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource
 from gristmill.records.block import MalformedRecord, RecordBlock
@@ -110,16 +111,16 @@ class _Attempt:
     # Map
 
     def _map_block(self, block: RecordBlock) -> None:
-        values = block.values
-        if block.malformed:
-            values = self._sound(block)
         if self._tolerant:
-            self._sink.consume(self._map_one_by_one(block, values))
+            self._sink.consume(self._map_one_by_one(block))
         else:
-            self._map_all(block, values)
+            self._map_all(block)
         self._progress.advance(len(block.values), block.nbytes)
 
-    def _map_all(self, block: RecordBlock, values: Sequence[Any]) -> None:
+    def _map_all(self, block: RecordBlock) -> None:
+        values = block.values
+        if block.malformed:
+            raise next(value.error for value in values if isinstance(value, MalformedRecord))
         records = iter(values)
         self._progress.current = records
         try:
@@ -127,13 +128,25 @@ class _Attempt:
                 self._group_inlined(block.key, values, records)
             else:
                 self._sink.consume(self._chain.apply(block.key, records))
-        except KeyTypeRefused:
-            raise  # pairs are taken ahead: the record in work need not be the one
         except Exception as error:  # whatever user code raises
+            if _is_bad_pair(error):
+                raise self._culprit(error, block) from error
             if _is_ours(error):
                 raise
             index = _place(values, records)
             raise self._located(error, block, index, values[index]) from error
+
+    def _culprit(self, error: TaskError, block: RecordBlock) -> TaskError:
+        """The same error with its record: pairs are taken ahead, so the record in work need not be the one."""
+        mapper = self._chain.only_mapper
+        shuffled = isinstance(self._spec.stage.sink, ShuffleSink)
+        found = mapper and find_culprit(mapper, block.key, block.values, shuffled=shuffled)
+        if not found:
+            return error
+        index, culprit, frame = found
+        if frame is not None:
+            culprit.report = replace(culprit.report, frames=(frame,), function="mapper")
+        return self._located(culprit, block, index, block.values[index])
 
     def _group_inlined(self, key: Any, values: Sequence[Any], records: Iterator[Any]) -> None:
         collector, mapper, yields = self._inlined  # type: ignore[misc]
@@ -144,9 +157,12 @@ class _Attempt:
             self._sink.consume(self._chain.apply(key, (failed,)))
             raise
 
-    def _map_one_by_one(self, block: RecordBlock, values: Sequence[Any]) -> Iterator[Pair]:
+    def _map_one_by_one(self, block: RecordBlock) -> Iterator[Pair]:
         """The pairs of the records that do not fail: a record's pairs count only if its mapper comes to its end."""
-        for index, value in enumerate(values):
+        for index, value in enumerate(block.values):
+            if isinstance(value, MalformedRecord):
+                self._set_aside(value.error, value.error.report.record)
+                continue
             try:
                 pairs = list(self._chain.apply(block.key, (value,)))
             except Exception as error:  # whatever user code raises
@@ -156,22 +172,8 @@ class _Attempt:
             else:
                 yield from pairs
 
-    def _sound(self, block: RecordBlock) -> list[Any]:
-        """The block's records without those that its reader could not read."""
-        sound = []
-        for value in block.values:
-            if not isinstance(value, MalformedRecord):
-                sound.append(value)
-            elif self._tolerant:
-                self._set_aside(value.error, value.error.report.record)
-            else:
-                raise value.error
-        return sound
-
     def _located(self, error: Exception, block: RecordBlock, index: int, value: Any) -> TaskError:
-        return locate(
-            user_error(error, "mapper"), record=value, source=block.source, offset=block.offset_of(index)
-        )
+        return locate(user_error(error, "mapper"), record=value, source=block.source, offset=block.offset_of(index))
 
     # Reduce
 
@@ -208,10 +210,8 @@ class _Attempt:
 
         try:
             self._sink.consume(self._chain.apply_pairs(reduce_groups(grouped, step.reducer, on_group)))
-        except KeyTypeRefused:
-            raise
         except Exception as error:  # whatever user code raises
-            if _is_ours(error):
+            if _is_bad_pair(error) or _is_ours(error):
                 raise
             raise self._in_group(error, at[0] if at else None) from error
 
@@ -237,7 +237,7 @@ class _Attempt:
         try:
             self._sink.consume(pairs)
         except Exception as error:  # whatever user code raises
-            if isinstance(error, TaskError) or _is_ours(error):
+            if _is_ours(error):
                 raise
             raise user_error(error, role) from error
 
@@ -264,18 +264,19 @@ class _BlockSink:
 class _PartSink:
     """A part of the output."""
 
-    def __init__(self, writer: PartWriter, function: Any) -> None:
+    def __init__(self, writer: PartWriter, function: Any, role: str) -> None:
         self._writer = writer
-        self._function = function
+        self._function, self._role = function, role
         self._rows = 0
 
     def consume(self, pairs: Iterator[Pair]) -> None:
         while chunk := list(islice(pairs, _CHUNK)):
             try:
                 keys, values = [key for key, _ in chunk], [value for _, value in chunk]
-            except (TypeError, ValueError) as error:
-                message = "A function must yield pairs (key, value), and one did not."
-                raise misuse(self._function, "output", message, "Write `yield key, value`.") from error
+            except (TypeError, ValueError):
+                for pair in chunk:
+                    check_pair(pair, self._function, self._role, shuffled=False)
+                raise
             self._writer.write(keys, values)
             self._rows += len(chunk)
 
@@ -297,7 +298,8 @@ def _open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitS
     stack.callback(writer.discard)
     last = spec.stage.ops[-1] if spec.stage.ops else None
     step = code.steps[last.step] if last else StepFunctions()
-    return _PartSink(writer, step.reducer if isinstance(last, ReduceOp) else step.mapper)
+    role = "reducer" if isinstance(last, ReduceOp) else "mapper"
+    return _PartSink(writer, getattr(step, role), role)
 
 
 def _inlined(chain: MapChain, sink: _Sink) -> tuple[Collector, Inlined, int] | None:
@@ -309,10 +311,15 @@ def _inlined(chain: MapChain, sink: _Sink) -> tuple[Collector, Inlined, int] | N
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether an error is not the user's: the engine's own, or a full disk, whoever met it."""
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+    """Whether an error is not the user's: the engine's own, a damaged block, or a full disk, whoever met it."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _NO_SPACE):
         return True
-    return not isinstance(error, TaskError) and not is_users(error)
+    return not isinstance(error, UserCodeError) if isinstance(error, TaskError) else not is_users(error)
+
+
+def _is_bad_pair(error: Exception) -> TypeGuard[TaskError]:
+    """Whether user code did not raise, but gave what cannot be taken."""
+    return isinstance(error, KeyTypeRefused) or (isinstance(error, UserCodeError) and not error.report.exception)
 
 
 def _place(values: Sequence[Any], records: Iterator[Any]) -> int:
@@ -321,7 +328,8 @@ def _place(values: Sequence[Any], records: Iterator[Any]) -> int:
 
 
 def _call(hook: Any) -> Iterator[Pair]:
-    return iter(hook() or ()) if hook else iter(())
+    if hook:
+        yield from hook() or ()
 
 
 def _disk_full(error: OSError, env: TaskEnvironment) -> DiskFull:
