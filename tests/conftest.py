@@ -1,6 +1,12 @@
-"""Hypothesis keeps no database beside the code: a failing example is printed with what makes it again."""
+"""What holds for every test.
+
+Hypothesis keeps no database beside the code: a failing example is printed with what makes it again. Signals are as on a
+terminal: a shell that runs the suite in the background has them ignored, and so would every process that a test starts.
+"""
 
 from __future__ import annotations
+
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -8,3 +14,6 @@ settings.register_profile(
     "project", database=None, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("project")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
