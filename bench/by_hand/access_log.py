@@ -11,7 +11,7 @@ from pathlib import Path
 
 PROCESSES = 2
 BLOCK_BYTES = 1 << 20
-parse = re.compile(r'\S+ \S+ \S+ \[[^]]+\] "\S+ (\S+) [^"]*" (\d{3}) (\d+|-)').match
+parse = re.compile(r'\S+ \S+ \S+ \[[^]]+\] "\S+ (\S+) [^"]*" (\d{3}) (\d+|-) "[^"]*" "[^"]*" [\d.]+$').match
 
 Totals = dict[tuple[str, str], list[int]]
 

@@ -4,7 +4,7 @@ import re
 
 from gristmill import MapReduce
 
-parse = re.compile(r'\S+ \S+ \S+ \[[^]]+\] "\S+ (\S+) [^"]*" (\d{3}) (\d+|-)').match
+parse = re.compile(r'\S+ \S+ \S+ \[[^]]+\] "\S+ (\S+) [^"]*" (\d{3}) (\d+|-) "[^"]*" "[^"]*" [\d.]+$').match
 
 
 class AccessLog(MapReduce):

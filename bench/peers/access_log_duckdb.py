@@ -8,7 +8,7 @@ TOTALS = r"""
 COPY (
   SELECT hit.page || ' ' || hit.status, count(*) || ' ' || coalesce(sum(try_cast(hit.size AS BIGINT)), 0)
   FROM (
-    SELECT regexp_extract(line, '^\S+ \S+ \S+ \[[^]]+\] "\S+ (\S+) [^"]*" (\d{{3}}) (\d+|-)',
+    SELECT regexp_extract(line, '^\S+ \S+ \S+ \[[^]]+\] "\S+ (\S+) [^"]*" (\d{{3}}) (\d+|-) "[^"]*" "[^"]*" [\d.]+$',
                           ['page', 'status', 'size']) AS hit
     FROM read_csv('{source}', columns={{'line': 'VARCHAR'}}, header=false, delim=chr(1), quote='', escape='',
                   auto_detect=false, strict_mode=false, null_padding=false)

@@ -7,7 +7,7 @@ os.environ["POLARS_MAX_THREADS"] = "2"  # read when it is imported
 
 import polars as pl
 
-LINE = r'^\S+ \S+ \S+ \[[^]]+\] "\S+ (?<page>\S+) [^"]*" (?<status>\d{3}) (?<size>\d+|-)'
+LINE = r'^\S+ \S+ \S+ \[[^]]+\] "\S+ (?<page>\S+) [^"]*" (?<status>\d{3}) (?<size>\d+|-) "[^"]*" "[^"]*" [\d.]+$'
 
 if __name__ == "__main__":
     source, target = sys.argv[1:]

@@ -6,7 +6,7 @@ import sys
 
 from pyspark import SparkConf, SparkContext
 
-parse = re.compile(r'\S+ \S+ \S+ \[[^]]+\] "\S+ (\S+) [^"]*" (\d{3}) (\d+|-)').match
+parse = re.compile(r'\S+ \S+ \S+ \[[^]]+\] "\S+ (\S+) [^"]*" (\d{3}) (\d+|-) "[^"]*" "[^"]*" [\d.]+$').match
 
 
 def pairs(line):

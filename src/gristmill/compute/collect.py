@@ -28,7 +28,7 @@ from gristmill.shuffle.contracts import BlockInfo
 from gristmill.shuffle.groups import ANY, key_kind, make_batch
 
 RUN_BYTES = 32 * 1024 * 1024  # as Python holds it; encoded it is less
-COMBINE_BYTES = 2 * 1024 * 1024  # values held beyond this are combined: they are still in the processor's cache
+COMBINE_BYTES = 512 * 1024  # values held beyond this are combined while they are in the processor's cache
 _WORTH_COMBINING = 16  # values of one key
 _KEY_BYTES = 184  # what a key costs beside its own size: its place in the dict, its list
 _CHUNK = 64, 4096  # pairs taken between two looks at their size: least, most

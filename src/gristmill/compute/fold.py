@@ -11,6 +11,7 @@ import builtins
 import dis
 import inspect
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -37,6 +38,7 @@ def _method(self: Any, key: Any, values: Iterator[Any]) -> Iterator[Any]:  # noq
     yield key, sum(values)
 
 
+@lru_cache(maxsize=64)  # a task has its own copy of the job's functions; their code is equal
 def _shape(code: CodeType) -> list[Any]:
     """The instructions, with its variables numbered: names, docstring and line numbers do not matter."""
     shape: list[Any] = [code.co_argcount, code.co_kwonlyargcount, code.co_flags & _FLAGS, code.co_exceptiontable]

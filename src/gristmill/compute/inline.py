@@ -20,6 +20,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable
+from functools import lru_cache
 from inspect import CO_NESTED
 from types import CodeType, FunctionType, MethodType
 from typing import Any
@@ -42,8 +43,22 @@ def inline_mapper(mapper: Callable[..., Any] | None, sums: bool) -> tuple[Inline
     function = mapper.__func__ if isinstance(mapper, MethodType) else mapper
     if not isinstance(function, FunctionType) or not inspect.isgeneratorfunction(function):
         return None
-    definition = _definition(function)
-    if definition is None or _code(definition, function) != _essence(function.__code__):
+    made = _inline(function.__code__, isinstance(mapper, MethodType), sums)
+    if made is None:
+        return None
+    code, yields = made
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    closure = tuple(cells[name] for name in code.co_freevars)
+    inlined = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
+    inlined.__kwdefaults__ = function.__kwdefaults__
+    bound: Inlined = MethodType(inlined, mapper.__self__) if isinstance(mapper, MethodType) else inlined
+    return bound, yields
+
+
+@lru_cache(maxsize=64)  # a task has its own copy of the job's functions; their code is equal
+def _inline(code: CodeType, bound: bool, sums: bool) -> tuple[CodeType, int] | None:
+    definition = _definition(code)
+    if definition is None or _essence(_compile(definition, code)) != _essence(code):
         return None
     rewriter = _Rewriter(sums)
     body = [rewriter.visit(statement) for statement in definition.body]
@@ -53,15 +68,11 @@ def inline_mapper(mapper: Callable[..., Any] | None, sums: bool) -> tuple[Inline
     arguments = definition.args
     arguments.posonlyargs = arguments.posonlyargs + arguments.args
     arguments.args = []
-    arguments.posonlyargs.insert(1 if isinstance(mapper, MethodType) else 0, ast.arg(_GROUPS))
-    code = _compile(ast.fix_missing_locations(definition), function)
-    if code is None or set(code.co_freevars) != set(function.__code__.co_freevars):
+    arguments.posonlyargs.insert(1 if bound else 0, ast.arg(_GROUPS))
+    made = _compile(ast.fix_missing_locations(definition), code)
+    if made is None or set(made.co_freevars) != set(code.co_freevars):
         return None
-    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    closure = tuple(cells[name] for name in code.co_freevars)
-    inlined = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
-    bound: Inlined = MethodType(inlined, mapper.__self__) if isinstance(mapper, MethodType) else inlined
-    return bound, rewriter.yields
+    return made, rewriter.yields
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -114,9 +125,9 @@ class _Rewriter(ast.NodeTransformer):
     visit_FunctionDef = visit_ClassDef = visit_Lambda = _refuse
 
 
-def _definition(function: FunctionType) -> ast.FunctionDef | None:
+def _definition(code: CodeType) -> ast.FunctionDef | None:
     try:
-        lines, first = inspect.getsourcelines(function)
+        lines, first = inspect.getsourcelines(code)
         tree = ast.parse(textwrap.dedent("".join(lines)))
     except (OSError, SyntaxError, TypeError):
         return None
@@ -127,29 +138,26 @@ def _definition(function: FunctionType) -> ast.FunctionDef | None:
     return definition
 
 
-def _compile(definition: ast.FunctionDef, function: FunctionType) -> CodeType | None:
-    """The code object of a definition, compiled where its free variables are those of another function."""
-    free = function.__code__.co_freevars
+def _compile(definition: ast.FunctionDef, like: CodeType) -> CodeType | None:
+    """The code object of a definition, compiled where its free variables are those of other code."""
+    free = like.co_freevars
     outer: ast.stmt = definition
     if free:
         binding = ast.Assign([ast.Name(name, ast.Store()) for name in free], ast.Constant(None))
         nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
         outer = ast.FunctionDef("outer", nothing, [binding, definition], [], **_TYPE_PARAMS)
     module = ast.fix_missing_locations(ast.Module([outer], []))
-    flags = function.__code__.co_flags & _FUTURES
-    code: CodeType | None = compile(module, function.__code__.co_filename, "exec", flags=flags, dont_inherit=True)
+    flags = like.co_flags & _FUTURES
+    code: CodeType | None = compile(module, like.co_filename, "exec", flags=flags, dont_inherit=True)
     for name in ("outer", definition.name) if free else (definition.name,):
         inner = [const for const in code.co_consts if isinstance(const, CodeType)] if code else []
         code = next((const for const in inner if const.co_name == name), None)
     return code
 
 
-def _code(definition: ast.FunctionDef, function: FunctionType) -> Any:
-    code = _compile(definition, function)
-    return code and _essence(code)
-
-
-def _essence(code: CodeType) -> Any:
+def _essence(code: CodeType | None) -> Any:
+    if code is None:
+        return None
     constants = [const.co_code if isinstance(const, CodeType) else (type(const), const) for const in code.co_consts]
     return code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_firstlineno, constants
 

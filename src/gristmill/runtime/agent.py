@@ -140,7 +140,7 @@ class Agent:
                 pool.watch(now)
                 next_watch = now + settings.watch_seconds
             if now >= next_beat:
-                pool.beat()
+                pool.beat(now)
                 next_beat = now + settings.beat_seconds
 
 

@@ -128,10 +128,14 @@ class AttemptFailed:
 
 @dataclass(frozen=True)
 class Beat:
-    """A worker's heartbeat: it lives, these attempts run, and this is how far they are."""
+    """A worker's heartbeat: it lives, these attempts run, and this is how far they are.
+
+    ``began`` is when the list was made, on the coordinator's clock; None if that cannot be told.
+    """
 
     worker: str
     attempts: Mapping[AttemptId, Progress]
+    began: float | None = None
 
 
 @dataclass(frozen=True)

@@ -222,11 +222,11 @@ class Coordinator:
                 self._attempt_done(attempt, result)
             case AttemptFailed(attempt, report):
                 self._attempt_failed(attempt, report)
-            case Beat(worker, attempts):
+            case Beat(worker, attempts, began):
                 for attempt, progress in attempts.items():
                     if job := self._jobs.get(attempt.job):
                         job.tally.progressed(attempt, progress)
-                self._feed(events.Heartbeat(worker, tuple(attempts)))
+                self._feed(events.Heartbeat(worker, tuple(attempts), began))
             case FleetBroken(report):
                 self._broken = report
                 self._end_all(JobState.FAILED, report)

@@ -27,7 +27,7 @@ class Outcome:
 def of_attempt(report: FailureReport, attempt: AttemptId, stage: str) -> FailureReport:
     """A report that also says which task it was and how often it was tried."""
     where: dict[str, int | float | str] = {"task": f"{stage} task {attempt.index}", "attempts": attempt.number}
-    return replace(report, details={**where, **report.details})
+    return replace(report, details={**report.details, **where})
 
 
 def lost_report(attempt: AttemptId, stage: str) -> FailureReport:
@@ -49,7 +49,7 @@ def too_many_bad_records(job: str, count: int, allowed: int, last: FailureReport
 
 def bad_record_limit(job: str, allowed: int, last: FailureReport, folder: str) -> JobFailed:
     """A job ended because one attempt alone met too many records that failed."""
-    what = f"Job {job} failed: more than {allowed} records failed, which is what --max-bad-records allows."
+    what = f"Job {job} failed: more records failed than the {allowed} that --max-bad-records allows."
     return TooManyBadRecords(f"{what} The last one:\n{_describe(last)}{_kept(folder)}", last, folder)
 
 

@@ -297,12 +297,12 @@ class ExecutorPool:
         quiet = format_duration(now - run.moved)
         _log.warning("attempt %s has made no progress for %s; its stack is in %s", run.spec.attempt, quiet, log)
 
-    def beat(self) -> None:
+    def beat(self, now: float) -> None:
         """Say that this worker lives, and how far its attempts are."""
         self._oom_kills = self._oom_kills[1], oom_kills()
         runs = [slot.run for slot in self._slots.values() if slot.run is not None and slot.ending is None]
         attempts = {run.spec.attempt: Progress(run.progress.records_in, run.progress.bytes_in) for run in runs}
-        self._post(Beat(self._worker, attempts))
+        self._post(Beat(self._worker, attempts, now))
 
     @property
     def is_settled(self) -> bool:

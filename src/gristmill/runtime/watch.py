@@ -143,7 +143,6 @@ def memory_report(job: JobSpec, spec: TaskSpec, peak_bytes: int, limit_bytes: in
         "MemoryLimitExceeded",
         message,
         details={
-            "task": str(spec.attempt),
             "peak_bytes": peak_bytes,
             "limit_bytes": limit_bytes,
             "budget_bytes": job.memory_bytes,

@@ -46,7 +46,7 @@ class RetryPolicy:
     lost_attempts: int = 100
     fetch_attempts: int = 20
     backoff_seconds: float = 0.1  # doubled at each failure of the task …
-    backoff_limit_seconds: float = 10.0  # … up to here; jitter takes off up to half of it
+    backoff_limit_seconds: float = 2.0  # … up to here; jitter takes off up to half of it
 
 
 @dataclass(frozen=True)
