@@ -284,8 +284,10 @@ class Coordinator:
             report = outcomes.of_attempt(report, attempt, job.prepared.plan.stages[attempt.stage].name)
             job.tally.failed(report)
             job.last_failure = (attempt, report)
-            maker = job.tally.maker_of(str(report.details.get("block", "")))
-            lost = (maker,) if kind is FailureKind.FETCH and maker is not None else ()
+            if kind is FailureKind.FETCH:
+                paths = [report.details.get("block", ""), *str(report.details.get("blocks", "")).split("\n")]
+                makers = [job.tally.maker_of(str(path)) for path in dict.fromkeys(paths)]
+                lost = tuple(maker for maker in makers if maker is not None)
         leaves = True if report.error == TaskTimeout.__name__ else None  # the scheduler knows the other kinds
         self._feed(events.TaskFailed(attempt, kind, lost, leaves))
 

@@ -21,12 +21,21 @@ from gristmill.compute.group import Group, groups
 from gristmill.compute.guard import cut, is_users, locate, user_error
 from gristmill.compute.inline import Inlined, inline_mapper
 from gristmill.compute.mapping import MapChain, Pair, reduce_groups
-from gristmill.errors import BadRecordLimit, DiskFull, FailureReport, KeyTypeRefused, TaskError, UserCodeError
+from gristmill.errors import (
+    BadRecordLimit,
+    BlockCorrupt,
+    BlockMissing,
+    DiskFull,
+    FailureReport,
+    KeyTypeRefused,
+    TaskError,
+    UserCodeError,
+)
 from gristmill.plan.functions import Counters, JobCode, StepFunctions, activate_counters
 from gristmill.plan.stages import MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource
 from gristmill.records.block import MalformedRecord, RecordBlock
 from gristmill.runtime.contracts import Progress, TaskEnvironment, TaskResult, TaskSpec
-from gristmill.shuffle.blocks import read_segment
+from gristmill.shuffle.blocks import damaged_blocks, read_segment
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.shuffle.merge import merge
 from gristmill.storage.bad_records import BadRecords
@@ -91,7 +100,10 @@ class _Attempt:
         source, spilled = self._spec.stage.source, 0
         self._hook(self._chain.begin(), "mapper_init")
         if isinstance(source, ShuffleSource):
-            spilled = self._reduce(source)
+            try:
+                spilled = self._reduce(source)
+            except (BlockMissing, BlockCorrupt) as error:
+                raise self._all_damaged(error) from error
         else:
             for split in self._spec.splits:
                 for block in open_split(split, self._env.job.max_record_bytes):
@@ -200,6 +212,12 @@ class _Attempt:
         blocks = [block for block in self._spec.blocks if block.segments[partition].length]
         merged, numbers, written = fan_in(blocks, [partition], self._env.scratch, combiner)
         return merged, numbers[0], written
+
+    def _all_damaged(self, error: TaskError) -> TaskError:
+        """The same error, naming every block that is damaged: each alone would cost one attempt."""
+        paths = damaged_blocks(self._spec.blocks, self._spec.partition)
+        details = {**error.report.details, "blocks": "\n".join(paths)}
+        return type(error)(replace(error.report, details=details))
 
     def _reduce_all(self, step: StepFunctions, grouped: Iterator[Group]) -> None:
         assert step.reducer is not None

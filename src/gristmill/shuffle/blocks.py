@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -92,9 +92,7 @@ def read_segment(block: BlockInfo, partition: int) -> Iterator[Any]:
     segment = block.segments[partition]
     if not segment.length:
         return
-    data = _map_segment(block, segment)
-    if crc32(data) != segment.crc32:
-        raise _corrupt(block, partition, "its checksum is wrong")
+    data = _checked_segment(block, partition)
     position = rows = 0
     while position < segment.length:
         length = int.from_bytes(data[position : position + _LENGTH_BYTES].to_pybytes(), "little")
@@ -105,6 +103,18 @@ def read_segment(block: BlockInfo, partition: int) -> Iterator[Any]:
         yield batch
     if rows != segment.rows:
         raise _corrupt(block, partition, f"it holds {rows} rows where {segment.rows} were written")
+
+
+def damaged_blocks(blocks: Iterable[BlockInfo], partition: int) -> list[str]:
+    """The paths of those blocks of which one partition cannot be read, so that all can be made again at once."""
+    found = []
+    for block in blocks:
+        if block.segments[partition].length:
+            try:
+                _checked_segment(block, partition)
+            except (BlockMissing, BlockCorrupt):
+                found.append(block.path)
+    return found
 
 
 def read_index(path: Path) -> BlockInfo:
@@ -124,6 +134,14 @@ def read_index(path: Path) -> BlockInfo:
     length = int.from_bytes(data[-tail : -len(MAGIC)], "little")
     index = json.loads(data[-tail - length : -tail])
     return BlockInfo(str(path), tuple(SegmentInfo(**segment) for segment in index))
+
+
+def _checked_segment(block: BlockInfo, partition: int) -> Any:
+    segment = block.segments[partition]
+    data = _map_segment(block, segment)
+    if crc32(data) != segment.crc32:
+        raise _corrupt(block, partition, "its checksum is wrong")
+    return data
 
 
 def _map_segment(block: BlockInfo, segment: SegmentInfo) -> Any:
