@@ -3,39 +3,49 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types soak bench docs clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types soak bench docs wheel clean
+
+help:                     ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
 
 $(VENV)/.run: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Gristmill needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(PIP) -e .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(PIP) -e '.[test]'
 	@touch $@
 
-demo: $(VENV)/.run        ## install and count the words of the standard library
+demo: $(VENV)/.run        ## install, and count the words of the standard library
 	$(BIN)/gristmill demo
 
 test: $(VENV)/.test       ## the whole suite, in parallel
 	$(BIN)/python -m pytest -n $(JOBS) -m "not soak"
 
-lint: $(VENV)/.test
+lint: $(VENV)/.test       ## ruff: mistakes, and the form of the code
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
-types: $(VENV)/.test
+types: $(VENV)/.test      ## mypy, strict
 	$(BIN)/mypy
 
-soak: $(VENV)/.test       ## what takes longer than CI has
+soak: $(VENV)/.test       ## the tests that take longer than CI has
 	$(BIN)/python -m pytest -n 1 -m soak --timeout 3600 -rA
 
-bench: $(VENV)/.test      ## measured beside the peers; writes bench/RESULTS.md
+bench: $(VENV)/.test      ## about an hour: speed and memory beside the peers, written to bench/RESULTS.md
 	$(BIN)/python bench/run.py
 
-docs: $(VENV)/.test       ## write docs/reference from the code
+docs: $(VENV)/.test       ## write the pages of docs/ that are drawn from the code
 	$(BIN)/python docs/generate.py
 
-clean:
-	rm -rf $(VENV) .bench-venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+wheel: $(VENV)/.run       ## build dist/gristmill-*.whl
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+
+clean:                    ## remove all that was made here: environments, caches, measured data, wheels
+	rm -rf $(VENV) .bench-venv .bench-data .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find src tests docs bench examples -name __pycache__ -prune -exec rm -rf {} +
