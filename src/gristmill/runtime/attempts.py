@@ -68,14 +68,21 @@ def run_attempt(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult 
         return run_task(load_code(job), spec, env, progress)
     except TaskError as error:
         if isinstance(error.__cause__, MemoryError):
-            return replace(memory_report(job, spec, _peak_bytes(), job.memory_bytes), frames=error.report.frames)
+            return _out_of_memory(job, spec, error.__cause__)
         return error.report
-    except MemoryError:
-        return memory_report(job, spec, _peak_bytes(), job.memory_bytes)
+    except MemoryError as error:
+        return _out_of_memory(job, spec, error)
     except (Exception, SystemExit) as error:  # the last line before the process boundary
         return unforeseen_report(spec, error)
     finally:
         remove_scratch(scratch)
+
+
+def _out_of_memory(job: JobSpec, spec: TaskSpec, error: MemoryError) -> FailureReport:
+    from gristmill.compute.guard import is_users, user_frames
+
+    frames = user_frames(error.__traceback__) if is_users(error) else ()
+    return replace(memory_report(job, spec, _peak_bytes(), job.memory_bytes), frames=frames)
 
 
 def unforeseen_report(spec: TaskSpec, error: BaseException) -> FailureReport:
