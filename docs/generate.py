@@ -11,6 +11,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent / "tests")]
 
+import api_reference  # noqa: E402
 import cli_reference  # noqa: E402
 
 import import_rules  # noqa: E402
@@ -145,6 +146,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "architecture" / "task-states.generated.md": states_page,
     DOCS / "reference" / "errors.generated.md": errors_page,
     cli_reference.TARGET: cli_reference.render,
+    api_reference.TARGET: api_reference.render,
 }
 
 

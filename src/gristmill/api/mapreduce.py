@@ -30,18 +30,18 @@ class RunOptions(TypedDict, total=False):
 
     params: Mapping[str, Any] | None  # what self.params holds, over the class's own
     on: str  # "local" or "inline"
-    executors: int | None
+    executors: int | None  # processes; the CPUs this process may use
     memory: str | int | None  # of all executors together: "2GiB" or bytes
-    reducers: int | None
-    split_size: str | int | None
-    input_format: str | None
-    output_format: str | None
-    overwrite: bool
+    reducers: int | None  # reduce tasks, and so files in the output
+    split_size: str | int | None  # input of one map task: "16MiB" or bytes
+    input_format: str | None  # text, whole, csv, jsonl or parquet; by the file's suffix
+    output_format: str | None  # text, csv, jsonl or parquet
+    overwrite: bool  # True to replace an existing output, once the new one is whole
     combiner: bool  # False to run without
-    max_attempts: int
-    max_bad_records: int
-    task_timeout: str | float | None  # "10m" or seconds
-    data_dir: str | os.PathLike[str] | None
+    max_attempts: int  # how often a task is tried when the job's own code fails: 4
+    max_bad_records: int  # failing records to set aside instead of failing: 0
+    task_timeout: str | float | None  # of one attempt: "10m" or seconds
+    data_dir: str | os.PathLike[str] | None  # where jobs keep their working files
     progress: Observer | bool | None  # a function that is told, or True for bars on the terminal
 
 
