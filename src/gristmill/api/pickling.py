@@ -191,8 +191,8 @@ def _use_of(code: CodeType, name: str) -> tuple[str, int]:
     """The innermost function within code that uses a name (a comprehension is no function to people), and the line."""
     line = code.co_firstlineno
     for instruction in dis.get_instructions(code):
-        if instruction.starts_line is not None:
-            line = instruction.starts_line
+        if instruction.positions is not None and instruction.positions.lineno is not None:
+            line = instruction.positions.lineno
         if instruction.argval == name and instruction.opname.startswith(("LOAD_", "STORE_ATTR")):
             return code.co_name, line
     for constant in code.co_consts:
