@@ -131,6 +131,7 @@ def default_data_dir() -> Path:
 INPUT_FORMATS = ("text", "whole", "csv", "jsonl", "parquet")
 OUTPUT_FORMATS = ("text", "csv", "jsonl", "parquet")
 MAX_SPLIT_BYTES = 64 * MIB
+MAX_RECORD_BYTES = 64 * MIB
 MIN_EXECUTOR_MEMORY_BYTES = 64 * MIB
 
 
@@ -155,7 +156,7 @@ class JobOptions:
     max_bad_records: int = 0
     task_timeout_seconds: float | None = None
     data_dir: Path = field(default_factory=default_data_dir)
-    max_record_bytes: int = 64 * MIB
+    max_record_bytes: int = MAX_RECORD_BYTES
     params: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -172,9 +173,7 @@ class JobOptions:
         if self.input_format not in (None, *INPUT_FORMATS):
             raise UsageError(f"{self.input_format!r} is not an input format; there are: {', '.join(INPUT_FORMATS)}.")
         if self.output_format not in (None, *OUTPUT_FORMATS):
-            raise UsageError(
-                f"{self.output_format!r} is not an output format; there are: {', '.join(OUTPUT_FORMATS)}."
-            )
+            raise UsageError(f"{self.output_format!r} is not an output format; there are: {', '.join(OUTPUT_FORMATS)}.")
 
     @property
     def executor_count(self) -> int:

@@ -165,7 +165,7 @@ class KeyTypeRefused(TaskError):
 
 
 class RecordTooLong(TaskError):
-    """A record is longer than the limit (64 MiB unless configured)."""
+    """A record is longer than the limit (--max-record-size, 64 MiB)."""
 
 
 class RecordMalformed(TaskError):

@@ -162,6 +162,16 @@ def test_bad_records_set_aside_are_named(home: Path) -> None:
     assert (home / "out" / "part-r-00000").read_text() == "sum\t8\n"
 
 
+def test_a_record_over_the_limit_is_refused_and_says_how_to_raise_it(home: Path) -> None:
+    (home / "long.txt").write_text("a\n" + "b" * 3000 + "\n")
+    args = ("run", "wordcount.py", "long.txt", "--max-record-size")
+    done = call(home, *gristmill(*args, "2KiB"))
+    assert done.returncode == 1
+    assert b"A record of 2.9 KiB is longer than the limit of 2.0 KiB." in done.stderr
+    assert b"give a larger --max-record-size" in b" ".join(done.stderr.split())
+    assert call(home, *gristmill(*args, "3KiB")).returncode == 0
+
+
 def test_missing_input_is_wrong_use(home: Path) -> None:
     done = call(home, *gristmill("run", "wordcount.py", "nothing.txt"))
     assert done.returncode == 2

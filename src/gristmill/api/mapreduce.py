@@ -40,6 +40,7 @@ class RunOptions(TypedDict, total=False):
     combiner: bool  # False to run without
     max_attempts: int  # how often a task is tried when the job's own code fails: 4
     max_bad_records: int  # failing records to set aside instead of failing: 0
+    max_record_size: str | int | None  # a longer record is refused: "64MiB" or bytes
     task_timeout: str | float | None  # of one attempt: "10m" or seconds
     data_dir: str | os.PathLike[str] | None  # where jobs keep their working files
     progress: Observer | bool | None  # a function that is told, or True for bars on the terminal
@@ -240,7 +241,7 @@ def parse_options(options: RunOptions) -> JobOptions:
             raise UsageError(f"There is no option {name}. {hint}")
     given = {name: value for name, value in options.items() if value is not None}
     renamed: dict[str, Any] = {_FIELDS.get(name, name): value for name, value in given.items()}
-    for name in ("memory_bytes", "split_bytes"):
+    for name in ("memory_bytes", "split_bytes", "max_record_bytes"):
         if name in renamed:
             renamed[name] = parse_size(renamed[name])
     if "task_timeout_seconds" in renamed:
@@ -250,7 +251,12 @@ def parse_options(options: RunOptions) -> JobOptions:
     return JobOptions(**renamed)
 
 
-_FIELDS = {"memory": "memory_bytes", "split_size": "split_bytes", "task_timeout": "task_timeout_seconds"}
+_FIELDS = {
+    "memory": "memory_bytes",
+    "split_size": "split_bytes",
+    "max_record_size": "max_record_bytes",
+    "task_timeout": "task_timeout_seconds",
+}
 
 
 def _observer(progress: Observer | bool | None) -> Observer | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import shutil
+import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -44,7 +46,10 @@ def demo(executors: int | None) -> None:
         click.echo(f"{total:,} words, {display.view.records_out:,} different; above, the {len(top)} commonest.")
         show_summary(display.view, None)
     click.echo("\nNext, the same on files of your own:")
-    click.secho("  gristmill run gristmill.cli.demo_job:WordCount FILES -o counts", bold=True)
+    # After `make demo` the command is in .venv/bin, where no shell looks for it.
+    me = Path(sys.argv[0])
+    command = me if me.name == "gristmill" and shutil.which(me.name) is None else "gristmill"
+    click.secho(f"  {command} run gristmill.cli.demo_job:WordCount FILES -o counts", bold=True)
 
 
 def library_sources(root: Path) -> list[Path]:

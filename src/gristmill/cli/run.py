@@ -12,7 +12,7 @@ import click
 
 from gristmill.cli.params import duration_seconds, key_value_pairs, size_bytes
 from gristmill.cli.streams import stdout_for_data
-from gristmill.config import INPUT_FORMATS, OUTPUT_FORMATS, JobOptions, default_data_dir
+from gristmill.config import INPUT_FORMATS, MAX_RECORD_BYTES, OUTPUT_FORMATS, JobOptions, default_data_dir
 from gristmill.errors import GristmillError, JobCancelled, JobFailed
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--max-bad-records", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
         help="Set up to N failing records aside, in _bad_records/ of the output, instead of failing.",
+    ),
+    click.option(
+        "--max-record-size", callback=size_bytes, metavar="SIZE", show_default="64MiB",
+        help="A longer record is refused, before it fills the memory.",
     ),
     click.option(
         "--task-timeout", callback=duration_seconds, metavar="DURATION",
@@ -156,6 +160,7 @@ def _checked_options(output: str | None, as_json: bool, named: dict[str, Any]) -
         combiner=not named["no_combiner"],
         max_attempts=named["max_attempts"],
         max_bad_records=named["max_bad_records"],
+        max_record_bytes=named["max_record_size"] or MAX_RECORD_BYTES,
         task_timeout_seconds=named["task_timeout"],
         data_dir=named["data_dir"] or default_data_dir(),
         params=named["params"],

@@ -65,7 +65,7 @@ def too_long_record(size_bytes: int, limit_bytes: int, source: str, offset: int,
                 source=source,
                 offset=offset,
                 details={"bytes": size_bytes, "limit": limit_bytes},
-                advice="Does the file have line ends, and is this its format? If so, raise max_record_bytes.",
+                advice="Does the file have line ends, and is this its format? If so, give a larger --max-record-size.",
             )
         )
     )

@@ -84,7 +84,7 @@ class _Feed:
                 source=self.source,
                 offset=self.offset,
                 record=repr(self.data[:500].decode("utf-8", "surrogateescape")),
-                advice="Is a quote not closed? If the row is right, raise max_record_bytes.",
+                advice="Is a quote not closed? If the row is right, give a larger --max-record-size.",
             )
         )
 
