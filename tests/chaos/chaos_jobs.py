@@ -1,4 +1,4 @@
-"""Jobs for the chaos tests. Their tasks take a moment (``--set pause=SECONDS``), so that they can be hit while they run."""
+"""Jobs for the chaos tests. With ``--set pause=SECONDS`` their tasks take long enough to be hit while they run."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Shouted(MapReduce):
 
 
 class Damaging(WordCount):
-    """The first reducer to begin damages blocks before it reads them: ``--set damage=HOW``, ``seed``, ``blocks``, ``data``."""
+    """The first reducer to begin damages blocks before it reads them. Parameters: damage, seed, blocks, data."""
 
     def reducer_init(self) -> None:
         damage_once(self.params)

@@ -1,4 +1,4 @@
-"""What the chaos tests share: inputs, oracles, a killer, a command that can be hit, and what must not be left behind."""
+"""What the chaos tests share: inputs, oracles, a killer, a command that can be hit, what must not be left behind."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from types import TracebackType
 
 import chaos_jobs
 import psutil
+import pytest
 
 JOBS = Path(chaos_jobs.__file__)
 _MARK = "GRISTMILL_CHAOS_MARK"
@@ -200,7 +201,5 @@ def run_to_end(log: Path, *arguments: str | Path) -> Command:
 
 def seeds(short: Sequence[int], soak: int) -> list[object]:
     """Parameters: a few seeds for every run of the suite, many more for the soak."""
-    import pytest
-
     long = [seed for seed in range(soak) if seed not in short]
     return [*short, *(pytest.param(seed, marks=pytest.mark.soak) for seed in long)]

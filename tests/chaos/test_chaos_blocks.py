@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ from chaos_kit import counted, counts_of, litter, read_output, seeds, write_text
 HOW = ("flip", "cut", "empty", "delete")
 
 
-def run_damaged(folder: Path, seed: int, how: str, blocks: int, tasks: int = 12, on: str = "local") -> dict[str, object]:
+def run_damaged(
+    folder: Path, seed: int, how: str, blocks: int, tasks: int = 12, on: str = "local"
+) -> dict[str, object]:
     """Run a job whose first reducer damages blocks before it reads them; check the output and return the summary."""
     text = write_text(folder / "in", seed, 600)
     data = folder / "data"
@@ -32,7 +33,7 @@ def run_damaged(folder: Path, seed: int, how: str, blocks: int, tasks: int = 12,
     assert (data / "damaged").exists()
     assert counted(read_output(folder / "out")) == counts_of(text)
     assert litter(folder) == []
-    assert os.listdir(data / "jobs") == []
+    assert list((data / "jobs").iterdir()) == []
     return result.summary()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def run_killed(case: str, folder: Path, seed: int, lines: int, tasks: int, pause
     assert summary["failed_attempts"] <= killer.executors
     assert killer.executors, "nobody was killed"
     assert litter(folder) == []
-    assert os.listdir(folder / "data" / "jobs") == []
+    assert list((folder / "data" / "jobs").iterdir()) == []
     return killer
 
 
