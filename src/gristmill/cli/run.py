@@ -60,7 +60,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="What the input holds: lines, whole files, or records.",
     ),
     click.option(
-        "--output-format", type=click.Choice(OUTPUT_FORMATS), show_default="text",
+        "--output-format", type=click.Choice(OUTPUT_FORMATS), show_default="by the suffix of DIR, else text",
         help="What the output holds."
     ),
     click.option("--no-combiner", is_flag=True, help="Do not run the combiner."),
