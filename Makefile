@@ -34,8 +34,8 @@ lint: $(VENV)/.test       ## ruff: mistakes, and the form of the code
 types: $(VENV)/.test      ## mypy, strict
 	$(BIN)/mypy
 
-soak: $(VENV)/.test       ## the tests that take longer than CI has
-	$(BIN)/python -m pytest -n 1 -m soak --timeout 3600 -rA
+soak: $(VENV)/.test       ## the tests that take longer than CI has; writes bench/RESULTS.md
+	$(BIN)/python bench/soak.py
 
 bench: $(VENV)/.test      ## about an hour: speed and memory beside the peers, written to bench/RESULTS.md
 	$(BIN)/python bench/run.py

@@ -1,0 +1,71 @@
+"""Runs what takes longer than CI has (``make soak``) and writes down how it went.
+
+    python bench/soak.py [PYTEST OPTION ...]
+
+Everything below ``tests/`` that is marked ``soak`` runs, one after the other. RESULTS.md gets a line for each test
+function: how many cases, how many failed, how long they took, and what they noted.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from results import table, write_section
+
+ROOT = Path(__file__).resolve().parent.parent
+TEST_TIMEOUT_SECONDS = 3600
+
+
+@dataclass
+class Line:
+    """What became of one test function, all its cases together."""
+
+    cases: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def main(options: Iterable[str]) -> int:
+    """Run the soak and write the section. Returns pytest's exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-m", "soak", "--timeout", str(TEST_TIMEOUT_SECONDS), "-rA"]
+        code = subprocess.run([*command, "-o", "junit_family=xunit1", "--junitxml", report, *options], cwd=ROOT, check=False).returncode
+        if not report.exists():
+            return code
+        write_section("soak", section(ElementTree.parse(report).getroot()))
+    return code
+
+
+def section(report: ElementTree.Element) -> str:
+    """The section for RESULTS.md of a JUnit report."""
+    lines: dict[str, Line] = {}
+    for case in report.iter("testcase"):
+        name = f"{case.get('classname', '').rpartition('.')[2]}: {case.get('name', '').partition('[')[0]}"
+        line = lines.setdefault(name.replace("test_", "").replace("_", " "), Line())
+        line.cases += 1
+        line.seconds += float(case.get("time", 0))
+        line.failed += case.find("failure") is not None or case.find("error") is not None
+        line.skipped += case.find("skipped") is not None
+        line.notes += [each.get("value", "") for each in case.iter("property") if each.get("name") == "note"]
+    rows = [["", "cases", "failed", "skipped", "seconds"]]
+    for name, line in sorted(lines.items()):
+        rows.append([name, *(f"{n:,}" for n in (line.cases, line.failed, line.skipped)), f"{line.seconds:,.0f}"])
+    failed, seconds = sum(line.failed for line in lines.values()), sum(line.seconds for line in lines.values())
+    cases = sum(line.cases for line in lines.values())
+    total = f"{cases:,} cases in {seconds / 60:.0f} minutes, {failed or 'none'} failed."
+    notes = [f"- {note}" for line in lines.values() for note in line.notes]
+    parts = ["## Soak", f"What takes longer than CI has: `make soak`. {total}", table(rows), "\n".join(notes)]
+    return "\n\n".join(part for part in parts if part)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
