@@ -35,6 +35,7 @@ _CHUNK = 64, 4096  # pairs taken between two looks at their size: least, most
 _CHUNK_BYTES = 256 * 1024
 _SAMPLE = 16
 _BATCH_VALUES = 32 * 1024
+_SHARED_VALUES = 2 * 1024  # partitions smaller than this are encoded together, in one batch
 
 
 class Collector:
@@ -182,17 +183,29 @@ class Collector:
 
     def _write_groups(self, path: Path) -> BlockInfo:
         """Write what the dict holds, sorted, as a block, and empty the dict."""
+        self._combine_all()
         keys = list(self._groups)
         kind = key_kind(keys) if keys else ANY
         shown = self._encoded(keys) if kind == ANY else None
         with BlockWriter(path, self._partitions) as writer:
-            for partition, sortable in enumerate(self._by_partition(keys, shown)):
-                sortable.sort()
-                for batch in self._batches(kind, sortable, shown):
-                    writer.write(partition, batch)
+            for batch, rows in self._batches(kind, self._by_partition(keys, shown), shown):
+                begin = 0
+                for partition, count in rows:
+                    writer.write(partition, batch if count == len(batch) else batch.slice(begin, count))
+                    begin += count
             self._groups.clear()
             self._key_bytes = self._value_bytes = self._combined_bytes = 0
             return writer.finish()
+
+    def _combine_all(self) -> None:
+        """Combine every group. A key without values is no key: a reducer must not see it."""
+        if self._combiner is None or self._sums:
+            return
+        for key in list(self._groups):
+            if combined := combine_group(self._combiner, key, iter(self._groups[key])):
+                self._groups[key] = combined
+            else:
+                del self._groups[key]
 
     def _encoded(self, keys: Sequence[Any]) -> dict[bytes, Any]:
         """Encoding → key. Keys that are equal here and not to Python (NaN) become one group."""
@@ -215,24 +228,42 @@ class Collector:
             buckets[choose(sortable if shown is None else shown[sortable], count)].append(sortable)
         return buckets
 
-    def _batches(self, kind: Any, sortable: Sequence[Any], shown: dict[bytes, Any] | None) -> Iterator[Any]:
-        keys = sortable if shown is None else [shown[encoded] for encoded in sortable]
-        begin, pending, values, counts = 0, 0, [], []
-        for place, key in enumerate(keys):
-            group = self._values(key)
-            values.append(group)
-            counts.append(len(group))
-            pending += len(group)
-            if pending >= _BATCH_VALUES or place == len(keys) - 1:
-                flat = encode_values(list(chain.from_iterable(values)))
-                yield make_batch(kind, sortable[begin : place + 1], keys[begin : place + 1], counts, flat)
-                begin, pending, values, counts = place + 1, 0, [], []
+    def _batches(
+        self, kind: Any, buckets: Sequence[list[Any]], shown: dict[bytes, Any] | None
+    ) -> Iterator[tuple[Any, list[tuple[int, int]]]]:
+        """Batches, and how many rows of each belong to which partitions, one after another."""
+        parts: list[_Part] = []
+        pending = 0
+        for partition, sortable in enumerate(buckets):
+            if parts and pending + len(sortable) > _SHARED_VALUES:
+                yield self._encode(kind, parts)
+                parts, pending = [], 0
+            sortable.sort()
+            keys = sortable if shown is None else [shown[encoded] for encoded in sortable]
+            begin, last = 0, len(keys) - 1
+            for place, key in enumerate(keys):
+                pending += 1 if self._sums else len(self._groups[key])
+                if pending >= _BATCH_VALUES or place == last:
+                    parts.append((partition, sortable[begin : place + 1], keys[begin : place + 1]))
+                    begin = place + 1
+                if pending >= _BATCH_VALUES:
+                    yield self._encode(kind, parts)
+                    parts, pending = [], 0
+        if parts:
+            yield self._encode(kind, parts)
 
-    def _values(self, key: Any) -> list[Any]:
-        held = self._groups[key]
-        if self._sums:
-            return [held]
-        return combine_group(self._combiner, key, iter(held)) if self._combiner else held
+    def _encode(self, kind: Any, parts: Sequence[_Part]) -> tuple[Any, list[tuple[int, int]]]:
+        keys = [key for _, _, some in parts for key in some]
+        sortable = keys if kind != ANY else [encoded for _, some, _ in parts for encoded in some]
+        share = len(parts) == 1  # else the batch is cut by partition
+        held = list(map(self._groups.__getitem__, keys))
+        values = held if self._sums else list(chain.from_iterable(held))
+        counts = [1] * len(keys) if self._sums else list(map(len, held))
+        batch = make_batch(kind, sortable, keys, counts, encode_values(values, share), share)
+        return batch, [(partition, len(some)) for partition, _, some in parts]
+
+
+_Part = tuple[int, list[Any], list[Any]]  # a partition, some of its keys as they are sorted, and as they are
 
 
 class _Lists(dict[Any, Any]):

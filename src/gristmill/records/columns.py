@@ -41,8 +41,13 @@ _MAX_SHARED = 256  # … nor are they if more of them than this are different
 _MAX_SHARED_MERGED = 1024
 
 
-def encode_values(values: Sequence[Any]) -> Any:
-    """An Arrow array of ``values``, in the plainest type that gives all of them back exactly."""
+def encode_values(values: Sequence[Any], share: bool = True) -> Any:
+    """An Arrow array of ``values``, in the plainest type that gives all of them back exactly.
+
+    Args:
+        values: what to encode.
+        share: False to make no dictionaries, for an array that will be cut: each piece would take all of it along.
+    """
     types = set(map(type, values))
     nulls = type(None) in types
     types.discard(type(None))
@@ -50,7 +55,7 @@ def encode_values(values: Sequence[Any]) -> Any:
         return pa.nulls(len(values))
     if len(types) == 1:
         (only,) = types
-        array = _encode_plain(only, values, nulls)
+        array = _encode_plain(only, values, nulls, share)
         if array is not None:
             return array
     return encode_pickled(values)
@@ -90,14 +95,20 @@ def concat_values(arrays: Sequence[Any]) -> Any:
     if types == {_SHARED}:
         joined = pa.concat_arrays(arrays)
         return joined if len(joined.dictionary) <= _MAX_SHARED_MERGED else joined.dictionary_decode()
-    if types == {_SHARED, _STR}:
-        return pa.concat_arrays([as_plain_text(array) for array in arrays])
+    if len(types) > 1:
+        arrays = [as_plain_text(array) for array in arrays]
+        types = {array.type for array in arrays}
     return pa.concat_arrays(arrays if len(types) == 1 else [as_pickled(array) for array in arrays])
 
 
 def as_plain_text(array: Any) -> Any:
-    """A dictionary's strings in full; other arrays as they are."""
-    return array.dictionary_decode() if array.type == _SHARED else array
+    """A dictionary's strings in full, also within tuples; other arrays as they are."""
+    if array.type == _SHARED:
+        return array.dictionary_decode()
+    if pa.types.is_struct(array.type):
+        columns = [as_plain_text(column) for column in array.flatten()]
+        return pa.StructArray.from_arrays(columns, [str(n) for n in range(len(columns))])
+    return array
 
 
 def _encode_shared(values: Sequence[Any]) -> Any:
@@ -113,10 +124,10 @@ def _encode_shared(values: Sequence[Any]) -> Any:
     return pa.DictionaryArray.from_arrays(codes, pa.array(list(distinct), _STR))
 
 
-def _encode_plain(kind: type, values: Sequence[Any], nulls: bool) -> Any:
+def _encode_plain(kind: type, values: Sequence[Any], nulls: bool, share: bool) -> Any:
     if arrow := _PLAIN.get(kind):
         try:
-            shared = _encode_shared(values) if kind is str and not nulls else None
+            shared = _encode_shared(values) if kind is str and share and not nulls else None
             return pa.array(values, arrow) if shared is None else shared
         except (OverflowError, UnicodeEncodeError, pa.ArrowInvalid):
             return None  # a large int, or a str with what surrogateescape kept
@@ -125,15 +136,15 @@ def _encode_plain(kind: type, values: Sequence[Any], nulls: bool) -> Any:
             return pa.array(values, _DATETIME)
         return None
     if kind is tuple and not nulls:
-        return _encode_tuples(values)
+        return _encode_tuples(values, share)
     return None
 
 
-def _encode_tuples(values: Sequence[Any]) -> Any:
+def _encode_tuples(values: Sequence[Any], share: bool) -> Any:
     widths = set(map(len, values))
     if len(widths) != 1 or not 0 < next(iter(widths)) <= _MAX_TUPLE:
         return None
-    columns = [encode_values(column) for column in zip(*values, strict=True)]
+    columns = [encode_values(column, share) for column in zip(*values, strict=True)]
     # A pickled item would make a column of small pickles; one pickle of the whole tuple is smaller and faster.
     if any(column.type == PICKLED for column in columns):
         return None

@@ -3,6 +3,8 @@
 Layout: segments one after another, each a run of chunks; a chunk is its length (8 bytes, little-endian) and that many
 bytes of an Arrow IPC stream which holds one grouped batch (see ``groups``). Then the index as JSON, its length
 (8 bytes) and the magic, so that a file explains itself. Each segment has a CRC-32 over all its bytes.
+
+A job of many tasks and many reducers has segments of a few rows, so what is done for each of them is kept small.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -20,10 +23,12 @@ import pyarrow as pa
 
 from gristmill.errors import BlockCorrupt, BlockMissing, FailureReport
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
-from gristmill.shuffle.groups import row_count, split_batch
+from gristmill.shuffle.groups import BATCH_BYTES, row_count, split_batch
 
 MAGIC = b"GRIST\x00\x01\n"
 _LENGTH_BYTES = 8
+_HEAD_BYTES = 8  # of an IPC message: a marker, and how long its metadata is
+_COPIED_BYTES = 32 * 1024  # a segment up to this size is read rather than mapped: that is faster
 
 
 class BlockWriter:
@@ -40,15 +45,19 @@ class BlockWriter:
         self._segments: list[SegmentInfo] = []
         self._offset = self._begun = 0
         self._rows = self._crc = 0
+        self._schema: Any = None  # of the last batch, and the bytes that a stream of it begins with
+        self._schema_bytes: bytes | None = None
 
     def write(self, partition: int, batch: Any) -> None:
         """Append a batch to a partition's segment."""
         while len(self._segments) < partition:
             self._end_segment()
         assert len(self._segments) == partition, "partitions must come in order"
-        for piece in split_batch(batch):
+        # The size of whole buffers is known at once; that of what a slice has of them is not.
+        small = batch.get_total_buffer_size() <= 2 * BATCH_BYTES
+        for piece in (batch,) if small else split_batch(batch):
             self._rows += row_count(piece)
-            data = _serialize(piece)
+            data = self._serialize(piece)
             length = len(data).to_bytes(_LENGTH_BYTES, "little")
             self._file.write(length)
             self._file.write(data)
@@ -81,6 +90,19 @@ class BlockWriter:
         self._begun = self._offset
         self._rows = self._crc = 0
 
+    def _serialize(self, batch: Any) -> Any:
+        """A stream of one batch. A stream is its schema and its batches; what comes first is mostly the same."""
+        schema = batch.schema
+        if self._schema is None or not schema.equals(self._schema):
+            self._schema = schema
+            self._schema_bytes = None if _has_dictionary(schema) else schema.serialize().to_pybytes()
+        if self._schema_bytes is not None:
+            return self._schema_bytes + batch.serialize().to_pybytes()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema) as writer:
+            writer.write_batch(batch)
+        return sink.getvalue()
+
 
 def read_segment(block: BlockInfo, partition: int) -> Iterator[Any]:
     """The grouped batches of one partition, without copying: they lie in the mapped file.
@@ -97,7 +119,7 @@ def read_segment(block: BlockInfo, partition: int) -> Iterator[Any]:
     while position < segment.length:
         length = int.from_bytes(data[position : position + _LENGTH_BYTES].to_pybytes(), "little")
         position += _LENGTH_BYTES
-        batch = pa.ipc.open_stream(data[position : position + length]).read_next_batch()
+        batch = _parse(data[position : position + length])
         position += length
         rows += row_count(batch)
         yield batch
@@ -138,10 +160,24 @@ def read_index(path: Path) -> BlockInfo:
 
 def _checked_segment(block: BlockInfo, partition: int) -> Any:
     segment = block.segments[partition]
-    data = _map_segment(block, segment)
+    data = (_read_segment if segment.length <= _COPIED_BYTES else _map_segment)(block, segment)
     if crc32(data) != segment.crc32:
         raise _corrupt(block, partition, "its checksum is wrong")
     return data
+
+
+def _read_segment(block: BlockInfo, segment: SegmentInfo) -> Any:
+    try:
+        file = os.open(block.path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise _missing(block.path) from error
+    try:
+        data = os.pread(file, segment.length, segment.offset)
+        if len(data) < segment.length:
+            raise _corrupt(block, -1, f"it is cut off at {os.fstat(file).st_size} bytes")
+        return pa.py_buffer(data)
+    finally:
+        os.close(file)
 
 
 def _map_segment(block: BlockInfo, segment: SegmentInfo) -> Any:
@@ -155,11 +191,24 @@ def _map_segment(block: BlockInfo, segment: SegmentInfo) -> Any:
         raise _missing(block.path) from error
 
 
-def _serialize(batch: Any) -> Any:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return sink.getvalue()
+def _parse(stream: Any) -> Any:
+    """The one batch of a stream."""
+    head = _HEAD_BYTES + int.from_bytes(stream[4:_HEAD_BYTES].to_pybytes(), "little")
+    schema = _known_schema(stream[:head].to_pybytes())
+    if schema is None:
+        return pa.ipc.open_stream(stream).read_next_batch()
+    return pa.ipc.read_record_batch(stream[head:], schema)
+
+
+@lru_cache(maxsize=64)
+def _known_schema(message: bytes) -> Any:
+    """The schema that a stream begins with; None if it needs more than its batch to be read."""
+    schema = pa.ipc.read_schema(pa.py_buffer(message))
+    return None if _has_dictionary(schema) else schema
+
+
+def _has_dictionary(schema: Any) -> bool:
+    return any("dictionary" in str(kind) for kind in schema.types)
 
 
 def _missing(path: str) -> BlockMissing:

@@ -40,7 +40,9 @@ def key_kind(keys: Sequence[Any]) -> Any:
     return ANY
 
 
-def make_batch(kind: Any, sortable: Sequence[Any], keys: Sequence[Any], counts: Sequence[int], values: Any) -> Any:
+def make_batch(
+    kind: Any, sortable: Sequence[Any], keys: Sequence[Any], counts: Sequence[int], values: Any, share: bool = True
+) -> Any:
     """A grouped batch.
 
     Args:
@@ -49,11 +51,12 @@ def make_batch(kind: Any, sortable: Sequence[Any], keys: Sequence[Any], counts: 
         keys: strictly ascending.
         counts: how many of ``values`` belong to each key.
         values: an Arrow array made by ``encode_values``, in the order of the keys.
+        share: see ``encode_values``.
     """
     offsets = pa.array(accumulate(counts, initial=0), pa.int32(), size=len(counts) + 1)
     lists = pa.ListArray.from_arrays(offsets, values)
     if kind == ANY:
-        return pa.record_batch([pa.array(sortable, ANY), encode_values(keys), lists], ["key", "shown", "values"])
+        return pa.record_batch([pa.array(sortable, ANY), encode_values(keys, share), lists], ["key", "shown", "values"])
     return pa.record_batch([_key_array(kind, keys), lists], ["key", "values"])
 
 
@@ -87,7 +90,8 @@ def offsets_of(batch: Any) -> list[int]:
 
 def row_count(batch: Any) -> int:
     """Values, not keys."""
-    return len(lists_of(batch).flatten())
+    offsets = lists_of(batch).offsets
+    return int(offsets[len(offsets) - 1].as_py() - offsets[0].as_py())
 
 
 def as_any(batch: Any) -> Any:
@@ -145,6 +149,8 @@ def _key_array(kind: Any, keys: Sequence[Any]) -> Any:
 def _concat(arrays: list[Any], is_list: bool) -> Any:
     if not is_list:
         return concat_values(arrays)
+    if len({array.type for array in arrays}) == 1 and "dictionary" not in str(arrays[0].type):
+        return pa.concat_arrays(arrays)
     # Offsets and values apart: the values may be of several types.
     values = concat_values([array.flatten() for array in arrays])
     starts, offsets = 0, [pa.array([0], pa.int32())]

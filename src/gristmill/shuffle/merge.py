@@ -61,6 +61,7 @@ class _Cursor:
         self._stream = stream
         self._next = next(stream, None)
         self.batch: Any = None
+        self.loaded_bytes = 0  # of the loaded batch, when it was loaded
         self._advance()
 
     @property
@@ -87,7 +88,7 @@ class _Cursor:
         count = len(self.batch) if bound is None else self._count_below(bound)
         if not count:
             return None
-        rows = self.batch.slice(0, count)
+        rows = self.batch if count == len(self.batch) else self.batch.slice(0, count)
         self._drop(count)
         return rows
 
@@ -108,6 +109,7 @@ class _Cursor:
 
     def _advance(self) -> None:
         self.batch, self._next = self._next, next(self._stream, None) if self._next is not None else None
+        self.loaded_bytes = 0 if self.batch is None else self.batch.get_total_buffer_size()
 
     def _count_below(self, bound: Any) -> int:
         keys, low, high = self.batch.column(0), 0, len(self.batch)
@@ -122,7 +124,7 @@ class _Cursor:
 
 def _bound(cursors: Sequence[_Cursor]) -> Any:
     """The key below which everything is loaded; None if everything is."""
-    if sum(cursor.batch.nbytes for cursor in cursors) > _MAX_ROUND_BYTES:
+    if sum(cursor.loaded_bytes for cursor in cursors) > _MAX_ROUND_BYTES:
         return min(cursor.first_key() for cursor in cursors)  # rows so large go one key at a time
     bounds = [cursor.last_key() for cursor in cursors if not cursor.is_last]
     return min(bounds) if bounds else None
