@@ -90,6 +90,13 @@ class FailureReport:
     log_tail: str = ""
     advice: str = ""
 
+    @property
+    def what(self) -> str:
+        """What happened, with the name of the exception, if there is one and the message does not have it."""
+        if not self.exception or self.exception.rpartition(".")[2] in self.message:
+            return self.message
+        return f"{self.exception}: {self.message}" if self.message else self.exception
+
     def to_json(self) -> dict[str, Any]:
         """As values that ``json.dumps`` takes."""
         return asdict(self)

@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+
+from gristmill import MapReduce
 
 SCRIPT = """
 import sys, time
@@ -33,6 +36,11 @@ if __name__ == "__main__":
         print(cancelled)
         sys.exit(130)
 """
+
+
+class Same(MapReduce):
+    def mapper(self, key: Any, line: str) -> Any:
+        yield line, 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
@@ -58,3 +66,16 @@ def test_ctrl_c(on: str, tmp_path: Path) -> None:
     [folder] = (tmp_path / "data" / "jobs").iterdir()
     assert json.loads((folder / "job.json").read_text())["state"] == "cancelled"
     assert f"Its blocks and logs are kept in {folder}" in output
+
+
+@pytest.mark.parametrize("point", ["prepare.parents-made", "prepare.staging-unnamed", "prepare.done"])
+def test_ctrl_c_while_a_job_starts_leaves_nothing(point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.txt").write_text("a\n")
+    monkeypatch.setenv("GRISTMILL_FAILPOINT", f"{point}:SIGINT")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Same.start(tmp_path / "in.txt", tmp_path / "made" / "out", on="inline", data_dir=tmp_path / "data")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "in.txt"]

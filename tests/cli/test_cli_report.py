@@ -94,6 +94,25 @@ def test_a_comprehension_is_no_call_of_its_own() -> None:
     assert text.startswith("/a/j.py:1, in mapper") and "listcomp" not in text
 
 
+def test_an_endless_recursion_is_shown_in_part() -> None:
+    frames = (Frame("/a/j.py", 1, "mapper", "f(x)"), *(Frame("/a/j.py", 5, "f", "f(x)") for _ in range(1000)))
+    lines = text_of(FailureReport("UserCodeError", "too deep", frames=frames)).splitlines()
+    assert len(lines) < 40
+    assert "  … 991 more calls …" in lines
+    assert "  /a/j.py:1, in mapper" in lines
+
+
+def test_the_exceptions_name_stands_once() -> None:
+    said = "json.decoder.JSONDecodeError: Extra data"
+    report = FailureReport("UserCodeError", said, frames=(Frame("/a", 1, "f", "x"),), exception="JSONDecodeError")
+    assert said in text_of(report).splitlines()
+
+
+def test_only_records_and_groups_can_be_set_aside() -> None:
+    assert "--max-bad-records" in text_of(FailureReport("UserCodeError", "no", function="reducer"))
+    assert "--max-bad-records" not in text_of(FailureReport("UserCodeError", "no", function="mapper_init"))
+
+
 @pytest.mark.parametrize("name", sorted(TASK_ERRORS))
 def test_every_failure_comes_with_advice(name: str) -> None:
     text = text_of(FailureReport(error=name, message="This happened."))

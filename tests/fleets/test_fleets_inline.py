@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from bdb import BdbQuit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,14 @@ def test_an_interrupt_passes_through(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         launch(tmp_path, mapper)
     assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_leaving_the_debugger_is_an_interrupt(tmp_path: Path) -> None:
+    def mapper(_: Any, line: str) -> Any:
+        raise BdbQuit
+
+    with pytest.raises(KeyboardInterrupt):
+        launch(tmp_path, mapper)
 
 
 def test_import_paths_hold_while_the_task_runs(tmp_path: Path) -> None:

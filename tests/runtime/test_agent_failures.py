@@ -107,6 +107,15 @@ def test_sigkill_from_outside(mill: Mill) -> None:
     still_works(mill)
 
 
+def test_an_interrupt_of_the_users_own_is_a_users_error(mill: Mill) -> None:
+    def mapper(_: Any, line: str) -> Any:
+        raise KeyboardInterrupt
+
+    report = mill.failure(mapper)
+    assert (report.error, report.exception) == ("UserCodeError", "KeyboardInterrupt")
+    assert report.frames[-1].file == __file__
+
+
 def test_sys_exit_is_a_users_error(mill: Mill) -> None:
     def mapper(_: Any, line: str) -> Any:
         sys.exit("enough")
@@ -161,6 +170,27 @@ def test_a_closed_channel_is_noticed(mill: Mill) -> None:
     assert report.error == "ExecutorDied"
     assert "lost its channel" in report.message
     still_works(mill)
+
+
+def test_a_channel_that_is_closed_by_a_task_that_ends(mill: Mill) -> None:
+    def mapper(_: Any, line: str) -> Any:
+        os.closerange(3, 256)
+        yield line, 1
+
+    report = mill.failure(mapper)
+    assert report.error == "ExecutorDied"
+    assert "lost its channel" in report.message
+    still_works(mill)
+
+
+def test_a_debugger_has_no_terminal(mill: Mill) -> None:
+    def mapper(_: Any, line: str) -> Any:
+        breakpoint()
+        yield line, 1
+
+    report = mill.failure(mapper)
+    assert report.exception == "BdbQuit"
+    assert "--on inline" in report.advice
 
 
 def test_code_that_cannot_be_loaded(mill: Mill) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from gristmill.config import OUTPUT_FORMATS, JobOptions
@@ -222,6 +224,17 @@ def start_job(
     Raises:
         UsageError: as in :func:`run_job`.
     """
+    with _sigint_held():
+        return _start_job(job, inputs, output, options, observer)
+
+
+def _start_job(
+    job: Job,
+    inputs: Inputs,
+    output: str | os.PathLike[str] | None,
+    options: JobOptions,
+    observer: Observer | None,
+) -> JobHandle:
     path = None if output is None else _local_path(output)
     options = job.resolve(options, path)
     shapes = shapes_of(job.code.steps)
@@ -266,6 +279,33 @@ def start_job(
         for step in reversed(undo):
             step()
         raise
+
+
+@contextmanager
+def _sigint_held() -> Iterator[None]:
+    """Hold the first Ctrl-C back until the end of the block.
+
+    Between making a folder or a process and noting that it is there, it would leave that behind.
+    """
+    pending = False
+
+    def hold(_number: int, _frame: FrameType | None) -> None:
+        nonlocal pending
+        if pending:
+            raise KeyboardInterrupt  # whoever asks twice is in a hurry
+        pending = True
+
+    before = signal.getsignal(signal.SIGINT)
+    if before in (signal.SIG_IGN, None) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pending:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _open_fleet(options: JobOptions) -> Fleet:

@@ -27,6 +27,7 @@ from gristmill.errors import (
 _RECORD_CHARACTERS = 300
 _LOG_LINES = 20
 _LABEL_WIDTH = 9
+_CALLERS_SHOWN = 8
 
 _HEADLINES = {
     "TaskError": "Something went wrong inside Gristmill",
@@ -45,7 +46,7 @@ _HEADLINES = {
 
 _ADVICE = {
     "TaskError": "This is a mistake of Gristmill, not of your job. Please report it, with the lines below.",
-    "UserCodeError": "Correct the function, or set such records aside with --max-bad-records N.",
+    "UserCodeError": "Correct the function.",
     "KeyTypeRefused": "Use None, bool, int, float, str, bytes, Decimal, a date, UUID, Enum, or a tuple of these.",
     "RecordTooLong": "Is the input really lines of text? Set such records aside with --max-bad-records N.",
     "RecordMalformed": "Look at the file there; name its format with --input-format, or set such records aside with "
@@ -60,6 +61,7 @@ _ADVICE = {
     "BlockCorrupt": "Check the disk that holds the data folder, then run the job again.",
     "BlockMissing": "Does something clean the data folder while jobs run? Run the job again.",
 }
+_ADVICE_SET_ASIDE = "Correct the function, or set such records aside with --max-bad-records N."
 
 
 def show_error(error: GristmillError) -> None:
@@ -116,10 +118,14 @@ def failure_text(report: FailureReport) -> str:
 def _frames(report: FailureReport) -> list[str]:
     """Where it was raised, and below that who called, each with its line of source."""
     *callers, last = _without_comprehensions(report.frames)
-    lines = [*_frame(last, strong=True), _bad(_raised(report))]
+    lines = [*_frame(last, strong=True), _bad(report.what)]
     if callers:
         lines += ["", "called from"]
-        lines += [f"  {line}" for frame in reversed(callers) for line in _frame(frame, strong=False)]
+        near, far = callers[-_CALLERS_SHOWN:], callers[:-_CALLERS_SHOWN]
+        lines += [f"  {line}" for frame in reversed(near) for line in _frame(frame, strong=False)]
+        if len(far) > 1:  # a recursion without end, most likely
+            lines.append(f"  … {len(far) - 1:,} more calls …")
+        lines += [f"  {line}" for frame in far[:1] for line in _frame(frame, strong=False)]
     return lines
 
 
@@ -141,14 +147,6 @@ def _frame(frame: Frame, strong: bool) -> list[str]:
     return lines
 
 
-def _raised(report: FailureReport) -> str:
-    if not report.exception:
-        return report.message
-    if report.message.startswith(report.exception):
-        return report.message
-    return f"{report.exception}: {report.message}" if report.message else report.exception
-
-
 def _particulars(report: FailureReport) -> list[str]:
     rows: list[tuple[str, str]] = []
     if report.record:
@@ -159,9 +157,15 @@ def _particulars(report: FailureReport) -> list[str]:
         rows.append(("Task", task))
     if memory := _memory(report):
         rows.append(("Memory", memory))
-    if advice := report.advice or _ADVICE.get(report.error, ""):
+    if advice := report.advice or _advice(report):
         rows.append(("Advice", advice))
     return ["", *(_row(label, text) for label, text in rows)] if rows else []
+
+
+def _advice(report: FailureReport) -> str:
+    if report.error == "UserCodeError" and report.function in ("mapper", "reducer"):
+        return _ADVICE_SET_ASIDE
+    return _ADVICE.get(report.error, "")
 
 
 def _place(report: FailureReport) -> str:

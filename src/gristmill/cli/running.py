@@ -46,8 +46,8 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is signal.SIG_IGN:
-                continue  # as under nohup: whoever started us wants it ignored
+            if signal.getsignal(number) in (signal.SIG_IGN, None):
+                continue  # as under nohup: whoever started us wants it ignored; or it is not Python's to handle
             try:
                 self._before[number] = signal.signal(number, self._on_signal)
             except ValueError:  # not the main thread: signals are somebody else's

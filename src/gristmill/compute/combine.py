@@ -39,7 +39,7 @@ def combine_group(combiner: Folder, key: Any, values: Iterator[Any]) -> list[Any
     except GristmillError:
         raise
     except Exception as error:  # whatever user code raises
-        raise locate(user_error(error, "combiner"), record=key, source="key") from error
+        raise locate(user_error(error, "combiner"), record=key, source="") from error
     return combined
 
 

@@ -43,7 +43,7 @@ def user_error(error: Exception, function: str) -> TaskError:
     report = FailureReport(
         error="UserCodeError",
         message="".join(traceback.format_exception_only(error)).strip(),
-        frames=user_frames(error.__traceback__),
+        frames=user_frames(_origin(error).__traceback__),
         exception=name,
         function=function,
     )
@@ -54,10 +54,16 @@ def user_error(error: Exception, function: str) -> TaskError:
 
 def is_users(error: Exception) -> bool:
     """Whether an exception came out of user code, and not out of the engine or what the engine calls."""
-    for summary in traceback.extract_tb(error.__traceback__):
+    for summary in traceback.extract_tb(_origin(error).__traceback__):
         if not summary.filename.startswith(_ENGINE):
             return not summary.filename.startswith(_ENGINE_CALLS)
     return False
+
+
+def _origin(error: Exception) -> BaseException:
+    """The exception whose traceback leads to the user: Python turns a StopIteration in a generator into another."""
+    cause = error.__cause__
+    return cause if isinstance(error, RuntimeError) and isinstance(cause, StopIteration) else error
 
 
 def misuse(function: Any, role: str, message: str, advice: str) -> UserCodeError:

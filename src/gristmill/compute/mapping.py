@@ -60,7 +60,10 @@ def always_iterable(function: Callable[..., Any], role: str) -> Callable[..., It
         return function
 
     def call(key: Any, value: Any) -> Iterable[Pair]:
-        made = function(key, value)
+        try:
+            made = function(key, value)
+        except StopIteration as error:  # it would pass for the end of the input
+            raise RuntimeError(f"{role} raised StopIteration") from error
         if made is None:
             return ()
         if not isinstance(made, Iterable):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from bdb import BdbQuit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,8 +57,10 @@ class InlineFleet:
         with _user_output(), _import_paths(job):
             outcome = run_attempt(job, spec, progress)
         self._post(Beat(WORKER, {}))  # nothing else could be said while the task ran
+        if isinstance(outcome, FailureReport) and outcome.exception == BdbQuit.__name__:
+            raise KeyboardInterrupt  # somebody has left the debugger
         if isinstance(outcome, FailureReport):
-            self._post(AttemptFailed(spec.attempt, outcome))
+            self._post(AttemptFailed(spec.attempt, outcome, slot_leaves=False))
         else:
             self._post(AttemptDone(spec.attempt, outcome))
 

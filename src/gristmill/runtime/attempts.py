@@ -93,7 +93,7 @@ def unforeseen_report(spec: TaskSpec, error: BaseException) -> FailureReport:
         path = str(error.filename or "the job's folder")
         return FailureReport("DiskFull", f"No space is left for {path}.", details={"path": path})
     text = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:]
-    what = f"{type(error).__name__}: {error}"
+    what = "".join(traceback.format_exception_only(error)).strip()
     if is_users(cast(Exception, error)):
         frames = user_frames(error.__traceback__)
         return FailureReport("UserCodeError", what, frames=frames, exception=type(error).__name__, log_tail=text)

@@ -120,10 +120,14 @@ class AttemptDone:
 
 @dataclass(frozen=True)
 class AttemptFailed:
-    """An attempt failed. If its process died, a SlotDown follows."""
+    """An attempt failed. If its process died, a SlotDown follows.
+
+    ``slot_leaves`` says whether it did; None if only the kind of failure tells.
+    """
 
     attempt: AttemptId
     report: FailureReport
+    slot_leaves: bool | None = None
 
 
 @dataclass(frozen=True)

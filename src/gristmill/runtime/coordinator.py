@@ -23,7 +23,6 @@ from gristmill.errors import (
     FailureReport,
     GristmillError,
     TaskError,
-    TaskTimeout,
     task_error,
 )
 from gristmill.runtime import outcome as outcomes
@@ -220,8 +219,8 @@ class Coordinator:
                 self._slot_down(slot)
             case AttemptDone(attempt, result):
                 self._attempt_done(attempt, result)
-            case AttemptFailed(attempt, report):
-                self._attempt_failed(attempt, report)
+            case AttemptFailed(attempt, report, slot_leaves):
+                self._attempt_failed(attempt, report, slot_leaves)
             case Beat(worker, attempts, began):
                 for attempt, progress in attempts.items():
                     if job := self._jobs.get(attempt.job):
@@ -276,7 +275,7 @@ class Coordinator:
         self._feed(events.TaskFinished(attempt, result.block is not None, sizes, result.bad_records))
         self._discard(attempt)  # nothing to do if it was accepted
 
-    def _attempt_failed(self, attempt: AttemptId, report: FailureReport) -> None:
+    def _attempt_failed(self, attempt: AttemptId, report: FailureReport, slot_leaves: bool | None) -> None:
         lost: tuple[TaskId, ...] = ()
         kind = task_error(report).kind
         job = self._stopped(attempt)
@@ -288,8 +287,7 @@ class Coordinator:
                 paths = [report.details.get("block", ""), *str(report.details.get("blocks", "")).split("\n")]
                 makers = [job.tally.maker_of(str(path)) for path in dict.fromkeys(paths)]
                 lost = tuple(maker for maker in makers if maker is not None)
-        leaves = True if report.error == TaskTimeout.__name__ else None  # the scheduler knows the other kinds
-        self._feed(events.TaskFailed(attempt, kind, lost, leaves))
+        self._feed(events.TaskFailed(attempt, kind, lost, slot_leaves))
 
     def _stopped(self, attempt: AttemptId) -> Job | None:
         """The job of an attempt that ran until now; None if it was not known to run."""

@@ -21,10 +21,11 @@ from operator import length_hint
 from typing import Any, NoReturn
 
 from gristmill.errors import FailureReport, GristmillError
-from gristmill.runtime.attempts import run_attempt
-from gristmill.runtime.contracts import JobSpec, Progress, TaskSpec
+from gristmill.runtime.attempts import run_attempt, unforeseen_report
+from gristmill.runtime.contracts import JobSpec, Progress, TaskResult, TaskSpec
 from gristmill.runtime.logs import OutputRedirect, log_path, log_tail
 from gristmill.runtime.processes import become_subreaper, descendants, kill, private_bytes
+from gristmill.runtime.watch import EXIT_CHANNEL_LOST
 from gristmill.runtime.wire import ChannelClosed, OrderReader, note_frame
 
 REPORT_SECONDS = 0.5
@@ -103,11 +104,17 @@ class _Executor:
         progress = Progress()
         self._running = (attempt, progress)
         self._jobs.enter(job)
-        outcome = run_attempt(job, spec, progress)
+        outcome: TaskResult | FailureReport
+        try:
+            outcome = run_attempt(job, spec, progress)
+        except BaseException as error:  # a KeyboardInterrupt, say: nobody but user code raises it here
+            outcome = unforeseen_report(spec, error)
         self._running = None
         self._redirect.flush()
         if isinstance(outcome, FailureReport):
             report = outcome.to_json()
+            if outcome.exception == "BdbQuit":
+                report["advice"] = "There is no terminal here for a debugger: run the job with --on inline."
             report["log_tail"] = report["log_tail"] or log_tail(log)
             note = {"type": "failed", "attempt": attempt, "report": report}
         else:
@@ -144,7 +151,7 @@ def _end_everything() -> NoReturn:
     """End what user code has started, then this process."""
     for child in descendants(os.getpid()):
         kill(child)
-    os._exit(0)
+    os._exit(EXIT_CHANNEL_LOST)
 
 
 def serve_channel(channel: socket.socket) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gristmill.errors import FailureReport, GristmillError, JobCancelled, JobFailed, TooManyBadRecords
+from gristmill.errors import FailureReport, GristmillError, JobCancelled, JobFailed, TooManyBadRecords, task_error
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.events import AttemptId
 
@@ -38,19 +38,19 @@ def lost_report(attempt: AttemptId, stage: str) -> FailureReport:
 
 def job_failed(job: str, report: FailureReport, folder: str) -> JobFailed:
     """A job ended by one attempt."""
-    return JobFailed(f"Job {job} failed.\n{_describe(report)}{_kept(folder)}", report, folder)
+    return _caused(JobFailed(f"Job {job} failed.\n{_describe(report)}{_kept(folder)}", report, folder))
 
 
 def too_many_bad_records(job: str, count: int, allowed: int, last: FailureReport | None, folder: str) -> JobFailed:
     """A job ended because too many of its records failed."""
     message = f"Job {job} failed: {count} records failed, and --max-bad-records allows {allowed}.{_kept(folder)}"
-    return TooManyBadRecords(message, last, folder)
+    return _caused(TooManyBadRecords(message, last, folder))
 
 
 def bad_record_limit(job: str, allowed: int, last: FailureReport, folder: str) -> JobFailed:
     """A job ended because one attempt alone met too many records that failed."""
     what = f"Job {job} failed: more records failed than the {allowed} that --max-bad-records allows."
-    return TooManyBadRecords(f"{what} The last one:\n{_describe(last)}{_kept(folder)}", last, folder)
+    return _caused(TooManyBadRecords(f"{what} The last one:\n{_describe(last)}{_kept(folder)}", last, folder))
 
 
 def output_failed(job: str, error: OSError, folder: str) -> JobFailed:
@@ -62,6 +62,13 @@ def output_failed(job: str, error: OSError, folder: str) -> JobFailed:
 def job_cancelled(job: str, folder: str) -> JobCancelled:
     """A job was cancelled before it was done."""
     return JobCancelled(f"Job {job} was cancelled; no output was written.{_kept(folder)}")
+
+
+def _caused(error: JobFailed) -> JobFailed:
+    """The error with its cause: the exception that stands for the attempt's failure."""
+    if error.report is not None:
+        error.__cause__ = task_error(error.report)
+    return error
 
 
 def _kept(folder: str) -> str:
@@ -76,10 +83,7 @@ def _describe(report: FailureReport) -> str:
         lines.append(f"{frame.file}:{frame.line}, in {frame.function}")
         if frame.source:
             lines.append(f"    {frame.source}")
-    message = report.message
-    if report.exception and not message.startswith(report.exception):
-        message = f"{report.exception}: {message}" if message else report.exception
-    lines.append(message)
+    lines.append(report.what)
     if report.record:
         lines.append(f"record: {report.record}")
     if report.source:

@@ -33,7 +33,7 @@ from gristmill.runtime.contracts import (
     TaskSpec,
 )
 from gristmill.runtime.logs import crash_frames, log_path, log_tail
-from gristmill.runtime.processes import ProcessEnd, oom_kills, private_bytes
+from gristmill.runtime.processes import ProcessEnd, oom_kills, tree_bytes
 from gristmill.runtime.slots import Run, Slot
 from gristmill.runtime.starters import Born, Died, Starter, StarterEvent, open_starter
 from gristmill.runtime.watch import Death, Ending, Vitals, death_report, start_pause, verdict
@@ -174,7 +174,7 @@ class ExecutorPool:
             log_tail=tail,
             frames=crash_frames(tail),
         )
-        self._post(AttemptFailed(run.spec.attempt, death_report(run.job, run.spec, death)))
+        self._post(AttemptFailed(run.spec.attempt, death_report(run.job, run.spec, death), slot_leaves=True))
 
     def _oom_struck(self) -> bool:
         """Whether the kernel ended a process for want of memory within the last beat or two."""
@@ -220,7 +220,7 @@ class ExecutorPool:
         elif kind == "failed":
             report = FailureReport.from_json(note["report"])
             slot.run = None
-            self._post(AttemptFailed(run.spec.attempt, report))
+            self._post(AttemptFailed(run.spec.attempt, report, slot_leaves=False))
 
     def _send(self, slot: Slot, *orders: tuple[str, Any]) -> None:
         slot.send(b"".join(order_frame(order) for order in orders))
@@ -241,7 +241,7 @@ class ExecutorPool:
         if job is None or slot is None or slot.ending or slot.run:
             # The slot went down while the launch was on its way.
             message = f"Slot {slot_id} was gone before the attempt began."
-            self._post(AttemptFailed(spec.attempt, FailureReport("ExecutorDied", message)))
+            self._post(AttemptFailed(spec.attempt, FailureReport("ExecutorDied", message), slot_leaves=True))
             return
         now = time.monotonic()
         slot.run = Run(job, spec, now, moved=now)
@@ -280,7 +280,7 @@ class ExecutorPool:
                 self._watch_run(slot, slot.run, now)
 
     def _watch_run(self, slot: Slot, run: Run, now: float) -> None:
-        memory = private_bytes(slot.pid)
+        memory = tree_bytes(slot.pid)
         run.peak_bytes = max(run.peak_bytes, memory)
         why = verdict(run.job, Vitals(now - run.started, memory, slot.idle_bytes))
         if why is not None:

@@ -6,6 +6,7 @@ This is where the rooms meet: ``storage`` for splits and parts, ``shuffle`` for 
 from __future__ import annotations
 
 import errno
+from bdb import BdbQuit
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -164,6 +165,8 @@ class _Attempt:
         collector, mapper, yields = self._inlined  # type: ignore[misc]
         try:
             collector.group_inlined(mapper, yields, key, records)
+        except BdbQuit:
+            raise
         except Exception:  # whatever user code raises: once more as a generator, which fails as the user would expect
             failed = values[_place(values, records)]
             self._sink.consume(self._chain.apply(key, (failed,)))
@@ -329,8 +332,8 @@ def _inlined(chain: MapChain, sink: _Sink) -> tuple[Collector, Inlined, int] | N
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether an error is not the user's: the engine's own, a damaged block, or a full disk, whoever met it."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _NO_SPACE):
+    """Whether an error is not the user's: the engine's own, a damaged block, a full disk, a debugger that was left."""
+    if isinstance(error, (MemoryError, BdbQuit)) or (isinstance(error, OSError) and error.errno in _NO_SPACE):
         return True
     return not isinstance(error, UserCodeError) if isinstance(error, TaskError) else not is_users(error)
 

@@ -12,6 +12,8 @@ from gristmill.runtime.processes import ProcessEnd, signal_name
 
 _MIN_SLACK_BYTES = 128 * MIB
 _SIGKILL = 9
+EXIT_CHANNEL_LOST = 71
+"""Of an executor that cannot reach its agent: the agent is gone, or user code has closed the channel."""
 _START_PAUSE_SECONDS = 0.1
 _START_PAUSE_LIMIT_SECONDS = 10.0
 
@@ -92,8 +94,8 @@ def death_report(job: JobSpec, spec: TaskSpec, death: Death) -> FailureReport:
         return memory_report(job, spec, death.peak_bytes, limit, death.log_tail)
     details: dict[str, int | float | str] = {"peak_bytes": death.peak_bytes, "seconds": round(death.seconds, 3)}
     who = f"The executor of {task_name(spec)}"
-    if death.ending is Ending.UNREACHABLE:
-        message = f"{who} lost its channel to the engine and was ended."
+    if death.ending is Ending.UNREACHABLE or death.end.exit_code == EXIT_CHANNEL_LOST:
+        message = f"{who} lost its channel to the engine and ended."
         advice = "User code closed file descriptors that it had not opened (os.closerange, for example)."
     elif death.end.signal:
         name = signal_name(death.end.signal)
@@ -135,7 +137,12 @@ def _timeout_report(job: JobSpec, spec: TaskSpec, death: Death) -> FailureReport
 def memory_report(job: JobSpec, spec: TaskSpec, peak_bytes: int, limit_bytes: int, log_tail: str = "") -> FailureReport:
     """An attempt needed more memory than it may have. ``limit_bytes`` 0: the system ran out before our limit."""
     name = task_name(spec).capitalize()
-    if limit_bytes:
+    if limit_bytes > peak_bytes:  # a MemoryError: the system refused what would have made it larger
+        message = (
+            f"{name} asked for more memory than there is; it had grown to {format_size(peak_bytes)}, "
+            f"and its limit is {format_size(limit_bytes)}."
+        )
+    elif limit_bytes:
         message = f"{name} grew to {format_size(peak_bytes)} of memory; its limit is {format_size(limit_bytes)}."
     else:
         message = f"{name} ran the system out of memory; it had grown to {format_size(peak_bytes)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 FAIL_POINTS = (
     "prepare.parents-made",
@@ -26,6 +27,12 @@ _ENV = "GRISTMILL_FAILPOINT"
 
 
 def failpoint(name: str) -> None:
-    """Do nothing; or end the process at once, as SIGKILL would, if the environment's GRISTMILL_FAILPOINT says so."""
-    if os.environ.get(_ENV) == name:
-        os._exit(137)
+    """Do nothing; or, if the environment's GRISTMILL_FAILPOINT names this one, end the process as SIGKILL would.
+
+    ``NAME:SIGINT`` sends this process a signal instead.
+    """
+    wanted, _, sent = os.environ.get(_ENV, "").partition(":")
+    if wanted == name:
+        if not sent:
+            os._exit(137)
+        signal.raise_signal(signal.Signals[sent])
