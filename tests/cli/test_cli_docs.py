@@ -1,4 +1,4 @@
-"""The documents say what is true of the commands, and their code runs."""
+"""The documents say what is true of commands, options, links, errors, formats and environment variables."""
 
 import importlib.util
 import re
@@ -8,11 +8,15 @@ from types import ModuleType
 import click
 import pytest
 
-import gristmill
+from gristmill import config, errors
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PROSE = [ROOT / "README.md", DOCS / "tutorial.md", DOCS / "how-to.md"]
+PROSE = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("bench/*.md"))
+    if ".generated." not in path.name
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,41 +56,32 @@ def test_commands_and_options_in_prose_exist(reference: ModuleType, path: Path) 
 
 @pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", path.read_text(encoding="utf-8")):
+        there = path.parent / target if target else path
+        assert there.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, anchor
 
 
-def blocks(path: Path) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+def test_every_environment_variable_is_documented() -> None:
+    page = (DOCS / "operations.md").read_text(encoding="utf-8")
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    used = set(re.findall(r"\bGRISTMILL_[A-Z_]+", sources))
+    assert used == set(re.findall(r"^\| `(GRISTMILL_[A-Z_]+)` \|", page, re.MULTILINE))
 
 
-def test_the_ten_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job, from_python = blocks(ROOT / "README.md")
-    namespace: dict[str, object] = {"__name__": "wordcount"}
-    exec(compile(job, "wordcount.py", "exec"), namespace)
-    (tmp_path / "FILES").write_text("b a\nb\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GRISTMILL_DATA_DIR", str(tmp_path / "data"))
-    printed: list[tuple[object, ...]] = []
-    namespace["print"] = lambda *words: printed.append(words)
-    exec(from_python, namespace)
-    assert printed == [("a", 1), ("b", 2)]
+def test_every_error_has_its_advice() -> None:
+    page = (DOCS / "operations.md").read_text(encoding="utf-8")
+    abstract = {"GristmillError", "UsageError", "JobFailed"}
+    names = {name for name, value in vars(errors).items() if isinstance(value, type) and name not in abstract}
+    for name in sorted(name for name in names if issubclass(getattr(errors, name), errors.GristmillError)):
+        assert re.search(rf"^\| [^|]*`{name}`", page, re.MULTILINE), name
 
 
-def test_the_jobs_of_the_tutorial_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gristmill.cli.access_log import lines
-
-    (tmp_path / "access.log").write_text("".join(lines(2000)))
-    monkeypatch.chdir(tmp_path)
-    first, combiner, counting, two_steps = blocks(DOCS / "tutorial.md")
-    results = []
-    for source in (first, first + "\n" + combiner, first + "\n" + counting, two_steps):
-        namespace: dict[str, object] = {"__name__": "tutorial"}
-        exec(compile(source, "job.py", "exec"), namespace)
-        (job,) = [v for v in namespace.values() if isinstance(v, type) and v is not gristmill.MapReduce]
-        assert issubclass(job, gristmill.MapReduce)
-        with job.run("access.log", on="inline", data_dir=tmp_path / "data") as result:
-            results.append(list(result))
-    hits = results[0]
-    assert hits == results[1] == results[2]
-    assert results[3] == [(path, n) for n, path in sorted(((n, path) for path, n in hits), reverse=True)[:10]]
+def test_every_format_is_documented() -> None:
+    page = (DOCS / "formats.md").read_text(encoding="utf-8")
+    for name in config.INPUT_FORMATS:
+        assert f"\n### {name}\n" in page
+    for name in config.OUTPUT_FORMATS:
+        assert f"\n### As {name}\n" in page

@@ -1,0 +1,94 @@
+"""The programs and commands of the documentation, run in order as a reader would.
+
+What stands behind the language of a block is not shown to readers: ``python NAME`` is saved as NAME, ``python + NAME``
+is appended to it, ``python`` alone is run; ``sh`` is run, and ``sh fails`` must end with a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDERS = "country,price\nfr,2.50\nde,1\nfr,1.50\nde,free\n"
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the commands are for a POSIX shell")
+
+
+def blocks(path: Path) -> Iterator[tuple[str, str]]:
+    """Language line and text of each block of code."""
+    yield from re.findall(r"^```((?:python|sh)\b[^\n]*)\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def run_page(path: Path, here: Path) -> list[str]:
+    """Do what a page says in a folder; what each command printed."""
+    tools = here / ".tools"
+    tools.mkdir()
+    for name, command in {"gristmill": "-m gristmill.cli.main", "python": ""}.items():
+        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
+        (tools / name).chmod(0o755)
+    env = {
+        **os.environ,
+        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+        "GRISTMILL_DATA_DIR": str(here / ".data"),
+        "TERM": "dumb",
+    }
+    printed = []
+    for language, text in blocks(path):
+        kind, *rest = language.split()
+        if kind == "python" and rest:
+            with (here / rest[-1]).open("a" if rest[0] == "+" else "w") as file:
+                file.write("\n" + text if rest[0] == "+" else text)
+        elif not text.startswith("make "):
+            (here / "block.py").write_text(text)
+            command = ["bash", "-eu", "block.py"] if kind == "sh" else [sys.executable, "block.py"]
+            done = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode != 0) == (rest == ["fails"]), f"{text}\n{done.stdout}\n{done.stderr}"
+            printed.append(done.stdout + done.stderr)
+    return printed
+
+
+def save_wordcount(here: Path) -> None:
+    [program] = [text for language, text in blocks(ROOT / "README.md") if language == "python wordcount.py"]
+    (here / "wordcount.py").write_text(program)
+
+
+def test_readme(tmp_path: Path) -> None:
+    (tmp_path / "FILES").write_text("b a\nb\n")
+    printed = run_page(ROOT / "README.md", tmp_path)
+    assert (tmp_path / "OUT" / "part-r-00000").read_text() == "a\t1\nb\t2\n"
+    assert "a\t1\nb\t2\n" in printed[0]
+    assert printed[1] == "a 1\nb 2\n"
+
+
+def test_tutorial(tmp_path: Path) -> None:
+    printed = run_page(ROOT / "docs" / "tutorial.md", tmp_path)
+    assert any("path = line.split()[6]" in text and "'oops'" in text for text in printed)
+    assert "log.odd lines  1" in printed[-2]
+    top = [int(line.split("\t")[1]) for line in printed[-1].splitlines() if line.startswith("/")]
+    assert len(top) == 5 and top == sorted(top, reverse=True)
+
+
+def test_how_to(tmp_path: Path) -> None:
+    save_wordcount(tmp_path)
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "one.txt").write_text("the mill turns\n\nthe stone turns\n")
+    (tmp_path / "books" / "two.txt").write_text("the grain is ground between the stones\n")
+    (tmp_path / "orders.csv").write_text(ORDERS.replace("free", "3"))
+    page = tmp_path / "how-to.md"
+    text = (ROOT / "docs" / "how-to.md").read_text("utf-8")
+    # The order that cannot be read is there from the section on bad records on.
+    page.write_text(text.replace("## live with", f"```sh\nprintf '{ORDERS}' > orders.csv\n```\n\n## live with"))
+    printed = run_page(page, tmp_path)
+    assert "de\t4.0\nfr\t4.0\n" in printed[0]
+    assert (tmp_path / "sales.jsonl" / "part-r-00000.jsonl").read_text().startswith('{"key": "de", "value": 4.0}')
+    assert "longest\tthe grain is ground between the stones\n" in "".join(printed)
+    assert "IndexError yield line[99], 1 books/one.txt 0\n" in printed
+    assert "free" in next((tmp_path / "good" / "_bad_records").iterdir()).read_text()
+    assert any(text.startswith("9\nDone in") for text in printed)
