@@ -66,20 +66,19 @@ def litter(folder: Path) -> list[str]:
 
 
 class Killer:
-    """Ends random executors of this process's jobs by SIGKILL, and now and then the forkserver, until it is left.
+    """Ends random executors of this process's jobs by SIGKILL until it is left; every fifth shot is for the forkserver.
 
     Args:
         seed: for which and when.
         pause_seconds: between two kills, at least and at most.
-        forkserver_share: how many of the kills hit the forkserver.
     """
 
-    def __init__(self, seed: int, pause_seconds: tuple[float, float] = (0.05, 0.3), forkserver_share: float = 0.1):
+    def __init__(self, seed: int, pause_seconds: tuple[float, float] = (0.05, 0.3)) -> None:
         self._chance = random.Random(seed)
         self._pause_seconds = pause_seconds
-        self._forkserver_share = forkserver_share
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="killer", daemon=True)
+        self._shots = 0
         self.executors = 0  # killed, those that went with a forkserver included
         self.forkservers = 0
 
@@ -93,13 +92,14 @@ class Killer:
 
     def _run(self) -> None:
         while not self._over.wait(self._chance.uniform(*self._pause_seconds)):
-            aim_high = self._chance.random() < self._forkserver_share
             for server in forkservers(os.getpid()):
-                executors = server.children()
-                if aim_high and executors:
+                if not (executors := server.children()):
+                    continue  # they are on their way
+                self._shots += 1
+                if self._shots % 5 == 0:
                     self.executors += len(executors)
                     self.forkservers += _shoot(server)
-                elif executors:
+                else:
                     self.executors += _shoot(self._chance.choice(executors))
 
 

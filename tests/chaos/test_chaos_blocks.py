@@ -12,9 +12,7 @@ from chaos_kit import counted, counts_of, litter, read_output, seeds, write_text
 HOW = ("flip", "cut", "empty", "delete")
 
 
-def run_damaged(
-    folder: Path, seed: int, how: str, blocks: int, tasks: int = 12, on: str = "local"
-) -> dict[str, object]:
+def run_damaged(folder: Path, seed: int, how: str, blocks: int, tasks: int = 12, on: str = "local") -> dict[str, Any]:
     """Run a job whose first reducer damages blocks before it reads them; check the output and return the summary."""
     text = write_text(folder / "in", seed, 600)
     data = folder / "data"

@@ -104,7 +104,7 @@ def moment_of(scene: Scene) -> tuple[float, Callable[[], bool] | None]:
     return scene.chance.uniform(0, TYPICAL_SECONDS), None if scene.chance.random() < 0.5 else scene.begun
 
 
-@pytest.mark.parametrize("seed", seeds((0, 1, 5), soak=60))
+@pytest.mark.parametrize("seed", seeds((0, 1, 5), soak=40))
 def test_a_killed_caller_leaves_all_or_nothing(seed: int, tmp_path: Path, commands: list[Command]) -> None:
     scene = Scene(tmp_path, seed, overwrite=bool(seed % 2))
     command = scene.start()
@@ -136,7 +136,7 @@ def test_the_folder_of_a_killed_job_is_pruned_when_it_is_old(tmp_path: Path, com
     assert scene.job_folders() == []
 
 
-@pytest.mark.parametrize("seed", seeds((0, 3, 4), soak=60))
+@pytest.mark.parametrize("seed", seeds((0, 3, 4), soak=40))
 def test_an_interrupted_caller_leaves_nothing(seed: int, tmp_path: Path, commands: list[Command]) -> None:
     scene = Scene(tmp_path, seed, overwrite=seed % 3 == 0)
     number = signal.SIGINT if seed % 2 else signal.SIGTERM

@@ -86,7 +86,7 @@ def test_a_full_disk(full: str, overwrite: bool, own_mounts: list[str], tmp_path
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("kib", range(40, 1600, 60))
+@pytest.mark.parametrize("kib", range(40, 1600, 120))
 @pytest.mark.parametrize("full", ["data", "output", "both"])
 def test_a_disk_of_any_size(full: str, kib: int, own_mounts: list[str], tmp_path: Path) -> None:
     """Whichever write is the first to fail: done, or a full disk with its name; never anything between."""
