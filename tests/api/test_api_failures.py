@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -213,6 +214,66 @@ def test_too_many_bad_records(on: str, numbers: Path) -> None:
     assert isinstance(cause, BadRecordLimit)
     assert "more records failed than the 8 that --max-bad-records allows" in str(error)
     assert cause.report.record == "'10'"
+
+
+@pytest.mark.parametrize("split_size", ["4B", "1MiB"])
+def test_too_many_bad_records_in_all(split_size: str, numbers: Path) -> None:
+    """Whether one attempt meets them or many: the last one is shown."""
+    error, cause = failure(Raising, numbers, "inline", max_bad_records=8, split_size=split_size)
+    assert isinstance(error, TooManyBadRecords)
+    assert isinstance(cause, BadRecordLimit)
+    assert cause.report.record == "'10'"
+    assert "KeyError: '10'" in str(error)
+
+
+class DyingOnce(MapReduce):
+    """Sets records aside and counts, dies of it the first time, and again in the reducer."""
+
+    def mapper(self, key: Any, line: str) -> Pairs:
+        self.counter("lines", "seen")
+        yield "all", 1
+        if int(line) % 5 == 0:
+            raise ValueError(line)
+        self._die_once(f"map-{line}")
+        yield line, 1
+
+    def reducer(self, key: Any, values: Iterator[int]) -> Pairs:
+        self.counter("keys", "seen")
+        self._die_once(f"reduce-{key}")
+        if key == "3":
+            raise ValueError(key)
+        yield key, sum(values)
+
+    def _die_once(self, name: str) -> None:
+        mark = Path(self.params["marks"]) / name
+        if name in ("map-6", "reduce-all") and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_only_committed_attempts_count(numbers: Path, tmp_path: Path) -> None:
+    (tmp_path / "marks").mkdir()
+    options: Any = {"params": {"marks": str(tmp_path / "marks")}, "max_bad_records": 3, "executors": 2}
+    result = DyingOnce.run(numbers, tmp_path / "out", on="local", data_dir=tmp_path / "data", reducers=1, **options)
+    assert sorted(path.name for path in (tmp_path / "marks").iterdir()) == ["map-6", "reduce-all"]
+    assert result.summary() | {"seconds": 0, "shuffle_bytes": 0} == {
+        "job_id": result.job_id,
+        "state": "succeeded",
+        "output": str(tmp_path / "out"),
+        "map_tasks": 1,
+        "reduce_tasks": 1,
+        "attempts": 4,
+        "failed_attempts": 2,
+        "records_in": 10,
+        "records_out": 8,
+        "shuffle_bytes": 0,
+        "seconds": 0,
+        "counters": {"lines": {"seen": 10}, "keys": {"seen": 9}},
+    }
+    lines = [line for file in (tmp_path / "out" / "_bad_records").iterdir() for line in file.read_text().splitlines()]
+    bad = [(entry["record"], entry["offset"]) for entry in map(json.loads, lines)]
+    assert sorted(bad) == [("10", 18), ("3", -1), ("5", 8)]
+    assert dict(result)["all"] == "8", "what a bad record had yielded is dropped"
 
 
 class Dying(Raising):

@@ -75,6 +75,7 @@ class TaskResult:
     bytes_out: int = 0
     spilled_bytes: int = 0
     bad_records: int = 0
+    last_bad: FailureReport | None = None  # the last of those records
     counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     block: BlockInfo | None = None
     parts: tuple[PartFile, ...] = ()
@@ -88,6 +89,7 @@ class TaskResult:
         """The inverse of :meth:`to_json`."""
         fields = dict(data)
         fields["block"] = BlockInfo.from_json(fields["block"]) if fields.get("block") else None
+        fields["last_bad"] = FailureReport.from_json(fields["last_bad"]) if fields.get("last_bad") else None
         fields["parts"] = tuple(PartFile(**part) for part in fields.get("parts", ()))
         return cls(**fields)
 

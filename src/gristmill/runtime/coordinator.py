@@ -257,8 +257,7 @@ class Coordinator:
             self._slot_of.pop(attempt, None)
             job = self._jobs.get(attempt.job)
             if job is not None and job.tally.stopped(attempt):
-                stage = job.prepared.plan.stages[attempt.stage].name
-                report = outcomes.lost_report(attempt, stage)
+                report = outcomes.lost_report(attempt, _stage_name(job, attempt))
                 job.tally.failed(report)
                 job.last_failure = (attempt, report)
         for job in self._jobs.values():
@@ -270,6 +269,8 @@ class Coordinator:
         self._arrived[attempt] = result
         if job is not None:
             job.bad_records = job.tally.bad_records + result.bad_records
+            if result.last_bad is not None:
+                job.last_bad = outcomes.of_attempt(result.last_bad, attempt, _stage_name(job, attempt))
         segments = () if result.block is None else result.block.segments
         sizes = tuple(segment.length for segment in segments)
         self._feed(events.TaskFinished(attempt, result.block is not None, sizes, result.bad_records))
@@ -280,7 +281,7 @@ class Coordinator:
         kind = task_error(report).kind
         job = self._stopped(attempt)
         if job is not None:
-            report = outcomes.of_attempt(report, attempt, job.prepared.plan.stages[attempt.stage].name)
+            report = outcomes.of_attempt(report, attempt, _stage_name(job, attempt))
             job.tally.failed(report)
             job.last_failure = (attempt, report)
             if kind is FailureKind.FETCH:
@@ -395,14 +396,16 @@ class Coordinator:
             self._end(job, outcomes.job_failed(spec.job, report, spec.folder) if report else cancelled)
 
 
+def _stage_name(job: Job, attempt: AttemptId) -> str:
+    return job.prepared.plan.stages[attempt.stage].name
+
+
 def _failure_of(job: Job) -> GristmillError:
     """Why a job failed: by one attempt, or by too many bad records in all."""
     spec, cause, last = job.prepared.spec, job.cause, job.last_failure
     if cause is None:
-        report = last and last[1]
-        return outcomes.too_many_bad_records(spec.job, job.bad_records, spec.max_bad_records, report, spec.folder)
-    stage = job.prepared.plan.stages[cause.stage].name
-    report = last[1] if last is not None and last[0] == cause else outcomes.lost_report(cause, stage)
+        return outcomes.too_many_bad_records(spec.job, job.bad_records, spec.max_bad_records, job.last_bad, spec.folder)
+    report = last[1] if last is not None and last[0] == cause else outcomes.lost_report(cause, _stage_name(job, cause))
     if report.error == BadRecordLimit.__name__:
         return outcomes.bad_record_limit(spec.job, spec.max_bad_records, report, spec.folder)
     return outcomes.job_failed(spec.job, report, spec.folder)

@@ -65,7 +65,8 @@ class Job:
     state: JobState = JobState.RUNNING
     cause: AttemptId | None = None
     last_failure: tuple[AttemptId, FailureReport] | None = None
-    bad_records: int = 0  # of accepted attempts and of the one that was one too many
+    bad_records: int = 0  # of accepted attempts and of the one that was one too many …
+    last_bad: FailureReport | None = None  # … and the last of them
     draining: set[str] = field(default_factory=set)  # slots whose cancelled attempt may still write
     drain_until: float = 0.0
     outcome: Outcome | None = None

@@ -43,7 +43,8 @@ def job_failed(job: str, report: FailureReport, folder: str) -> JobFailed:
 
 def too_many_bad_records(job: str, count: int, allowed: int, last: FailureReport | None, folder: str) -> JobFailed:
     """A job ended because too many of its records failed."""
-    message = f"Job {job} failed: {count} records failed, and --max-bad-records allows {allowed}.{_kept(folder)}"
+    what = f"Job {job} failed: {count} records failed, and --max-bad-records allows {allowed}."
+    message = f"{what} The last one:\n{_describe(last)}{_kept(folder)}" if last else what + _kept(folder)
     return _caused(TooManyBadRecords(message, last, folder))
 
 

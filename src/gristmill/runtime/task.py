@@ -95,6 +95,7 @@ class _Attempt:
         letter = "r" if isinstance(stage.source, ShuffleSource) else "m"
         name = f"{letter}{stage.id}-{spec.attempt.index:05d}.jsonl"
         self._bad = BadRecords(Path(env.job.staging), f"attempts/{spec.attempt}-bad.jsonl", f"_bad_records/{name}")
+        self._last_bad: FailureReport | None = None
         stack.callback(self._bad.discard)
 
     def run(self) -> TaskResult:
@@ -118,6 +119,7 @@ class _Attempt:
             bytes_in=self._progress.bytes_in,
             spilled_bytes=result.spilled_bytes + spilled,
             bad_records=self._bad.count,
+            last_bad=self._last_bad,
             parts=result.parts + ((bad,) if bad else ()),
         )
 
@@ -264,8 +266,9 @@ class _Attempt:
 
     def _set_aside(self, error: TaskError, record: Any) -> None:
         self._bad.add(error.report, record if isinstance(record, str) else cut(record))
+        self._last_bad = replace(error.report, error="BadRecordLimit")
         if self._bad.count > self._env.job.max_bad_records:
-            raise BadRecordLimit(replace(error.report, error="BadRecordLimit"))
+            raise BadRecordLimit(self._last_bad)
 
 
 class _BlockSink:
