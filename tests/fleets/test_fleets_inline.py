@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import threading
 from bdb import BdbQuit
@@ -87,6 +90,23 @@ def test_an_interrupt_passes_through(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         launch(tmp_path, mapper)
     assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interrupt_ends_what_the_task_has_started(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+    def mapper(_: Any, line: str) -> Any:
+        (tmp_path / "pid").write_text(str(os.spawnv(os.P_NOWAIT, sys.executable, command)))
+        raise KeyboardInterrupt
+
+    with subprocess.Popen(command) as ours:
+        with pytest.raises(KeyboardInterrupt):
+            launch(tmp_path, mapper)
+        _, status = os.waitpid(int((tmp_path / "pid").read_text()), 0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        assert ours.poll() is None
+        ours.kill()
 
 
 def test_leaving_the_debugger_is_an_interrupt(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from bdb import BdbQuit
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from gristmill.runtime.contracts import (
     SlotUp,
     TaskSpec,
 )
+from gristmill.runtime.processes import children, descendants, kill
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo
 
@@ -54,11 +56,11 @@ class InlineFleet:
         assert slot == SLOT, "there is one slot"
         progress = Progress()
         job = self._jobs[spec.attempt.job]
-        with _user_output(), _import_paths(job):
+        with _user_output(), _import_paths(job), _no_child_left():
             outcome = run_attempt(job, spec, progress)
+            if isinstance(outcome, FailureReport) and outcome.exception == BdbQuit.__name__:
+                raise KeyboardInterrupt  # somebody has left the debugger
         self._post(Beat(WORKER, {}))  # nothing else could be said while the task ran
-        if isinstance(outcome, FailureReport) and outcome.exception == BdbQuit.__name__:
-            raise KeyboardInterrupt  # somebody has left the debugger
         if isinstance(outcome, FailureReport):
             self._post(AttemptFailed(spec.attempt, outcome, slot_leaves=False))
         else:
@@ -92,6 +94,20 @@ def _user_output() -> Iterator[None]:
     else:
         with contextlib.redirect_stdout(sys.stderr):
             yield
+
+
+@contextmanager
+def _no_child_left() -> Iterator[None]:
+    """End what user code has started, if it is interrupted. What the caller had started before is the caller's."""
+    before = set(children(os.getpid()))
+    try:
+        yield
+    except BaseException:
+        for child in children(os.getpid()):
+            if child not in before:
+                for pid in (child, *descendants(child)):
+                    kill(pid)
+        raise
 
 
 @contextmanager
