@@ -228,3 +228,54 @@ def test_strings_that_repeat_survive_every_merge(tmp_path: Path, monkeypatch: py
     tasks: list[Pairs] = [[(word % 50, f"file-{t}-{word % 3}") for word in range(3000)] for t in range(4)]
     tasks.append([(word % 50, f"{word}") for word in range(300)])
     assert comparable(shuffle(tasks, tmp_path, 2)) == comparable(oracle(tasks, 2))
+
+
+def test_tuples_with_strings_that_repeat_survive_every_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "RUN_BYTES", 20_000)
+    tasks: list[Pairs] = [
+        [((f"town-{n % 2}", n % 70), (f"file-{n % kinds}", n)) for n in range(1500)] for kinds in (2, 1500, 3)
+    ]
+    assert comparable(shuffle(tasks, tmp_path, 1)) == comparable(oracle(tasks, 1))
+
+
+def test_a_segment_holds_nothing_of_its_neighbours(tmp_path: Path) -> None:
+    """Small partitions are encoded together; a dictionary, say, must not go into each of them."""
+    pairs = [(key, f"a rather long name of a file, number {n}") for key in range(300) for n in range(3)]
+    target = tmp_path / "block"
+    collector = Collector(100, tmp_path, target, None, None)
+    collector.consume(iter(pairs))
+    block = collector.finish()
+    assert sum(segment.rows for segment in block.segments) == len(pairs)
+    assert max(segment.length / segment.rows for segment in block.segments if segment.rows) < 300
+    assert comparable([reduce_side([block], p, tmp_path, None) for p in range(100)]) == comparable(oracle([pairs], 100))
+
+
+def test_values_of_nan_stay_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    nans = [math.nan, float("nan"), Decimal("nan")]
+    tasks: list[Pairs] = [
+        [((nans[n % 3], "x") if kind else nans[n % 3], n) for n in range(9)] for kind in (False, True)
+    ]
+    for number, task in enumerate(tasks):
+        (tmp_path / f"{number}").mkdir()
+        (result,) = shuffle([task, task], tmp_path / f"{number}", 1)
+        assert [grouped for _, grouped in result] == [[*range(9), *range(9)]]
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_a_key_of_which_the_combiner_leaves_nothing_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: bool
+) -> None:
+    if small:
+        monkeypatch.setattr(collect, "RUN_BYTES", 2000)
+        monkeypatch.setattr(collect, "_CHUNK", (3, 3))
+
+    def even(key: Any, numbers: Iterator[int]) -> Iterator[tuple[Any, int]]:
+        for number in numbers:
+            if number % 2 == 0:
+                yield key, number
+
+    tasks: list[Pairs] = [[(n % 4, n) for n in range(100)] for _ in range(2)]
+    for partitions in (1, 3):
+        (folder := tmp_path / f"{partitions}").mkdir()
+        result = shuffle(tasks, folder, partitions, even)
+        assert sorted(key for part in result for key, _ in part) == [0, 2]

@@ -22,7 +22,7 @@ from gristmill.compute.inline import Inlined
 from gristmill.errors import GristmillError
 from gristmill.plan.functions import Folder, Partitioner
 from gristmill.records.columns import encode_values
-from gristmill.records.keys import check_key, encode_key, stable_hash
+from gristmill.records.keys import check_key, encode_key, holds_nan, stable_hash
 from gristmill.shuffle.blocks import BlockWriter
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.shuffle.groups import ANY, key_kind, make_batch
@@ -208,7 +208,7 @@ class Collector:
                 del self._groups[key]
 
     def _encoded(self, keys: Sequence[Any]) -> dict[bytes, Any]:
-        """Encoding → key. Keys that are equal here and not to Python (NaN) become one group."""
+        """Encoding → key. Keys that are equal here and not to Python (NaN) become one sum."""
         shown: dict[bytes, Any] = {}
         for key in keys:
             first = shown.setdefault(encode_key(key), key)
@@ -271,8 +271,14 @@ class _Lists(dict[Any, Any]):
 
     def __init__(self, charge: Callable[[Any], None]) -> None:
         self._charge = charge
+        self._nans: dict[bytes, Any] = {}  # encoding → the first such key, which has the values of all
 
     def __missing__(self, key: Any) -> list[Any]:
+        if type(key) is not str and holds_nan(key):
+            first = self._nans.setdefault(encode_key(key), key)
+            if first is not key:
+                found: list[Any] = self[first]
+                return found
         self._charge(key)
         values: list[Any] = []
         self[key] = values

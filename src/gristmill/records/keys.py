@@ -74,6 +74,15 @@ def check_key(key: Any) -> None:
         encode_key(key)
 
 
+def holds_nan(key: Any) -> bool:
+    """Whether a key is NaN or has one in it: Python does not call two of them equal, and here they are."""
+    if isinstance(key, tuple):
+        return any(map(holds_nan, key))
+    if isinstance(key, (float, Decimal)):
+        return key != key
+    return _is_frozen_dataclass(key) and any(holds_nan(getattr(key, field.name)) for field in dataclasses.fields(key))
+
+
 def stable_hash(key: Any) -> int:
     """A 32-bit hash: equal for equal keys, the same in every process and on every machine.
 
