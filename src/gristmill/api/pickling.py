@@ -12,7 +12,7 @@ import inspect
 import linecache
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -37,9 +37,29 @@ def pickle_code(code: JobCode) -> bytes:
         UnpicklableCode: something that they use cannot travel to another process. The message names it.
     """
     try:
-        return bytes(cloudpickle.dumps(code))
+        data = bytes(cloudpickle.dumps(code))
     except Exception as error:  # a value's own __reduce__ or __getstate__ may raise anything
         raise UnpicklableCode(_explain(code, error)) from error
+    classes = _script_classes(code)
+    return bytes(cloudpickle.dumps(replace(code, classes=classes))) if classes else data
+
+
+def _script_classes(code: JobCode) -> tuple[type, ...]:
+    """The classes of the modules that travel by value, under their own names; but for those that cannot travel."""
+    modules = {}
+    for step in code.steps:
+        for role in _ROLES:
+            owner = getattr(getattr(step, role), "__self__", None)
+            name = getattr(getattr(step, role) if owner is None else type(owner), "__module__", "")
+            if name == "__main__" or name in cloudpickle.list_registry_pickle_by_value():
+                modules[name] = sys.modules.get(name)
+    return tuple(
+        value
+        for name, module in modules.items()
+        if module is not None
+        for key, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == name and value.__qualname__ == key and _pickles(value)
+    )
 
 
 @dataclass(frozen=True)

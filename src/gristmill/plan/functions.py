@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 Pairs = Iterable[tuple[Any, Any]]
@@ -32,9 +34,25 @@ class StepFunctions:
 
 @dataclass(frozen=True)
 class JobCode:
-    """All steps of a job, in order."""
+    """All steps of a job, in order.
+
+    Attributes:
+        steps: their functions.
+        classes: those of the job's script, so that executors know them by name: see :meth:`introduce_classes`.
+    """
 
     steps: tuple[StepFunctions, ...]
+    classes: tuple[type, ...] = ()
+
+    def introduce_classes(self) -> None:
+        """Make the script's classes importable here, under their own names.
+
+        The script itself is never loaded in an executor. Without this each instance of its classes would be pickled
+        with its class.
+        """
+        for cls in self.classes:
+            module = sys.modules.setdefault(cls.__module__, ModuleType(cls.__module__))
+            setattr(module, cls.__name__, cls)
 
 
 @dataclass

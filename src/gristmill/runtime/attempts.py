@@ -47,6 +47,7 @@ def load_code(job: JobSpec) -> JobCode:
         raise UserCodeError(_load_report(error)) from error
     if not isinstance(code, JobCode):
         raise TypeError(f"a job's code is {type(code).__name__}, not JobCode")
+    code.introduce_classes()
     return code
 
 
