@@ -271,6 +271,11 @@ def test_start_and_wait(text: Path) -> None:
 def test_wrong_use_leaves_nothing(text: Path, tmp_path: Path, data_dir: Path) -> None:
     with pytest.raises(InputMissing):
         WordCount.run(tmp_path / "nothing", tmp_path / "out", on="inline")
+    for wrong in ({"executors": "2"}, {"reducers": True}, {"split_size": 1.5}, {"params": "x"}, {"overwrite": "no"}):
+        with pytest.raises(UsageError, match=f"The option {next(iter(wrong))} cannot be"):
+            WordCount.run(text, tmp_path / "out", **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputMissing, match="Standard input"):
+        WordCount.run("-", tmp_path / "out", on="inline")
     with pytest.raises(UsageError, match="There is no input"):
         WordCount.run([], tmp_path / "out", on="inline")
     (tmp_path / "there").mkdir()
@@ -383,6 +388,36 @@ def test_values_of_the_scripts_own_classes(tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("1\n2\n3\n")
     result = run_job(load_job(str(script)), tmp_path / "in.txt", None, JobOptions(executors=1))
     assert [(key.name, value) for key, value in result] == [("RED", 6)]
+
+
+def test_a_class_of_the_script_does_not_travel_with_each_of_its_values(tmp_path: Path) -> None:
+    source = """
+        from dataclasses import dataclass
+        from threading import Lock
+
+        @dataclass(frozen=True)
+        class Point:
+            x: int
+
+        class Unused:
+            lock = {lock}
+
+        def mapper(key, line):
+            yield Point(int(line) % 2), Point(int(line))
+
+        def reducer(point, points):
+            yield point, sum(each.x for each in points)
+        """
+    (tmp_path / "in.txt").write_text("".join(f"{n}\n" for n in range(300)))
+    sizes = []
+    for name, lock in (("plain", "None"), ("locked", "Lock()")):  # a class that cannot travel spares only its own
+        script = tmp_path / f"{name}.py"
+        script.write_text(dedent(source.replace("{lock}", lock)))
+        result = run_job(load_job(str(script)), tmp_path / "in.txt", None, JobOptions(executors=1))
+        assert [(key.x, value) for key, value in result] == [(0, 22350), (1, 22500)]
+        sizes.append(result.summary()["shuffle_bytes"])
+    assert sizes[0] < 100 * 300
+    assert sizes[1] < 100 * 300
 
 
 def test_what_cannot_travel_is_made_in_init(tmp_path: Path) -> None:

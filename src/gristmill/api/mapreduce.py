@@ -240,6 +240,9 @@ def parse_options(options: RunOptions) -> JobOptions:
             hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(known)}."
             raise UsageError(f"There is no option {name}. {hint}")
     given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and _TYPES[name] is not bool):
+            raise UsageError(f"The option {name} cannot be {value!r}, of type {type(value).__name__}.")
     renamed: dict[str, Any] = {_FIELDS.get(name, name): value for name, value in given.items()}
     for name in ("memory_bytes", "split_bytes", "max_record_bytes"):
         if name in renamed:
@@ -251,6 +254,12 @@ def parse_options(options: RunOptions) -> JobOptions:
     return JobOptions(**renamed)
 
 
+_TYPES: dict[str, Any] = {
+    "params": Mapping, "on": str, "executors": int, "memory": (str, int), "reducers": int, "split_size": (str, int),
+    "input_format": str, "output_format": str, "overwrite": bool, "combiner": bool, "max_attempts": int,
+    "max_bad_records": int, "max_record_size": (str, int), "task_timeout": (str, int, float),
+    "data_dir": (str, os.PathLike),
+}  # fmt: skip
 _FIELDS = {
     "memory": "memory_bytes",
     "split_size": "split_bytes",
