@@ -77,6 +77,13 @@ class JobResult:
         for part in sorted(self._folder.glob("part-*")):
             yield from read_part(part, self._format)
 
+    def lines(self) -> Iterator[str]:
+        """The pairs as lines of text, some thousand at a time, as the format ``text`` writes them."""
+        from gristmill.storage.writers.text import join_text
+
+        for keys, values in self._chunks():
+            yield join_text(keys, values)
+
     def to_arrow(self) -> pyarrow.Table:
         """The pairs as an Arrow table with the columns ``key`` and ``value``. Must fit in memory.
 

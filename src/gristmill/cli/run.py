@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -193,35 +193,9 @@ def execute(job: Job, inputs: Sequence[str], output: str | None, options: JobOpt
 def print_result(result: JobResult) -> None:
     """The result on stdout as text, bytes as they came."""
     with stdout_for_data() as out:
-        for chunk in _chunks(result):
+        for lines in result.lines():
             try:
-                out.write(chunk.encode("utf-8", "surrogateescape"))
+                out.write(lines.encode("utf-8", "surrogateescape"))
             except UnicodeEncodeError as error:
                 what = repr(error.object[error.start])
                 raise GristmillError(f"{what} cannot be printed as text. Use -o with --output-format jsonl.") from error
-
-
-def _chunks(result: JobResult, lines_per_chunk: int = 1000) -> Iterator[str]:
-    lines: list[str] = []
-    for key, value in result:
-        lines.append(text_line(key, value))
-        if len(lines) >= lines_per_chunk:
-            yield "".join(lines)
-            lines = []
-    yield "".join(lines)
-
-
-def text_line(key: object, value: object) -> str:
-    """A record as the text format writes it: ``key<TAB>value``, or the one that is not None."""
-    if key is None:
-        return f"{_field(value)}\n"
-    if value is None:
-        return f"{_field(key)}\n"
-    return f"{_field(key)}\t{_field(value)}\n"
-
-
-def _field(value: object) -> str:
-    if value is None:
-        return ""
-    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
-    return text.replace("\t", "\\t").replace("\n", "\\n")

@@ -20,14 +20,15 @@ class TextPart(PartWriter):
     """Writes ``text``."""
 
     def _write_batch(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
-        text = _join(keys, values)
+        text = join_text(keys, values)
         try:
             self._file.write(text.encode("utf-8", "surrogateescape"))
         except UnicodeEncodeError as error:
             raise _unencodable(keys, values) from error
 
 
-def _join(keys: Sequence[Any], values: Sequence[Any]) -> str:
+def join_text(keys: Sequence[Any], values: Sequence[Any]) -> str:
+    """Pairs as lines."""
     rows = len(keys)
     # Types and escapes are looked for in the batch as a whole: nothing is done for each field on the usual way.
     key_types, value_types = set(map(type, keys)), set(map(type, values))
