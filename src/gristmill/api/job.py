@@ -198,10 +198,13 @@ def run_job(
         JobFailed: the job failed; the report of the attempt that ended it is attached.
         JobCancelled: Ctrl-C.
     """
+    handle: JobHandle | None = None
     try:
         with start_job(job, inputs, output, options, observer) as handle:
             return handle.wait()
     except KeyboardInterrupt:  # before the job began, or again while it was ending
+        if handle is not None and handle.view().state.value == "succeeded":
+            raise  # too late to be cancelled: the output is there
         raise JobCancelled(f"The job {job.name} was cancelled; no output was written.") from None
 
 

@@ -180,6 +180,10 @@ def execute(job: Job, inputs: Sequence[str], output: str | None, options: JobOpt
         if as_json and display.view is not None:
             print(json.dumps(summary_of(display.view, output)), flush=True)
         raise
+    except KeyboardInterrupt:
+        if output is not None and display.view is not None and display.view.state.value == "succeeded":
+            click.echo(f"The job was done before: its output {output} is complete.", err=True)
+        raise
     with result:
         if as_json:
             print(json.dumps(result.summary()), flush=True)

@@ -198,7 +198,10 @@ class _Attempt:
         step = self._code.steps[source.step]
         blocks, partition, spilled = self._inputs(step, source)
         pieces = merge([read_segment(block, partition) for block in blocks])
-        grouped = groups(pieces, lambda rows: self._progress.advance(rows, 0))
+        segments = [block.segments[self._spec.partition] for block in self._spec.blocks]
+        rows_in, bytes_in = sum(segment.rows for segment in segments), sum(segment.length for segment in segments)
+        # Bytes are counted as if all rows were of one size: close enough to see how far the task is.
+        grouped = groups(pieces, lambda rows: self._progress.advance(rows, rows * bytes_in // rows_in))
         assert step.reducer is not None, "a stage that reads a shuffle begins with a reducer"
         self._hook(self._chain.apply_pairs(_call(step.reducer_init)), "reducer_init")
         if self._tolerant:
@@ -206,9 +209,7 @@ class _Attempt:
         else:
             self._reduce_all(step, grouped)
         self._hook(self._chain.apply_pairs(_call(step.reducer_final)), "reducer_final")
-        segments = [block.segments[self._spec.partition] for block in self._spec.blocks]
-        self._progress.records_in = sum(segment.rows for segment in segments)
-        self._progress.bytes_in = sum(segment.length for segment in segments)
+        self._progress.records_in, self._progress.bytes_in = rows_in, bytes_in
         return spilled
 
     def _inputs(self, step: StepFunctions, source: ShuffleSource) -> tuple[Sequence[BlockInfo], int, int]:
