@@ -225,6 +225,17 @@ def test_a_late_result_leaves_nothing(bench: Bench) -> None:
     assert outcome.view.failures[0].error == "ExecutorDied"
 
 
+def test_a_launch_that_never_began_is_found_lost(bench: Bench) -> None:
+    bench.mapped(0)
+    bench.post(Beat("w", {}))  # it may be older than the launch
+    for seconds in (1, 2):
+        assert bench.attempt(0, 1, 2) not in bench.fleet.launched
+        bench.post(Beat("w", {}, began=bench.now + seconds))
+    assert bench.fleet.cancelled == [bench.attempt(0, 1)]
+    bench.slot("s9")
+    assert bench.attempt(0, 1, 2) in bench.fleet.launched
+
+
 def test_a_failure_is_retried_then_ends_the_job(bench: Bench) -> None:
     bench.mapped(1)
     assert bench.post(AttemptFailed(bench.attempt(0, 0), USER_ERROR)) is None
