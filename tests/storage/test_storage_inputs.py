@@ -171,7 +171,8 @@ def test_auto_split_size_depends_on_the_input_alone(total: int, tasks: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("total", "reducers"), [(0, 1), (1, 1), (32 * MIB, 1), (32 * MIB + 1, 2), (10**9, 30), (10**15, 1000)]
+    ("total", "reducers"),
+    [(0, 1), (8 * MIB, 1), (8 * MIB + 1, 2), (64 * MIB, 8), (512 * MIB, 8), (10**9, 15), (10**15, 1000)],
 )
 def test_default_reducers(total: int, reducers: int) -> None:
     assert default_reducers(total) == reducers

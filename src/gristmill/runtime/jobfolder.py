@@ -32,6 +32,7 @@ MAX_AGE_SECONDS = 7 * 86400.0
 MAX_TOTAL_BYTES = 10 * GIB
 _FACTS = "job.json"
 _LOCK = "lock"
+_SIZE = "size"
 _SETTLING_SECONDS = 60.0  # a folder without facts may be one that is just being made
 
 
@@ -233,11 +234,16 @@ def _modified(path: Path) -> float | None:
 
 
 def _size_of(path: Path) -> int:
+    """The bytes of a dead job's folder. They do not change: they are counted once, then known."""
+    with suppress(OSError, ValueError):
+        return int((path / _SIZE).read_text())
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
             with suppress(OSError):
                 total += (Path(folder) / name).lstat().st_size
+    with suppress(OSError):
+        (path / _SIZE).write_text(str(total))
     return total
 
 

@@ -101,8 +101,12 @@ def plan_tasks(files: Sequence[InputFile], split_bytes: int | None) -> tuple[tup
 
 
 def default_reducers(total_bytes: int) -> int:
-    """How many reduce tasks an input of this size gets: one per 32 MiB, at most 1000."""
-    return min(max(-(-total_bytes // (32 * MIB)), 1), _MAX_REDUCERS)
+    """How many reduce tasks an input of this size gets: one per 8 MiB up to 8, then one per 64 MiB, at most 1000.
+
+    A small input is reduced on several cores too; a large one is not cut into more files than it needs.
+    """
+    few = min(-(-total_bytes // (8 * MIB)), 8)
+    return min(max(few, -(-total_bytes // (64 * MIB)), 1), _MAX_REDUCERS)
 
 
 def _pack(splits: Iterable[Split], split_bytes: int) -> Iterator[tuple[Split, ...]]:
