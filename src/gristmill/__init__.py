@@ -9,8 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gristmill.api.job import Job, JobHandle
-    from gristmill.api.loading import load_job
+    from gristmill.api.job import JobHandle
     from gristmill.api.mapreduce import MapReduce, Step
     from gristmill.api.result import JobResult
     from gristmill.errors import (
@@ -34,7 +33,6 @@ __all__ = [
     "GristmillError",
     "InputMissing",
     "InputUnreadable",
-    "Job",
     "JobCancelled",
     "JobFailed",
     "JobHandle",
@@ -49,17 +47,14 @@ __all__ = [
     "UsageError",
     "__version__",
     "count",
-    "load_job",
 ]
 
 _HOMES = {
-    "Job": "gristmill.api.job",
     "JobHandle": "gristmill.api.job",
     "JobResult": "gristmill.api.result",
     "MapReduce": "gristmill.api.mapreduce",
     "Step": "gristmill.api.mapreduce",
     "count": "gristmill.plan.functions",
-    "load_job": "gristmill.api.loading",
 }
 
 

@@ -201,7 +201,7 @@ class SummaryLine:
 def summary_title(view: JobView) -> str:
     """The first line of the closing summary."""
     end = {"succeeded": "Done"}.get(view.state.value, view.state.value.capitalize())
-    moved = f": {view.records_in:,} records in, {view.records_out:,} out" if _succeeded(view) else ""
+    moved = f": {_records(view.records_in)} in, {view.records_out:,} out" if _succeeded(view) else ""
     return f"{end} in {format_duration(view.seconds)}{moved}"
 
 
@@ -218,14 +218,19 @@ def summary_lines(view: JobView, output: str | None = None) -> list[SummaryLine]
         lines.append(SummaryLine("shuffle", format_size(view.shuffle_bytes) + spilled))
     if view.bad_records:
         where = f" in {output.rstrip('/')}/_bad_records/" if output else ""
-        records = "1 record was" if view.bad_records == 1 else f"{view.bad_records:,} records were"
-        lines.append(SummaryLine("bad records", f"{records} set aside{where}", alarm=True))
+        were = "was" if view.bad_records == 1 else "were"
+        text = f"{_records(view.bad_records)} {were} set aside{where}"
+        lines.append(SummaryLine("bad records", text, alarm=True))
     lines.extend(
         SummaryLine(f"{group}.{name}", f"{n:,}")
         for group, names in sorted(view.counters.items())
         for name, n in sorted(names.items())
     )
     return lines
+
+
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count:,} records"
 
 
 def _speed(view: JobView) -> str:
