@@ -149,10 +149,11 @@ def _translated(output: Path, problem: str) -> Iterator[None]:
         except OSError as error:
             if is_disk_full(error):
                 raise
-            reason = error.strerror or str(error)
-            if error.filename:
-                reason += f" ({error.filename})"
-            raise OutputNotWritable(f"The output {output} {problem}: {reason}.") from error
+            where = Path(error.filename) if error.filename else output.parent
+            if where.name.startswith(f".{output.name}."):  # the staging folder is nobody's business
+                where = output.parent
+            reason = f"{error.strerror or error} ({where})"
+            raise OutputNotWritable(f"The output {output} {problem}: {reason}. Name another one.") from error
 
 
 def _check(output: Path, overwrite: bool) -> None:
