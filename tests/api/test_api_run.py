@@ -477,3 +477,12 @@ def test_a_fork_of_the_caller_does_not_end_the_job(text: Path, data_dir: Path) -
 def test_progress_on_something_that_is_no_terminal(text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     WordCount.run(text, on="inline", progress=True)
     assert capfd.readouterr().out == ""
+
+
+def test_a_parameter_that_was_not_given_is_named_with_how_to_give_it(text: Path, tmp_path: Path) -> None:
+    class Needy(MapReduce):
+        def mapper(self, _: Any, line: str) -> Any:
+            yield self.params["limit"], line
+
+    with pytest.raises(JobFailed, match=r"KeyError: the job has no parameter 'limit'; give it with --set limit=VALUE"):
+        Needy.run(text, on="inline", data_dir=tmp_path / "data", max_attempts=1)

@@ -35,6 +35,10 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def output_of(job: type[MapReduce], inputs: Path, output: Path, **options: Any) -> dict[str, bytes]:
     job.run(inputs, output, data_dir=output.with_name("data"), **{"reducers": 7, **options})
+    return parts_of(output)
+
+
+def parts_of(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in output.iterdir() if path.name != "_SUCCESS"}
 
 
@@ -69,28 +73,41 @@ def test_sums_are_the_same_bytes(texts: Path, plain: dict[str, bytes], tmp_path:
     assert output_of(jobs.WordCount, texts, tmp_path / "out", **options) == plain
 
 
-def test_the_hash_seed_of_the_caller_does_not_matter(texts: Path, plain: dict[str, bytes], tmp_path: Path) -> None:
-    for seed in ("1", "77"):
-        out = tmp_path / f"out{seed}"
-        command = [sys.executable, "-m", "gristmill.cli.main", "run", f"{jobs.__file__}:WordCount", str(texts)]
-        options = ["-o", str(out), "--reducers", "7", "--executors", "2", "--data-dir", str(tmp_path / "data")]
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        subprocess.run([*command, *options], env=environment, check=True, timeout=60, capture_output=True)
-        assert {path.name: path.read_bytes() for path in out.iterdir() if path.name != "_SUCCESS"} == plain
+def output_with_hash_seed(seed: str, inputs: Path, output: Path) -> dict[str, bytes]:
+    command = [sys.executable, "-m", "gristmill.cli.main", "run", f"{jobs.__file__}:WordCount", str(inputs)]
+    options = ["-o", str(output), "--reducers", "7", "--executors", "2", "--data-dir", str(output.with_name("data"))]
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    subprocess.run([*command, *options], env=environment, check=True, timeout=60, capture_output=True)
+    return parts_of(output)
 
 
-def test_executors_killed_in_map_and_in_reduce(texts: Path, plain: dict[str, bytes], tmp_path: Path) -> None:
-    params = {"die_at": "stopword", "marker": str(tmp_path / "died")}
-    out = tmp_path / "out"
+def output_under_fire(word: str, inputs: Path, output: Path) -> dict[str, bytes]:
+    """One executor dies at a word in a mapper, and one at the same word in a reducer."""
+    marker = output.with_name("died")
     result = jobs.DyingWordCount.run(
-        texts, out, params=params, executors=2, split_size="64KiB", reducers=7, data_dir=tmp_path / "data"
+        inputs,
+        output,
+        params={"die_at": word, "marker": str(marker)},
+        executors=2,
+        split_size="64KiB",
+        reducers=7,
+        data_dir=output.with_name("data"),
     )
-    assert {path.name: path.read_bytes() for path in out.iterdir() if path.name != "_SUCCESS"} == plain
-    assert (tmp_path / "died-map").exists()
-    assert (tmp_path / "died-reduce").exists()
+    assert marker.with_name("died-map").exists()
+    assert marker.with_name("died-reduce").exists()
     summary = result.summary()
     assert summary["failed_attempts"] == 2
     assert summary["attempts"] == summary["map_tasks"] + summary["reduce_tasks"] + 2
+    return parts_of(output)
+
+
+def test_the_hash_seed_of_the_caller_does_not_matter(texts: Path, plain: dict[str, bytes], tmp_path: Path) -> None:
+    for seed in ("1", "77"):
+        assert output_with_hash_seed(seed, texts, tmp_path / f"out{seed}") == plain
+
+
+def test_executors_killed_in_map_and_in_reduce(texts: Path, plain: dict[str, bytes], tmp_path: Path) -> None:
+    assert output_under_fire("stopword", texts, tmp_path / "out") == plain
 
 
 @pytest.mark.parametrize("job", [jobs.Index, jobs.Joined, jobs.TopWords, jobs.Lines, jobs.Remembering])
@@ -110,7 +127,10 @@ def test_known_counts_of_real_books(tmp_path: Path) -> None:
     books = Path(os.environ["GRISTMILL_TEST_BOOKS"])
     variants: list[dict[str, Any]] = [{"on": "inline"}, {"executors": 5, "split_size": "64KiB", "combiner": False}]
     variants += [{"executors": n, "split_size": size} for n, size in ((1, "64MiB"), (2, "64KiB"), (2, "1KiB"))]
+    variants += [{"executors": 2, "memory": memory, "split_size": "64KiB"} for memory in ("128MiB", "8GiB")]
     outputs = [output_of(jobs.WordCount, books, tmp_path / f"{n}", **options) for n, options in enumerate(variants)]
+    outputs += [output_with_hash_seed(seed, books, tmp_path / f"seed-{seed}") for seed in ("1", "77")]
+    outputs.append(output_under_fire("THE", books, tmp_path / "under-fire"))
     assert all(output == outputs[0] for output in outputs)
     lines = [line.split("\t") for part in outputs[0].values() for line in part.decode().splitlines()]
     counts = {word: int(count) for word, count in lines}

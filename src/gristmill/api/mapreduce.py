@@ -56,6 +56,23 @@ class ScriptLoading:
 _given_params: ContextVar[Mapping[str, Any] | None] = ContextVar("gristmill_params", default=None)
 
 
+class _Plain(str):
+    """Text whose repr is itself: a KeyError shows the repr of its argument."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class _Params(dict[str, Any]):
+    """A job's parameters. Reading one that is not there says how to give it."""
+
+    def __missing__(self, name: str) -> Any:
+        how = f"--set {name}=VALUE or params={{{name!r}: value}}"
+        raise KeyError(_Plain(f"the job has no parameter {name!r}; give it with {how}"))
+
+
 class StopLoading(BaseException):
     """Ends the loading of a script at its ``run()``: all that the job can need is defined by then."""
 
@@ -85,7 +102,7 @@ class MapReduce:
     def __new__(cls, *_args: Any, **_named: Any) -> Self:
         # Here rather than in __init__, which belongs to the user and may already read the parameters.
         job = super().__new__(cls)
-        job.params = {}
+        job.params = _Params()
         for base in reversed(cls.__mro__):
             job.params.update(vars(base).get("params") or {})
         job.params.update(_given_params.get() or {})
