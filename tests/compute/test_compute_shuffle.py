@@ -17,6 +17,7 @@ from gristmill.compute import collect, combine
 from gristmill.compute.collect import Collector, stable_partition
 from gristmill.compute.combine import fan_in
 from gristmill.compute.group import groups
+from gristmill.compute.inline import inline_mapper
 from gristmill.errors import KeyTypeRefused, UserCodeError
 from gristmill.records.keys import encode_key
 from gristmill.shuffle.blocks import read_segment
@@ -196,8 +197,6 @@ def test_users_errors_in_a_generator_pass_as_they_are(tmp_path: Path) -> None:
 
 
 def test_an_inlined_mapper_gives_the_same_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gristmill.compute.inline import inline_mapper
-
     def mapper(key: Any, line: str) -> Iterator[tuple[str, str]]:
         if line != "skip":
             yield line[:2], line
@@ -221,6 +220,28 @@ def test_an_inlined_mapper_gives_the_same_block(tmp_path: Path, monkeypatch: pyt
         else:
             flat = [{key: "".join(values) for part in side for key, values in part} for side in sides]
             assert flat[0] == flat[1]
+
+
+def test_large_values_are_charged_though_small_ones_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By generator and inlined: what is held never grows far beyond a run, whatever came last."""
+    monkeypatch.setattr(collect, "RUN_BYTES", 1_000_000)
+
+    def mapper(key: Any, value: str) -> Iterator[tuple[str, str]]:
+        yield value[:6], value
+
+    lines = [f"{n:06d}" + "x" * (20_000 if n % 500 < 250 else 1) for n in range(2_000)]  # 20 MB in all
+    prepared = inline_mapper(mapper, sums=False)
+    assert prepared is not None
+    for name in ("generator", "inlined"):
+        collector = Collector(1, tmp_path / name, tmp_path / f"{name}.block", None, None)
+        for start in range(0, len(lines), 50):
+            block = lines[start : start + 50]
+            if name == "inlined":
+                collector.group_inlined(*prepared, None, iter(block))
+            else:
+                collector.consume(pair for line in block for pair in mapper(None, line))
+        collector.finish()
+        assert len(list((tmp_path / name).glob("run-*"))) >= 8
 
 
 def test_strings_that_repeat_survive_every_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

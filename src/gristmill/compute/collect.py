@@ -57,7 +57,7 @@ class Collector:
         self._combiner, self._partitioner = combiner, partitioner
         self._runs: list[BlockInfo] = []
         self._key_bytes = self._value_bytes = self._combined_bytes = 0
-        self._each = 8  # what one value takes, as it was last measured
+        self._charged = 0  # for so many values ``_value_bytes`` was charged
         self._chunk = _CHUNK[0]
         self._sums = is_sum(combiner)
         self._groups: dict[Any, Any] = _Sums(self._charge_sum) if self._sums else _Lists(self._charge_key)
@@ -91,7 +91,9 @@ class Collector:
         while left := length_hint(records):
             for record in islice(records, step):
                 mapper(groups, key, record)
-            sample = [values[-1] for values in islice(groups.values(), _SAMPLE) if values]
+            # Keys that come again have their newest value last, and the newest keys stand last themselves.
+            some = chain(islice(groups.values(), _SAMPLE // 2), islice(reversed(groups.values()), _SAMPLE // 2))
+            sample = [values[-1] for values in some if values]
             self._charge_values(sample, min(left, step) * yields)
             self._shrink()
 
@@ -150,9 +152,10 @@ class Collector:
     def _charge_values(self, sample: Sequence[Any], count: int) -> None:
         # One object yielded again and again (a file's name, say) costs a reference each time.
         distinct = {id(value): value for value in sample}
-        self._each = 8 + sum(map(_weight, distinct.values())) // max(1, len(sample))
-        self._value_bytes += self._each * count
-        self._chunk = min(max(_CHUNK_BYTES // self._each, _CHUNK[0]), _CHUNK[1])
+        each = 8 + sum(map(_weight, distinct.values())) // max(1, len(sample))
+        self._value_bytes += each * count
+        self._charged += count
+        self._chunk = min(max(_CHUNK_BYTES // each, _CHUNK[0]), _CHUNK[1])
 
     def _shrink(self) -> None:
         """Combine when values have piled up, cut a run when that does not help."""
@@ -164,16 +167,27 @@ class Collector:
                 self._cut_run()
 
     def _combine_groups(self, combiner: Folder) -> None:
+        self._recount()
         groups = self._groups
+        each = self._value_bytes // max(1, self._charged)
+        held_bytes = count = 0
         for key, values in groups.items():
             if len(values) >= _WORTH_COMBINING:
-                groups[key] = combine_group(combiner, key, iter(values))
-        self._recount()
-        self._combined_bytes = self._value_bytes
+                combined = groups[key] = combine_group(combiner, key, iter(values))
+                held_bytes += sum(8 + _weight(value) for value in combined)
+                count += len(combined)
+            else:
+                held_bytes += each * len(values)
+                count += len(values)
+        self._value_bytes = self._combined_bytes = held_bytes
+        self._charged = count
 
     def _recount(self) -> None:
-        """Charge what is held: what was charged as it came is an upper bound."""
-        self._value_bytes = self._each * sum(map(len, self._groups.values()))
+        """Charge only the values that are held: a mapper may yield fewer than were charged for its records."""
+        held = sum(map(len, self._groups.values()))
+        if held < self._charged:
+            self._value_bytes = self._value_bytes * held // self._charged
+            self._charged = held
 
     def _cut_run(self) -> None:
         self._scratch.mkdir(parents=True, exist_ok=True)
@@ -194,7 +208,7 @@ class Collector:
                     writer.write(partition, batch if count == len(batch) else batch.slice(begin, count))
                     begin += count
             self._groups.clear()
-            self._key_bytes = self._value_bytes = self._combined_bytes = 0
+            self._key_bytes = self._value_bytes = self._combined_bytes = self._charged = 0
             return writer.finish()
 
     def _combine_all(self) -> None:
