@@ -24,8 +24,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "runtime": ("records", "scheduling", "plan", "storage", "shuffle", "compute"),
     "fleets": ("records", "scheduling", "plan", "storage", "shuffle", "compute", "runtime"),
     "api": ("plan", "storage", "fleets", "runtime"),
+    "service": ("plan", "api", "runtime", "fleets"),
     "gristmill": ("api", "plan"),  # the package itself: the names that users import
-    "cli": ("api", "runtime", "gristmill"),
+    "cli": ("service", "api", "runtime", "gristmill"),
 }
 """For each room, the rooms that it may import."""
 
@@ -43,7 +44,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 }
 """Files (or folders of them) outside of which a library is not imported."""
 
-SLOW = ("pyarrow", "duckdb", "grpc", "rich", "psutil", "cloudpickle", "click", "asyncio")
+SLOW = ("pyarrow", "duckdb", "grpc", "rich", "psutil", "cloudpickle", "click", "asyncio", "fastapi", "uvicorn")
 """What `import gristmill` must not load: it has to stay cheap."""
 
 

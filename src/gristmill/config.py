@@ -158,6 +158,13 @@ class JobOptions:
     data_dir: Path = field(default_factory=default_data_dir)
     max_record_bytes: int = MAX_RECORD_BYTES
     params: Mapping[str, object] = field(default_factory=dict)
+    resume: bool = False
+    speculation: bool = True
+    priority: int = 0
+    task_cpus: float = 1.0
+    task_memory_bytes: int = 0  # 0: nothing is reserved
+    shuffle_dir: str | None = None
+    py_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("executors", "reducers", "split_bytes", "memory_bytes"):
@@ -168,12 +175,19 @@ class JobOptions:
             raise UsageError(f"max_attempts must be at least 1, not {self.max_attempts}.")
         if self.max_bad_records < 0:
             raise UsageError(f"max_bad_records must be at least 0, not {self.max_bad_records}.")
-        if self.on not in ("inline", "local"):
-            raise UsageError(f"{self.on!r} is not a place to run on; there are: inline, local.")
+        if self.task_cpus <= 0:
+            raise UsageError(f"task_cpus must be more than 0, not {self.task_cpus}.")
+        if self.on not in ("inline", "local") and not self.is_remote:
+            raise UsageError(f"{self.on!r} is not a place to run on; there are: inline, local, http://HOST:PORT.")
         if self.input_format not in (None, *INPUT_FORMATS):
             raise UsageError(f"{self.input_format!r} is not an input format; there are: {', '.join(INPUT_FORMATS)}.")
         if self.output_format not in (None, *OUTPUT_FORMATS):
             raise UsageError(f"{self.output_format!r} is not an output format; there are: {', '.join(OUTPUT_FORMATS)}.")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the job runs on a server's workers."""
+        return self.on.startswith(("http://", "https://"))
 
     @property
     def executor_count(self) -> int:

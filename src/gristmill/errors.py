@@ -9,7 +9,11 @@
     │   ├── OutputExists            the output is there and --overwrite was not given
     │   ├── OutputNotWritable       the output's folder cannot be written
     │   ├── UnpicklableCode         the job's code holds something that cannot be sent to another process
-    │   └── JobNotFound             no such file, module or class; or it is not a job
+    │   ├── JobNotFound             no such file, module or class; or it is not a job
+    │   ├── PathNotShared           an input or output is not what all workers see under its name
+    │   ├── VersionMismatch         another minor version of Python, or another version of Gristmill
+    │   └── NotAuthorized           the server does not know the token
+    ├── ServerUnreachable           no server there, or it is full: try again (exit code 75)
     ├── TaskError                   one attempt failed; carries a FailureReport
     │   ├── UserCodeError           a user's function raised
     │   ├── KeyTypeRefused          a key of a type that has no order and stable hash here
@@ -21,8 +25,10 @@
     │   ├── MemoryLimitExceeded     the process grew beyond its limit
     │   ├── TaskTimeout             the attempt ran longer than --task-timeout
     │   ├── DiskFull                no space left; names the path
+    │   ├── DataDirFailed           a data directory of a worker cannot be read or written any more
     │   ├── BlockCorrupt            a block's checksum or row count is wrong
-    │   └── BlockMissing            a block is not where it was
+    │   ├── BlockMissing            a block is not where it was
+    │   └── BlockUnreachable        the worker that keeps a block does not answer
     ├── JobFailed                   the job ended without output; its cause is a TaskError
     │   └── TooManyBadRecords       more records failed than --max-bad-records allows
     └── JobCancelled                by cancel() or Ctrl-C
@@ -145,6 +151,24 @@ class JobNotFound(UsageError):
     """The named file, module or class does not exist or is not a job."""
 
 
+class PathNotShared(UsageError):
+    """An input or output is not what all workers see under its name."""
+
+
+class VersionMismatch(UsageError):
+    """Another minor version of Python, or another version of Gristmill, than the server's."""
+
+
+class NotAuthorized(UsageError):
+    """The server does not know the token."""
+
+
+class ServerUnreachable(GristmillError):
+    """There is no server, or it is full. Trying again later may help."""
+
+    exit_code = 75
+
+
 class TaskError(GristmillError):
     """One attempt of one task failed.
 
@@ -211,6 +235,12 @@ class DiskFull(TaskError):
     """No space is left at a path."""
 
 
+class DataDirFailed(TaskError):
+    """A data directory of a worker cannot be read or written any more. Another directory, or worker, may do."""
+
+    kind = FailureKind.DEATH
+
+
 class BlockCorrupt(TaskError):
     """A block's checksum or row count is not what its maker wrote."""
 
@@ -219,6 +249,12 @@ class BlockCorrupt(TaskError):
 
 class BlockMissing(TaskError):
     """A block is not where its maker left it."""
+
+    kind = FailureKind.FETCH
+
+
+class BlockUnreachable(TaskError):
+    """The worker that keeps a block does not answer. It may have died, or be about to be found so."""
 
     kind = FailureKind.FETCH
 

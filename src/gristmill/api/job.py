@@ -7,19 +7,17 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from gristmill.config import OUTPUT_FORMATS, JobOptions
 from gristmill.errors import JobCancelled, UsageError
-from gristmill.plan.build import build_plan, shapes_of
+from gristmill.plan.build import shapes_of
 from gristmill.plan.functions import JobCode
-from gristmill.runtime.contracts import JobSpec
-from gristmill.runtime.jobs import PreparedJob
 
 if TYPE_CHECKING:
     from gristmill.api.result import JobResult
@@ -28,13 +26,10 @@ if TYPE_CHECKING:
     from gristmill.runtime.jobfolder import JobFolder
     from gristmill.runtime.outcome import Outcome
     from gristmill.runtime.views import JobView, Observer
-    from gristmill.storage.commit import OutputCommit
-    from gristmill.storage.inputs import InputFile
 
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _CANCEL_SECONDS = 10.0  # how long a cancelled job may take to be over
-_PRIVATE_FORMAT = "pickle"  # of results that only this process reads
 
 
 @dataclass(frozen=True)
@@ -245,43 +240,28 @@ def _start_job(
 
     # Executors come up while the rest is planned. If that finds a fault, they go down again.
     coordinator = Coordinator(_open_fleet(options), threaded=options.on != "inline")
-    undo: list[Callable[[], None]] = []
-    try:
+    with ExitStack() as undo:
+        undo.callback(coordinator.close)
         coordinator.start()
-        from gristmill.runtime.jobfolder import JobFolder, prune
-        from gristmill.storage.commit import OutputCommit
-        from gristmill.storage.inputs import default_reducers, plan_tasks, resolve_inputs
-
-        files = resolve_inputs(_input_list(inputs), options.input_format)
         from gristmill.api.pickling import pickle_code
+        from gristmill.api.prepare import Submission, prepare
 
-        code = pickle_code(job.code)
-        splits = plan_tasks(files, options.split_bytes)
-        reducers = options.reducers or default_reducers(sum(file.size_bytes for file in files))
-        format = (options.output_format or "text") if path is not None else _PRIVATE_FORMAT
-        plan = build_plan(shapes, reducers=reducers, output_format=format, combiner=options.combiner)
-        now = time.time()
-        prune(options.data_dir, now)
-        folder = JobFolder.create(options.data_dir, _facts(job, files, path, options), now)
-        undo.append(folder.remove)
-        commit = OutputCommit.prepare(_output_path(path, folder), folder.job, options.overwrite)
-        undo.append(commit.abort)
-        prepared = PreparedJob(
-            spec=_job_spec(job, code, commit, folder, options),
+        submission = Submission(
             name=job.name,
-            plan=plan,
-            splits=splits,
-            output=commit,
-            output_path=None if path is None else str(path),
-            max_attempts=options.max_attempts,
+            code=pickle_code(job.code),
+            shapes=shapes,
+            inputs=_input_list(inputs),
+            output=None if path is None else str(path),
+            options=options,
+            import_paths=job.import_paths,
         )
-        running = coordinator.submit(prepared, observer)
-        return JobHandle(job.name, running, _Resources(coordinator, folder), path, format)
-    except BaseException:
-        coordinator.close()
-        for step in reversed(undo):
-            step()
-        raise
+        preparation = prepare(submission)
+        undo.callback(preparation.undo)
+        running = coordinator.submit(preparation.prepared, observer)
+        resources = _Resources(coordinator, preparation.folder)
+        handle = JobHandle(job.name, running, resources, path, submission.format)
+        undo.pop_all()
+        return handle
 
 
 @contextmanager
@@ -321,11 +301,9 @@ def _open_fleet(options: JobOptions) -> Fleet:
     return LocalFleet(options.executor_count)
 
 
-def _input_list(inputs: Inputs) -> list[str | Path]:
+def _input_list(inputs: Inputs) -> tuple[str, ...]:
     several = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-    if not several:
-        raise UsageError("There is no input: name at least one file, directory or glob.")
-    return [item if isinstance(item, str) else Path(item) for item in several]
+    return tuple(os.fspath(item) for item in several)
 
 
 def _local_path(output: str | os.PathLike[str]) -> Path:
@@ -341,31 +319,3 @@ def _local_path(output: str | os.PathLike[str]) -> Path:
 
 def _output_path(output: Path | None, folder: JobFolder) -> Path:
     return output if output is not None else folder.path / "output"
-
-
-def _facts(job: Job, files: Sequence[InputFile], output: Path | None, options: JobOptions) -> Mapping[str, Any]:
-    """What ``job.json`` says about a job."""
-    chosen = {name: value for name, value in vars(options).items() if name not in ("data_dir", "params")}
-    return {
-        "name": job.name,
-        "inputs": [str(file.path) for file in files[:1000]],
-        "input_files": len(files),
-        "output": None if output is None else str(output.absolute()),
-        "options": chosen,
-        "params": {key: repr(value) for key, value in options.params.items()},
-        "cwd": os.getcwd(),  # noqa: PTH109 - as it is, not resolved
-    }
-
-
-def _job_spec(job: Job, code: bytes, commit: OutputCommit, folder: JobFolder, options: JobOptions) -> JobSpec:
-    return JobSpec(
-        job=folder.job,
-        code=code,
-        import_paths=job.import_paths,
-        staging=str(commit.staging),
-        folder=str(folder.path),
-        memory_bytes=options.executor_memory_bytes,
-        max_bad_records=options.max_bad_records,
-        max_record_bytes=options.max_record_bytes,
-        task_timeout_seconds=options.task_timeout_seconds,
-    )

@@ -17,11 +17,13 @@ from gristmill.runtime.contracts import (
     AttemptFailed,
     Beat,
     FleetEvent,
+    JobAdmitted,
     JobSpec,
     Post,
     Progress,
     SlotUp,
     TaskSpec,
+    WorkerUp,
 )
 from gristmill.runtime.processes import children, descendants, kill
 from gristmill.scheduling.events import AttemptId
@@ -44,12 +46,14 @@ class InlineFleet:
     def start(self, post: Post) -> None:
         """Offer the one slot."""
         self._post = post
+        post(WorkerUp(WORKER))
         post(SlotUp(SLOT, WORKER))
 
     def add_job(self, job: JobSpec) -> None:
         """Make a job's code known before its first launch."""
         prepare_folder(job)
         self._jobs[job.job] = job
+        self._post(JobAdmitted(job.job))
 
     def launch(self, slot: str, spec: TaskSpec) -> None:
         """Run an attempt, here and now. A KeyboardInterrupt passes through."""
@@ -77,6 +81,9 @@ class InlineFleet:
     def drop_job(self, job: str) -> None:
         """Forget a job's code."""
         self._jobs.pop(job, None)
+
+    def drop_worker(self, worker: str) -> None:
+        """Nothing: the one worker is the caller."""
 
     def close(self) -> None:
         """There is nothing to end."""

@@ -43,6 +43,9 @@ class LocalFleet:
         """Forget a job's code; its attempts are over."""
         self._agent.drop_job(job)
 
+    def drop_worker(self, worker: str) -> None:
+        """Nothing: the one worker lives and dies with its caller."""
+
     def close(self) -> None:
         """End every process of the fleet, within 5 seconds. May be called again."""
         self._agent.close()

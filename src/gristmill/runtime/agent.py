@@ -21,7 +21,7 @@ from pathlib import Path
 
 from gristmill.errors import FailureReport
 from gristmill.runtime.attempts import prepare_folder
-from gristmill.runtime.contracts import FleetBroken, JobSpec, Post, TaskSpec
+from gristmill.runtime.contracts import FleetBroken, FleetEvent, JobAdmitted, JobSpec, Post, TaskSpec, WorkerUp
 from gristmill.runtime.pool import AgentSettings, ExecutorPool
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo
@@ -53,9 +53,12 @@ class Agent:
         self._waker: socket.socket | None = None  # a byte sent here wakes the thread
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._post: Post = _unheard
 
     def start(self, post: Post) -> None:
         """Begin to offer slots. Returns at once; executors come up meanwhile."""
+        self._post = post
+        post(WorkerUp(self._worker))
         selector = selectors.DefaultSelector()
         pool = ExecutorPool(self._executors, self._worker, self._settings, post, selector)
         pool.fill_up(time.monotonic())  # here, not in the thread: every millisecond counts for the first result
@@ -72,6 +75,7 @@ class Agent:
         """Make a job's code known before its first launch."""
         prepare_folder(job)
         self._ask(lambda pool: pool.add_job(job))
+        self._post(JobAdmitted(job.job))
 
     def launch(self, slot: str, spec: TaskSpec) -> None:
         """Run an attempt in a slot."""
@@ -88,6 +92,9 @@ class Agent:
     def drop_job(self, job: str) -> None:
         """Forget a job's code."""
         self._ask(lambda pool: pool.drop_job(job))
+
+    def drop_worker(self, worker: str) -> None:
+        """Nothing: this worker lives and dies with whoever would say so."""
 
     def close(self) -> None:
         """End every process, within 5 seconds, and the thread. May be called again."""
@@ -142,6 +149,10 @@ class Agent:
             if now >= next_beat:
                 pool.beat(now)
                 next_beat = now + settings.beat_seconds
+
+
+def _unheard(_event: FleetEvent) -> None:
+    """Stands in for whoever listens until ``start`` names one."""
 
 
 def _drain(woken: socket.socket, _mask: int) -> None:

@@ -18,15 +18,15 @@ from gristmill.runtime.watch import memory_report, task_name
 _TRACEBACK_CHARACTERS = 8000
 
 
-def prepare_folder(job: JobSpec) -> None:
-    """Make what attempts of a job write into."""
+def prepare_folder(job: JobSpec, folder: str = "") -> None:
+    """Make what attempts of a job write into: in its folder, or in one that stands in for it."""
     for name in ("blocks", "logs", "scratch"):
-        Path(job.folder, name).mkdir(parents=True, exist_ok=True)
+        Path(folder or job.folder, name).mkdir(parents=True, exist_ok=True)
 
 
 def scratch_path(job: JobSpec, spec: TaskSpec) -> Path:
     """An attempt's own folder, which is made by what first spills into it."""
-    return Path(job.folder, "scratch", str(spec.attempt))
+    return Path(spec.folder or job.folder, "scratch", job.file_name(spec.attempt))
 
 
 def remove_scratch(scratch: Path) -> None:
@@ -65,7 +65,7 @@ def run_attempt(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult 
 
     scratch = scratch_path(job, spec)
     try:
-        env = TaskEnvironment(job, scratch, Path(job.folder, "blocks"))
+        env = TaskEnvironment(job, scratch, Path(spec.folder or job.folder, "blocks"))
         return run_task(load_code(job), spec, env, progress)
     except TaskError as error:
         if isinstance(error.__cause__, MemoryError):

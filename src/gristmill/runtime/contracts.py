@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from gristmill.errors import FailureReport
 from gristmill.plan.stages import Stage
 from gristmill.scheduling.events import AttemptId
-from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.storage.contracts import PartFile, Split
 
 
@@ -27,6 +27,12 @@ class JobSpec:
         staging: the output's staging folder.
         folder: the job's folder: blocks, spills and logs go below it.
         memory_bytes: budget of one executor.
+        epoch: counts the coordinators that have run the job, from 0; part of the name of every file that its attempts
+            make, so that those of a coordinator that died are never mistaken for new ones.
+        bundles: zip files with modules that came along with the job, in front of ``import_paths``. In a job that is
+            sent to workers: their SHA-256, and each worker puts in where it keeps them.
+        ticket: opens the job's blocks at other workers; empty when there are none.
+        shuffle_dir: shared storage for blocks (a path or URI); empty: each worker keeps its own.
     """
 
     job: str
@@ -38,17 +44,32 @@ class JobSpec:
     max_bad_records: int
     max_record_bytes: int
     task_timeout_seconds: float | None
+    epoch: int = 0
+    bundles: tuple[str, ...] = ()
+    ticket: str = ""
+    shuffle_dir: str = ""
+
+    def file_name(self, attempt: AttemptId) -> str:
+        """What files of an attempt are named after: it is used once, whatever is restarted."""
+        return f"{attempt}-e{self.epoch}" if self.epoch else str(attempt)
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One attempt's work: exactly one of ``splits`` and ``blocks`` is used, by the stage's source."""
+    """One attempt's work: exactly one of ``splits`` and ``blocks`` is used, by the stage's source.
+
+    ``folder`` stands in for the job's folder, on a worker with several data directories. ``sources`` says where blocks
+    of other workers are, and ``machine`` what this one sees.
+    """
 
     attempt: AttemptId
     stage: Stage
     splits: tuple[Split, ...] = ()
     blocks: tuple[BlockInfo, ...] = ()  # of the parent's tasks in order; read segment ``partition`` of each
     partition: int = 0
+    folder: str = ""
+    sources: tuple[BlockSource, ...] = ()
+    machine: str = ""
 
 
 @dataclass
@@ -79,6 +100,7 @@ class TaskResult:
     counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     block: BlockInfo | None = None
     parts: tuple[PartFile, ...] = ()
+    seconds: float = 0.0  # from its begin to its end, in the executor
 
     def to_json(self) -> dict[str, Any]:
         """As values that ``json.dumps`` takes."""
@@ -98,11 +120,68 @@ class TaskResult:
 
 
 @dataclass(frozen=True)
+class WorkerUp:
+    """A worker is there; its slots follow. Its name is never used again.
+
+    The attributes are those of :class:`gristmill.scheduling.events.WorkerJoined`; ``kept`` are the paths of blocks that
+    it keeps from an earlier life, by job.
+    """
+
+    worker: str
+    host: str = ""
+    rack: str = ""
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    suspect_seconds: float | None = None
+    lost_seconds: float | None = None
+    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WorkerLeaving:
+    """A worker drains: it takes no more work."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class WorkerDown:
+    """A worker is gone, with its slots and its blocks."""
+
+    worker: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class BlocksGone:
+    """These blocks of a worker can be read no more (a data directory failed, say)."""
+
+    worker: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JobAdmitted:
+    """The answer to ``add_job``: tasks of the job can be launched."""
+
+    job: str
+
+
+@dataclass(frozen=True)
+class JobRejected:
+    """The other answer to ``add_job``: the job cannot run here."""
+
+    job: str
+    report: FailureReport
+
+
+@dataclass(frozen=True)
 class SlotUp:
-    """A slot is ready."""
+    """A slot is ready. ``depth`` attempts may be launched in it at a time: one runs, the others wait there."""
 
     slot: str
     worker: str
+    depth: int = 1
 
 
 @dataclass(frozen=True)
@@ -151,7 +230,20 @@ class FleetBroken:
     report: FailureReport
 
 
-FleetEvent = SlotUp | SlotDown | AttemptDone | AttemptFailed | Beat | FleetBroken
+FleetEvent = (
+    WorkerUp
+    | WorkerLeaving
+    | WorkerDown
+    | SlotUp
+    | SlotDown
+    | AttemptDone
+    | AttemptFailed
+    | Beat
+    | BlocksGone
+    | JobAdmitted
+    | JobRejected
+    | FleetBroken
+)
 Post = Callable[[FleetEvent], None]
 
 
@@ -167,7 +259,7 @@ class Fleet(Protocol):
         ...
 
     def add_job(self, job: JobSpec) -> None:
-        """Make a job's code known before its first launch."""
+        """Make a job known before its first launch. Answered by exactly one JobAdmitted or JobRejected."""
         ...
 
     def launch(self, slot: str, spec: TaskSpec) -> None:
@@ -186,6 +278,10 @@ class Fleet(Protocol):
         """Forget a job's code; its attempts are over."""
         ...
 
+    def drop_worker(self, worker: str) -> None:
+        """This worker counts as lost: refuse whatever still comes from it. It may join anew."""
+        ...
+
     def close(self) -> None:
         """End every process of the fleet, within 5 seconds. May be called again."""
         ...
@@ -197,4 +293,4 @@ class TaskEnvironment:
 
     job: JobSpec
     scratch: Path  # this attempt's own folder for spills; removed by the agent when the attempt is over
-    blocks: Path  # finished blocks are renamed into here
+    blocks: Path  # finished blocks are renamed into here; below shared storage if the job has a shuffle_dir

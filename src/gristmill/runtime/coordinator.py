@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,18 @@ from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,
     Beat,
+    BlocksGone,
     Fleet,
     FleetBroken,
     FleetEvent,
+    JobAdmitted,
+    JobRejected,
     SlotDown,
     SlotUp,
     TaskResult,
+    WorkerDown,
+    WorkerLeaving,
+    WorkerUp,
 )
 from gristmill.runtime.jobs import Job, PreparedJob
 from gristmill.runtime.outcome import Outcome
@@ -109,6 +115,7 @@ class Coordinator:
         self._scheduler = SchedulerState()
         self._commands: deque[commands.Command] = deque()
         self._jobs: dict[str, Job] = {}
+        self._worker_of: dict[str, str] = {}  # slot → worker
         self._attempt_in: dict[str, AttemptId] = {}  # slot → what was launched in it
         self._slot_of: dict[AttemptId, str] = {}  # the inverse
         self._arrived: dict[AttemptId, TaskResult] = {}  # results that the scheduler has yet to judge
@@ -213,8 +220,34 @@ class Coordinator:
         if self._broken is not None and not isinstance(item, (_Submit, _Stop)):
             return  # all jobs are over, and nothing can be launched any more
         match item:
-            case SlotUp(slot, worker):
-                self._feed(events.SlotJoined(slot, worker))
+            case WorkerUp():
+                self._feed(
+                    events.WorkerJoined(
+                        item.worker,
+                        item.host,
+                        item.rack,
+                        item.cpus,
+                        item.memory_bytes,
+                        item.suspect_seconds,
+                        item.lost_seconds,
+                    )
+                )
+            case WorkerLeaving(worker):
+                self._feed(events.WorkerDraining(worker))
+            case WorkerDown(worker):
+                self._worker_down(worker)
+            case BlocksGone(_, paths):
+                self._blocks_gone(paths)
+            case JobAdmitted(name):
+                if job := self._jobs.get(name):
+                    self._admitted(job)
+            case JobRejected(name, report):
+                if job := self._jobs.get(name):
+                    job.state = JobState.FAILED
+                    self._end(job, outcomes.job_failed(name, report, job.prepared.spec.folder))
+            case SlotUp(slot, worker, depth):
+                self._worker_of[slot] = worker
+                self._feed(events.SlotJoined(slot, worker, depth))
             case SlotDown(slot):
                 self._slot_down(slot)
             case AttemptDone(attempt, result):
@@ -243,6 +276,10 @@ class Coordinator:
             self._end_all(JobState.FAILED, self._broken)
             return
         self._fleet.add_job(spec)
+
+    def _admitted(self, job: Job) -> None:
+        """The fleet can run the job: it begins."""
+        spec = job.prepared.spec
         seed = crc32(spec.job.encode())
         policy = events.RetryPolicy(user_attempts=job.prepared.max_attempts)
         self._feed(events.JobSubmitted(spec.job, seed, policy, spec.max_bad_records))
@@ -262,7 +299,20 @@ class Coordinator:
                 job.last_failure = (attempt, report)
         for job in self._jobs.values():
             job.draining.discard(slot)
+        self._worker_of.pop(slot, None)
         self._feed(events.SlotLeft(slot))
+
+    def _worker_down(self, worker: str) -> None:
+        """A worker is gone: so are its slots, and what ran in them."""
+        for slot in [slot for slot, of in self._worker_of.items() if of == worker]:
+            self._slot_down(slot)
+        self._feed(events.WorkerLost(worker))
+
+    def _blocks_gone(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            for job in self._jobs.values():
+                if (task := job.tally.maker_of(path)) is not None:
+                    self._feed(events.BlockLost(task))
 
     def _attempt_done(self, attempt: AttemptId, result: TaskResult) -> None:
         job = self._stopped(attempt)
@@ -330,6 +380,9 @@ class Coordinator:
                     self._fleet.free(block)
             case commands.ReportStage(name, stage, _):
                 self._jobs[name].tally.stage_is_whole(stage)
+            case commands.DropWorker(worker):
+                self._fleet.drop_worker(worker)
+                self._worker_down(worker)
             case commands.WakeAt(when):
                 self._wake_at = when
             case commands.EndJob(name, state, cause):

@@ -98,7 +98,7 @@ class _Executor:
             raise GristmillError(f"unknown order {verb!r}")
 
     def _run(self, job: JobSpec, spec: TaskSpec) -> None:
-        log = log_path(job.folder, spec.attempt)
+        log = log_path(job, spec)
         self._redirect.open(log)
         attempt = str(spec.attempt)
         progress = Progress()

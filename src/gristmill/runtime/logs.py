@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gristmill.errors import Frame
-from gristmill.scheduling.events import AttemptId
+from gristmill.runtime.contracts import JobSpec, TaskSpec
 
 _TAIL_LINES = 20
 _CRASH = "Fatal Python error: "
@@ -21,9 +21,9 @@ _ENGINE = str(Path(__file__).resolve().parents[1])
 _TAIL_BYTES = 8192
 
 
-def log_path(folder: str, attempt: AttemptId) -> Path:
+def log_path(job: JobSpec, spec: TaskSpec) -> Path:
     """Where an attempt's log stands, if it wrote anything."""
-    return Path(folder, "logs", f"{attempt}.log")
+    return Path(spec.folder or job.folder, "logs", f"{job.file_name(spec.attempt)}.log")
 
 
 def log_tail(path: Path) -> str:

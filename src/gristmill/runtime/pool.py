@@ -163,7 +163,7 @@ class ExecutorPool:
         remove_scratch(scratch_path(run.job, run.spec))
         if slot.ending is Ending.CANCELLED:
             return
-        tail = log_tail(log_path(run.job.folder, run.spec.attempt))
+        tail = log_tail(log_path(run.job, run.spec))
         death = Death(
             end=end,
             ending=slot.ending,
@@ -293,7 +293,7 @@ class ExecutorPool:
         if hasattr(signal, "SIGUSR1"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(slot.pid, signal.SIGUSR1)
-        log = log_path(run.job.folder, run.spec.attempt)
+        log = log_path(run.job, run.spec)
         quiet = format_duration(now - run.moved)
         _log.warning("attempt %s has made no progress for %s; its stack is in %s", run.spec.attempt, quiet, log)
 

@@ -94,7 +94,9 @@ class _Attempt:
         self._tolerant = env.job.max_bad_records > 0
         letter = "r" if isinstance(stage.source, ShuffleSource) else "m"
         name = f"{letter}{stage.id}-{spec.attempt.index:05d}.jsonl"
-        self._bad = BadRecords(Path(env.job.staging), f"attempts/{spec.attempt}-bad.jsonl", f"_bad_records/{name}")
+        self._bad = BadRecords(
+            Path(env.job.staging), f"attempts/{env.job.file_name(spec.attempt)}-bad.jsonl", f"_bad_records/{name}"
+        )
         self._last_bad: FailureReport | None = None
         stack.callback(self._bad.discard)
 
@@ -314,12 +316,12 @@ def _open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitS
     sink = spec.stage.sink
     if isinstance(sink, ShuffleSink):
         step = code.steps[sink.step]
-        target = env.blocks / f"{spec.attempt}.block"
+        target = env.blocks / f"{env.job.file_name(spec.attempt)}.block"
         combiner = step.combiner if sink.combine else None
         return _BlockSink(Collector(sink.partitions, env.scratch, target, combiner, step.partitioner))
     assert isinstance(sink, OutputSink)
     name = part_name(sink.letter, spec.attempt.index, sink.format)
-    writer = open_part(Path(env.job.staging), f"attempts/{spec.attempt}-{name}", name, sink.format)
+    writer = open_part(Path(env.job.staging), f"attempts/{env.job.file_name(spec.attempt)}-{name}", name, sink.format)
     stack.callback(writer.discard)
     last = spec.stage.ops[-1] if spec.stage.ops else None
     step = code.steps[last.step] if last else StepFunctions()

@@ -23,6 +23,7 @@ class Launch:
 
     attempt: AttemptId
     slot: str
+    speculative: bool = False  # another attempt at the task runs already
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ class ReportStage:
 
 
 @dataclass(frozen=True)
+class DropWorker:
+    """This worker was silent for too long: it is lost. Whatever still comes from it is refused."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class WakeAt:
     """Send TimePassed at this time (of the clock that ``now`` is read from), unless another event comes first."""
 
@@ -79,4 +87,4 @@ class EndJob:
     cause: AttemptId | None = None
 
 
-Command = Launch | Cancel | AcceptOutput | DiscardOutput | FreeBlock | ReportStage | WakeAt | EndJob
+Command = Launch | Cancel | AcceptOutput | DiscardOutput | FreeBlock | ReportStage | DropWorker | WakeAt | EndJob

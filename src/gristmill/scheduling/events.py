@@ -50,11 +50,58 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True)
+class SpeculationPolicy:
+    """When a running task is a straggler, and how much work may be done twice.
+
+    A task is one if, by its progress so far, it will take ``slowdown`` times as long as the median task of its stage,
+    and has run for ``floor_seconds``. Its copy starts only in a slot that no ready task wants.
+    """
+
+    slowdown: float = 1.5
+    floor_seconds: float = 2.0
+    load_cap: float = 0.1  # copies that run at once, as a share of all slots; one is always allowed
+
+
+@dataclass(frozen=True)
+class WorkerJoined:
+    """A worker is there; its slots follow. Worker names are never used again: one that comes back has another.
+
+    Attributes:
+        host: the machine, as splits name it; empty when it has none.
+        rack: where the machine stands; empty when unknown.
+        cpus: what its tasks may use together; None: as many as it has slots.
+        memory_bytes: likewise; None: no limit that the scheduler knows of.
+        suspect_seconds: without a heartbeat for so long it gets no more work; None: it cannot be lost by silence.
+        lost_seconds: without a heartbeat for so long it is lost.
+    """
+
+    worker: str
+    host: str = ""
+    rack: str = ""
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    suspect_seconds: float | None = None
+    lost_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class WorkerDraining:
+    """A worker wants to leave: it gets no more work. Its attempts go on, and its blocks can still be read."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class SlotJoined:
-    """A slot (an executor's place) is ready for work. Slot ids are never used again."""
+    """A slot (an executor's place) is ready for work. Slot ids are never used again.
+
+    ``depth`` is how many attempts it takes at a time: it runs one, the others wait in it. More than one is sent only
+    while tasks are so short that the way to the slot costs more than they do.
+    """
 
     slot: str
     worker: str
+    depth: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +113,7 @@ class SlotLeft:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker is gone with all its slots, and with all blocks that its slots made."""
+    """A worker is gone with all its slots, and with all blocks that its slots made (but for shared ones)."""
 
     worker: str
 
@@ -82,6 +129,7 @@ class Heartbeat:
     worker: str
     attempts: tuple[AttemptId, ...]
     began: float | None = None
+    progress: tuple[float, ...] = ()  # of each attempt, 0 to 1; empty when unknown
 
 
 @dataclass(frozen=True)
@@ -89,6 +137,13 @@ class JobSubmitted:
     """A job begins. Its stages follow as StageAdded. ``seed`` is for the jitter of its retries.
 
     Job ids are never used again: what comes late for an ended job is known by its id.
+
+    Attributes:
+        task_cpus: what each of its tasks takes of its worker's CPUs.
+        task_memory_bytes: likewise of the memory.
+        speculation: None: no task runs twice at once.
+        locality_seconds: how long its tasks wait for a better place.
+        held: nothing starts before JobReleased: what an earlier coordinator has done comes first, as TaskRestored.
     """
 
     job: str
@@ -96,13 +151,26 @@ class JobSubmitted:
     policy: RetryPolicy = RetryPolicy()
     max_bad_records: int = 0
     priority: int = 0
+    task_cpus: float = 1.0
+    task_memory_bytes: int = 0
+    speculation: SpeculationPolicy | None = None
+    locality_seconds: float = 0.5
+    held: bool = False
+
+
+@dataclass(frozen=True)
+class JobReleased:
+    """All that was done of a held job is known: it goes on."""
+
+    job: str
 
 
 @dataclass(frozen=True)
 class StageAdded:
     """A stage of a job. Parents were added before. Its tasks start when every parent is whole.
 
-    The job succeeds when a stage with ``final`` is whole.
+    The job succeeds when a stage with ``final`` is whole. ``hosts`` names the machines where a task's input lies, for
+    each task; empty when none of them cares.
     """
 
     job: str
@@ -110,16 +178,41 @@ class StageAdded:
     parents: tuple[int, ...]
     tasks: int
     final: bool
+    hosts: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
 class TaskFinished:
-    """An attempt is done. ``has_block`` says that its worker keeps a block which child stages will read."""
+    """An attempt is done. ``has_block`` says that its worker keeps a block which child stages will read.
+
+    ``digest`` tells the block's content: if a task that runs again makes another, every task that has read, or is
+    reading, the old one runs again. ``shared`` says that the block does not die with its worker.
+    """
 
     attempt: AttemptId
     has_block: bool
     partition_bytes: tuple[int, ...] = ()  # empty for output
     bad_records: int = 0
+    digest: int = 0
+    shared: bool = False
+    seconds: float | None = None  # how long it ran, as its executor says; None: as long as it was launched
+
+
+@dataclass(frozen=True)
+class TaskRestored:
+    """A task of a held job was done under an earlier coordinator.
+
+    ``worker`` keeps its block; None: the block is gone (or was freed), so the task runs again if anything needs it. The
+    attempt's number is taken: the next one is higher.
+    """
+
+    attempt: AttemptId
+    worker: str | None
+    has_block: bool
+    partition_bytes: tuple[int, ...] = ()
+    bad_records: int = 0
+    digest: int = 0
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,13 +249,17 @@ class TimePassed:
 
 
 Event = (
-    SlotJoined
+    WorkerJoined
+    | WorkerDraining
+    | SlotJoined
     | SlotLeft
     | WorkerLost
     | Heartbeat
     | JobSubmitted
+    | JobReleased
     | StageAdded
     | TaskFinished
+    | TaskRestored
     | TaskFailed
     | BlockLost
     | JobCancelled

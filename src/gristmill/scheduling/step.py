@@ -21,6 +21,7 @@ from gristmill.scheduling.events import (
     Event,
     Heartbeat,
     JobCancelled,
+    JobReleased,
     JobSubmitted,
     SlotJoined,
     SlotLeft,
@@ -28,7 +29,10 @@ from gristmill.scheduling.events import (
     TaskFailed,
     TaskFinished,
     TaskId,
+    TaskRestored,
     TimePassed,
+    WorkerDraining,
+    WorkerJoined,
     WorkerLost,
 )
 from gristmill.scheduling.lineage import accept, add_stage, advance, end_job, lose_block
@@ -61,6 +65,8 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
             _task_failed(state, event, now, out)
         case Heartbeat():
             _heartbeat(state, event, now, out)
+        case WorkerJoined() | WorkerDraining() | JobReleased() | TaskRestored():
+            pass  # being built
         case SlotJoined():
             _slot_joined(state, event)
         case SlotLeft():

@@ -19,10 +19,14 @@ class SegmentInfo:
 
 @dataclass(frozen=True)
 class BlockInfo:
-    """A finished block. ``segments[p]`` belongs to partition p; empty partitions have length 0."""
+    """A finished block. ``segments[p]`` belongs to partition p; empty partitions have length 0.
+
+    ``worker`` keeps it; empty: whoever reads it sees the path (one machine, or shared storage).
+    """
 
     path: str
     segments: tuple[SegmentInfo, ...]
+    worker: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As values that ``json.dumps`` takes."""
@@ -31,4 +35,20 @@ class BlockInfo:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BlockInfo:
         """The inverse of :meth:`to_json`."""
-        return cls(data["path"], tuple(SegmentInfo(**segment) for segment in data["segments"]))
+        segments = tuple(SegmentInfo(**segment) for segment in data["segments"])
+        return cls(data["path"], segments, data.get("worker", ""))
+
+
+@dataclass(frozen=True)
+class BlockSource:
+    """Where the blocks of a worker can be asked for.
+
+    Attributes:
+        worker: whose blocks they are.
+        address: of its Flight server, ``host:port``.
+        machine: the file system that it sees; a reader that sees the same one reads the files themselves.
+    """
+
+    worker: str
+    address: str
+    machine: str
