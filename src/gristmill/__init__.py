@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gristmill.api.job import JobHandle
     from gristmill.api.mapreduce import MapReduce, Step
+    from gristmill.api.mr import KeyValue
     from gristmill.api.result import JobResult
     from gristmill.errors import (
         GristmillError,
@@ -38,6 +39,7 @@ __all__ = [
     "JobHandle",
     "JobNotFound",
     "JobResult",
+    "KeyValue",
     "MapReduce",
     "OutputExists",
     "OutputNotWritable",
@@ -52,6 +54,7 @@ __all__ = [
 _HOMES = {
     "JobHandle": "gristmill.api.job",
     "JobResult": "gristmill.api.result",
+    "KeyValue": "gristmill.api.mr",
     "MapReduce": "gristmill.api.mapreduce",
     "Step": "gristmill.api.mapreduce",
     "count": "gristmill.plan.functions",

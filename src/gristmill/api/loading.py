@@ -44,7 +44,7 @@ def load_job(spec: str, params: Mapping[str, Any] | None = None) -> Job:
     """
     place, name = _split(spec)
     if place.endswith(".py") or os.sep in place or "/" in place:
-        module = _load_file(Path(place))
+        module = load_module_file(Path(place))
         folder: tuple[str, ...] = (str(Path(place).absolute().parent),)
     else:
         module, folder = _load_module(place), ()
@@ -93,7 +93,13 @@ def _split(spec: str) -> tuple[str, str]:
 # Loading
 
 
-def _load_file(path: Path) -> ModuleType:
+def load_module_file(path: Path) -> ModuleType:
+    """Load a script under a name of its own; its functions will travel by value.
+
+    Raises:
+        JobNotFound: there is no such file.
+        UsageError: it failed.
+    """
     if not path.is_file():
         raise JobNotFound(f"There is no file {path}.{_similar(path)}")
     path = path.absolute()
