@@ -1,0 +1,180 @@
+"""Serves the blocks of one worker to readers on other machines, over Arrow Flight.
+
+Only files below ``ROOT/jobs/JOB/blocks/`` are served, after symbolic links are resolved, and only for the secret of
+that very job. A block that may not be served and one that is not there get the same answer.
+
+Blocks are read, not mapped: a mapped file that is cut off, or a disk that fails, would end the whole process by SIGBUS.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+from pyarrow import flight
+
+from gristmill.shuffle.request import BATCH_BYTES, Piece, Request, answer_schema
+
+_ALONE_BYTES = 256 * 1024  # from this size on bytes travel in a batch of their own, without being copied
+_MIN_BATCH_BYTES = 4 * 1024
+_CLOSE_SECONDS = 5.0
+_GONE = "gone"
+
+_Row = tuple[int, Any, str | None]
+
+
+class BlockServer:
+    """A Flight server for the blocks below some data directories. It serves from its creation until it is closed.
+
+    Args:
+        roots: the worker's data directories.
+        host: the address to bind; the port is chosen by the system.
+        port: another than a free one.
+    """
+
+    def __init__(self, roots: Sequence[Path], host: str = "127.0.0.1", port: int = 0) -> None:
+        self._roots = [os.path.realpath(root) for root in roots]
+        self._tickets: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        name = f"[{host}]" if ":" in host else host
+        self._server = _FlightServer(f"grpc://{name}:{port}", self)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.port)
+
+    def allow(self, job: str, ticket: str) -> None:
+        """Serve a job's blocks to whoever has its secret. An empty secret opens nothing."""
+        with self._lock:
+            self._tickets[job] = ticket.encode()
+
+    def forget(self, job: str) -> None:
+        """Serve a job's blocks no more."""
+        with self._lock:
+            self._tickets.pop(job, None)
+
+    def close(self) -> None:
+        """End the server; readers see a broken stream. Bounded; may be called again."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        # It waits for running calls, which end when their readers do: not here.
+        ending = threading.Thread(target=self._server.shutdown, name="gristmill-blocks-close", daemon=True)
+        ending.start()
+        ending.join(_CLOSE_SECONDS)
+
+    def __enter__(self) -> BlockServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    # In a thread of the server.
+
+    def answer(self, data: bytes) -> Iterator[Any]:
+        """The batches that answer a request.
+
+        Raises:
+            FlightUnauthenticatedError: the secret is wrong.
+            ValueError: it is not a request.
+        """
+        request = Request.from_bytes(data)
+        with self._lock:
+            expected = self._tickets.get(request.job, b"")
+        # Compared in constant time; a job that is not known takes as long as a wrong secret.
+        if not hmac.compare_digest(expected, request.ticket.encode()) or not expected:
+            raise flight.FlightUnauthenticatedError(f"this ticket does not open the blocks of job {request.job}")
+        return self._batches(request)
+
+    def _batches(self, request: Request) -> Iterator[Any]:
+        """Small pieces gathered into batches, large ones in batches of their own."""
+        limit = min(max(request.batch_bytes, _MIN_BATCH_BYTES), BATCH_BYTES)
+        gathered: list[_Row] = []
+        size = 0
+        for row in self._rows(request, limit):
+            if self._closed:
+                return
+            length = len(row[1])
+            if gathered and (size + length > limit or length >= _ALONE_BYTES):
+                yield _batch(gathered)
+                gathered, size = [], 0
+            gathered.append(row)
+            size += length
+        if gathered:
+            yield _batch(gathered)
+
+    def _rows(self, request: Request, limit: int) -> Iterator[_Row]:
+        for number, piece in enumerate(request.pieces):
+            try:
+                with open(self._served(request.job, piece.path), "rb", buffering=0) as file:  # noqa: PTH123
+                    yield from _read(file, number, piece, limit)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                yield number, b"", _GONE
+            except OSError as error:
+                yield number, b"", f"unreadable: {error.strerror or error}"
+
+    def _served(self, job: str, path: str) -> str:
+        """The file that a path means.
+
+        Raises:
+            FileNotFoundError: it is none of the job's blocks.
+        """
+        real = os.path.realpath(path)
+        folder, _, _ = real.rpartition(os.sep)
+        if any(folder == os.sep.join((root, "jobs", job, "blocks")) for root in self._roots):
+            if stat.S_ISREG(os.stat(real).st_mode):  # noqa: PTH116 - a pipe, say, would never answer
+                return real
+        raise FileNotFoundError(path)
+
+
+def _read(file: BinaryIO, number: int, piece: Piece, limit: int) -> Iterator[_Row]:
+    file.seek(piece.offset)
+    left = piece.length
+    while left:
+        buffer = pa.allocate_buffer(min(left, limit))
+        count = file.readinto(memoryview(buffer))  # type: ignore[attr-defined]
+        if not count:
+            yield number, b"", f"cut off at {os.fstat(file.fileno()).st_size} bytes"
+            return
+        yield number, buffer.slice(0, count) if count < buffer.size else buffer, None
+        left -= count
+    if not piece.length:
+        yield number, b"", None
+
+
+def _batch(rows: Sequence[_Row]) -> Any:
+    numbers, datas, errors = zip(*rows, strict=True)
+    offsets = pa.array(accumulate(map(len, datas), initial=0), pa.int64(), size=len(datas) + 1)
+    data = datas[0] if len(datas) == 1 else b"".join(datas)
+    buffers = [None, offsets.buffers()[1], data if isinstance(data, pa.Buffer) else pa.py_buffer(data)]
+    column = pa.Array.from_buffers(pa.large_binary(), len(datas), buffers)
+    return pa.record_batch([pa.array(numbers, pa.int32()), column, pa.array(errors, pa.string())], schema=_SCHEMA)
+
+
+_SCHEMA = answer_schema()
+
+
+class _FlightServer(flight.FlightServerBase):  # type: ignore[misc]
+    """Flight's side of it."""
+
+    def __init__(self, location: str, blocks: BlockServer) -> None:
+        self._blocks = blocks
+        super().__init__(location)
+
+    def do_get(self, _context: Any, ticket: Any) -> Any:
+        try:
+            batches = self._blocks.answer(ticket.ticket)
+        except ValueError as error:
+            raise flight.FlightServerError(str(error)) from error
+        return flight.GeneratorStream(_SCHEMA, batches)
