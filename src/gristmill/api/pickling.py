@@ -30,8 +30,12 @@ _ROLES = (
 )  # fmt: skip
 
 
-def pickle_code(code: JobCode) -> bytes:
+def pickle_code(code: JobCode, *, stable: bool = False) -> bytes:
     """Pickle a job's functions by value.
+
+    Args:
+        code: the functions.
+        stable: take the time to make the same bytes of the same code in every process, as far as that can be done.
 
     Raises:
         UnpicklableCode: something that they use cannot travel to another process. The message names it.
@@ -40,25 +44,32 @@ def pickle_code(code: JobCode) -> bytes:
         data = bytes(cloudpickle.dumps(code))
     except Exception as error:  # a value's own __reduce__ or __getstate__ may raise anything
         raise UnpicklableCode(_explain(code, error)) from error
-    classes = _script_classes(code)
-    return bytes(cloudpickle.dumps(replace(code, classes=classes))) if classes else data
+    if classes := _script_classes(data):
+        code = replace(code, classes=classes)
+        data = bytes(cloudpickle.dumps(code))
+    if stable:
+        from gristmill.api.stable import stable_pickle
+
+        data = stable_pickle(code, data)
+    return data
 
 
-def _script_classes(code: JobCode) -> tuple[type, ...]:
+def modules_by_value(pickled: bytes) -> tuple[ModuleType, ...]:
+    """The modules whose functions and classes travel along in these bytes, instead of being imported there."""
+    names = ["__main__", *sorted(cloudpickle.list_registry_pickle_by_value())]
+    return tuple(sys.modules[name] for name in names if name in sys.modules and name.encode() in pickled)
+
+
+def _script_classes(pickled: bytes) -> tuple[type, ...]:
     """The classes of the modules that travel by value, under their own names; but for those that cannot travel."""
-    modules = {}
-    for step in code.steps:
-        for role in _ROLES:
-            owner = getattr(getattr(step, role), "__self__", None)
-            name = getattr(getattr(step, role) if owner is None else type(owner), "__module__", "")
-            if name == "__main__" or name in cloudpickle.list_registry_pickle_by_value():
-                modules[name] = sys.modules.get(name)
     return tuple(
         value
-        for name, module in modules.items()
-        if module is not None
+        for module in modules_by_value(pickled)
         for key, value in vars(module).items()
-        if isinstance(value, type) and value.__module__ == name and value.__qualname__ == key and _pickles(value)
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and value.__qualname__ == key
+        and _pickles(value)
     )
 
 

@@ -79,6 +79,8 @@ def _unpacked(path: Path) -> str:
             shutil.rmtree(partial, ignore_errors=True)
         if not target.is_dir():
             raise FileNotFoundError(f"the bundle {path} could not be unpacked")
+    with suppress(OSError):
+        os.utime(target)  # in use, so not to be pruned
     return str(target)
 
 
