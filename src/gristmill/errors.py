@@ -14,6 +14,7 @@
     │   ├── VersionMismatch         another minor version of Python, or another version of Gristmill
     │   └── NotAuthorized           the server does not know the token
     ├── ServerUnreachable           no server there, or it is full: try again (exit code 75)
+    ├── JournalFailed               the journal cannot be written or read (exit code 75)
     ├── TaskError                   one attempt failed; carries a FailureReport
     │   ├── UserCodeError           a user's function raised
     │   ├── KeyTypeRefused          a key of a type that has no order and stable hash here
@@ -22,6 +23,7 @@
     │   ├── BadRecordLimit          one attempt alone set more records aside than --max-bad-records allows
     │   ├── OutputUnencodable       a record cannot be written in the output's format
     │   ├── ExecutorDied            the process ended by exit code or signal
+    │   ├── AttemptNotBegun         the slot went away before the attempt's turn came; nothing was done
     │   ├── MemoryLimitExceeded     the process grew beyond its limit
     │   ├── TaskTimeout             the attempt ran longer than --task-timeout
     │   ├── DiskFull                no space left; names the path
@@ -169,6 +171,12 @@ class ServerUnreachable(GristmillError):
     exit_code = 75
 
 
+class JournalFailed(GristmillError):
+    """The journal cannot be written, or what it holds cannot be read."""
+
+    exit_code = 75
+
+
 class TaskError(GristmillError):
     """One attempt of one task failed.
 
@@ -217,6 +225,12 @@ class ExecutorDied(TaskError):
     """The executor process ended: exit code or signal."""
 
     kind = FailureKind.DEATH
+
+
+class AttemptNotBegun(TaskError):
+    """The slot went away before the attempt's turn came. It is free to begin elsewhere."""
+
+    kind = FailureKind.LOST
 
 
 class MemoryLimitExceeded(TaskError):

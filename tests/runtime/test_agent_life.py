@@ -66,8 +66,10 @@ def test_a_silent_attempt_leaves_no_log_and_no_scratch(mill: Mill, tmp_path: Pat
         yield line, 1
 
     mill.success(mapper)
-    assert not list((tmp_path / "job1" / "logs").iterdir())
+    assert not list((tmp_path / "job1" / "logs").glob("job1-*"))
     assert not list((tmp_path / "job1" / "scratch").iterdir())
+    mill.fleet.drop_job("job1")
+    wait_until(lambda: not list((tmp_path / "job1" / "logs").iterdir()))
 
 
 def test_executors_are_one_core_with_fixed_hashes(mill: Mill) -> None:

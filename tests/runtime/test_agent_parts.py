@@ -31,8 +31,21 @@ from gristmill.runtime.processes import (
 )
 from gristmill.runtime.slots import Run
 from gristmill.runtime.watch import Death, Ending, Vitals, death_report, memory_limit, start_pause, verdict
-from gristmill.runtime.wire import ChannelClosed, FrameReader, OrderReader, frame, note_frame, order_frame, parse_note
+from gristmill.runtime.wire import (
+    ChannelClosed,
+    FrameReader,
+    OrderReader,
+    attempt_of,
+    frame,
+    note_frame,
+    order_frame,
+    parse_note,
+    spec_of,
+    task_order,
+)
 from gristmill.scheduling.events import AttemptId
+from gristmill.shuffle.contracts import BlockInfo
+from gristmill.storage.contracts import Split
 
 JOB = JobSpec("j", b"", (), "", "", 100 * MIB, 0, MIB, 10.0)
 SPEC = TaskSpec(AttemptId("j", 0, 3, 2), Stage(0, SplitSource(), (MapOp(0),), OutputSink("text", "m"), "map"))
@@ -63,14 +76,34 @@ def test_what_is_not_a_note_closes_the_channel(payload: bytes) -> None:
 
 def test_orders_are_read_until_the_agent_is_gone() -> None:
     ours, theirs = socket.socketpair()
-    with theirs:
-        with ours:
-            ours.sendall(order_frame(("job", JOB)) + order_frame(("task", SPEC)))
+    with ours, theirs:
+        ours.sendall(order_frame(("job", JOB)) + order_frame(task_order(SPEC)))
         reader = OrderReader(theirs)
         assert reader.read() == ("job", JOB)
-        assert reader.read() == ("task", SPEC)
+        verb, order = reader.read()
+        assert (verb, attempt_of(order), spec_of(order, SPEC.stage)) == ("task", SPEC.attempt, SPEC)
+        ours.close()
         with pytest.raises(ChannelClosed):
             reader.read()
+
+
+def test_a_task_that_is_recalled_in_time_is_not_handed_out() -> None:
+    specs = [replace(SPEC, attempt=AttemptId("j", 0, index, 1)) for index in range(3)]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"".join(order_frame(task_order(spec)) for spec in specs))
+        reader = OrderReader(theirs)
+        assert reader.read() == task_order(specs[0])
+        for late in (0, 2):  # the first one has begun
+            ours.sendall(order_frame(("recall", specs[late].attempt)))
+        assert reader.read() == task_order(specs[1])
+        assert reader.read() == ("recalled", specs[2].attempt)
+
+
+def test_a_spec_travels_without_its_stage() -> None:
+    split, block = Split("in", 0, 5, 5, "text"), BlockInfo("b", (), "w1")
+    for spec in (SPEC, replace(SPEC, splits=(split,)), replace(SPEC, blocks=(block,), partition=3, folder="f")):
+        assert spec_of(task_order(spec)[1], SPEC.stage) == spec
 
 
 @pytest.mark.parametrize(
@@ -139,7 +172,7 @@ def test_a_full_disk_is_named() -> None:
 
 
 def test_progress_moves_only_when_it_changes() -> None:
-    run = Run(JOB, SPEC, started=0.0, moved=0.0)
+    run = Run(JOB, SPEC)
     run.take_progress((1, 10, 5), 1.0)
     run.take_progress((1, 10, 5), 2.0)
     assert (run.moved, run.progress.records_in, run.progress.bytes_in) == (1.0, 1, 10)

@@ -141,6 +141,7 @@ class Agent:
                 key.data(mask)
             while self._requests and not self._closing:
                 self._requests.popleft()(pool)
+            pool.flush()
             pool.take_starter_events()
             now = time.monotonic()
             if now >= next_watch:

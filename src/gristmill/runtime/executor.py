@@ -1,6 +1,7 @@
 """An executor: a process that runs one task at a time. User code lives only here.
 
-The main thread reads an order, carries it out, and answers. A second thread reports progress while a task runs; when
+The main thread reads an order, carries it out, and answers before it begins the next: so the agent knows which attempt
+runs, however many wait. A second thread reports progress while a task runs; when
 it finds the agent gone, the process ends with all it started. What user code prints goes to the attempt's log and never
 touches the channel.
 """
@@ -18,15 +19,18 @@ import sys
 import threading
 import time
 from operator import length_hint
+from pathlib import Path
 from typing import Any, NoReturn
 
 from gristmill.errors import FailureReport, GristmillError
+from gristmill.plan.stages import Stage
 from gristmill.runtime.attempts import run_attempt, unforeseen_report
 from gristmill.runtime.contracts import JobSpec, Progress, TaskResult, TaskSpec
 from gristmill.runtime.logs import OutputRedirect, log_path, log_tail
+from gristmill.runtime.modules import JobModules
 from gristmill.runtime.processes import become_subreaper, descendants, kill, private_bytes
 from gristmill.runtime.watch import EXIT_CHANNEL_LOST
-from gristmill.runtime.wire import ChannelClosed, OrderReader, note_frame
+from gristmill.runtime.wire import ChannelClosed, OrderReader, attempt_of, note_frame, spec_of
 
 REPORT_SECONDS = 0.5
 _PRELOAD = ("pyarrow", "pyarrow.compute", "cloudpickle", "gristmill.runtime.task")
@@ -39,32 +43,31 @@ def preload() -> None:
 
 
 class _Jobs:
-    """The jobs this process knows, and the module search path as it was before any of them."""
+    """The jobs this process knows."""
 
     def __init__(self) -> None:
         self._specs: dict[str, JobSpec] = {}
-        self._path = list(sys.path)
+        self._stages: dict[tuple[str, int], Stage] = {}
+        self._modules = JobModules()
 
     def add(self, job: JobSpec) -> None:
         self._specs[job.job] = job
 
-    def spec(self, job: str) -> JobSpec:
-        return self._specs[job]
+    def add_stage(self, job: str, stage: Stage) -> None:
+        self._stages[job, stage.id] = stage
+
+    def find(self, job: str, stage: int) -> tuple[JobSpec, Stage]:
+        return self._specs[job], self._stages[job, stage]
 
     def enter(self, job: JobSpec) -> None:
         """Let imports find the job's own modules first."""
-        sys.path[:] = [*job.import_paths, *(path for path in self._path if path not in job.import_paths)]
+        self._modules.enter(job)
 
     def drop(self, job: str) -> None:
         """Forget a job, and the modules it brought along: the next job may have others of the same names."""
-        spec = self._specs.pop(job, None)
-        sys.path[:] = self._path
-        paths = spec.import_paths if spec else ()
-        brought = tuple(path.rstrip(os.sep) + os.sep for path in paths if path and path not in self._path)
-        for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None)
-            if brought and file and file.startswith(brought):
-                del sys.modules[name]
+        self._specs.pop(job, None)
+        self._stages = {name: stage for name, stage in self._stages.items() if name[0] != job}
+        self._modules.drop(job)
 
 
 class _Executor:
@@ -76,7 +79,7 @@ class _Executor:
         self._jobs = _Jobs()
         self._redirect = OutputRedirect()
         self._sending = threading.Lock()
-        self._running: tuple[str, Progress] | None = None
+        self._running: tuple[str, Path, Progress] | None = None
 
     def serve(self) -> NoReturn:
         """Carry out orders until the agent is gone."""
@@ -88,29 +91,37 @@ class _Executor:
         _end_everything()
 
     def _carry_out(self, verb: str, subject: Any) -> None:
-        if verb == "job":
+        if verb == "task":
+            attempt = attempt_of(subject)
+            job, stage = self._jobs.find(attempt.job, attempt.stage)
+            self._run(job, spec_of(subject, stage))
+        elif verb == "job":
             self._jobs.add(subject)
+        elif verb == "stage":
+            self._jobs.add_stage(*subject)
+        elif verb == "recalled":
+            self._send({"type": "recalled", "attempt": str(subject)})
         elif verb == "drop":
             self._jobs.drop(subject)
-        elif verb == "task":
-            self._run(self._jobs.spec(subject.attempt.job), subject)
+            self._redirect.close()
         else:
             raise GristmillError(f"unknown order {verb!r}")
 
     def _run(self, job: JobSpec, spec: TaskSpec) -> None:
+        begun = time.monotonic()
         log = log_path(job, spec)
         self._redirect.open(log)
         attempt = str(spec.attempt)
         progress = Progress()
-        self._running = (attempt, progress)
-        self._jobs.enter(job)
+        self._running = (attempt, log, progress)
         outcome: TaskResult | FailureReport
         try:
+            self._jobs.enter(job)
             outcome = run_attempt(job, spec, progress)
         except BaseException as error:  # a KeyboardInterrupt, say: nobody but user code raises it here
             outcome = unforeseen_report(spec, error)
         self._running = None
-        self._redirect.flush()
+        self._redirect.finish(log)
         if isinstance(outcome, FailureReport):
             report = outcome.to_json()
             if outcome.exception == "BdbQuit":
@@ -118,18 +129,22 @@ class _Executor:
             report["log_tail"] = report["log_tail"] or log_tail(log)
             note = {"type": "failed", "attempt": attempt, "report": report}
         else:
-            note = {"type": "done", "attempt": attempt, "result": outcome.to_json()}
-        self._redirect.finish(log)
+            seconds = time.monotonic() - begun
+            note = {"type": "done", "attempt": attempt, "result": {**outcome.to_json(), "seconds": seconds}}
         self._send(note)
 
     def _report(self) -> None:
-        """Say how far the task is. The thread ends with the process."""
+        """Say how far the task is, and name its log once it has run for a while. The thread ends with the process."""
+        before = None
         while True:
             time.sleep(REPORT_SECONDS)
             running = self._running
             if running is None:
                 continue
-            attempt, now = running
+            attempt, log, now = running
+            if before == attempt:
+                self._redirect.show(log)
+            before = attempt
             # What is left of the block in work tells a slow record function from one that hangs.
             left = length_hint(now.current) if now.current is not None else 0
             note = {"type": "progress", "attempt": attempt, "progress": [now.records_in, now.bytes_in, left]}

@@ -1,4 +1,9 @@
-"""The log of an attempt: what user code wrote to stdout and stderr, one file an attempt below the job's folder."""
+"""The log of an attempt: what user code wrote to stdout and stderr, one file an attempt below the job's folder.
+
+Most attempts write nothing, and making a file costs more than a small task. So an executor writes into a file of its
+own, its **spool**, which becomes the log of the attempt that first wrote something: by the executor when the attempt
+ends or has run for a while, by the agent when the executor died.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import os
 import re
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +67,25 @@ def crash_frames(text: str) -> tuple[Frame, ...]:
     )
 
 
+def spool_path(log: Path, pid: int) -> Path:
+    """Where the executor with this process id writes before a log has its name."""
+    return log.with_name(f"executor-{pid}.log")
+
+
+def name_spool(pid: int, log: Path) -> None:
+    """Give an executor's spool the name of an attempt's log, if anything was written."""
+    spool = spool_path(log, pid)
+    with contextlib.suppress(OSError):  # there is none: the log has its name, or nobody could write it
+        if spool.stat().st_size:
+            spool.replace(log)
+
+
+def remove_spool(pid: int, log: Path) -> None:
+    """Leave no spool of an executor that is gone."""
+    with contextlib.suppress(OSError):
+        spool_path(log, pid).unlink()
+
+
 class OutputRedirect:
     """Sends what this process writes to stdout and stderr, by whatever means, to the log of its attempt.
 
@@ -69,18 +94,26 @@ class OutputRedirect:
 
     def __init__(self) -> None:
         self._flush_c = _c_flush()
+        self._lock = threading.Lock()  # the attempt's end against ``show``
+        self._spools: dict[Path, int] = {}  # folder of logs → the spool there
+        self._log: Path | None = None  # of the attempt that runs
 
-    def open(self, path: Path) -> None:
-        """From now on, write to ``path``. Without it (a full disk, say) output is lost and the attempt goes on."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        try:
-            log = os.open(path, flags, 0o644)
-        except OSError:
-            log = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        if log > 2:
-            os.close(log)
+    def open(self, log: Path) -> None:
+        """From now on, what is written belongs to ``log``.
+
+        Where nothing can be written (a full disk, say), output is lost and the attempt goes on.
+        """
+        self._log = log
+        spool = self._spools.get(log.parent)
+        if spool is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+            try:
+                spool = os.open(spool_path(log, os.getpid()), flags, 0o644)
+            except OSError:
+                spool = os.open(os.devnull, os.O_WRONLY)  # which stays empty, and so never becomes a log
+            self._spools[log.parent] = spool
+        os.dup2(spool, 1)  # every time: user code may have closed or replaced them
+        os.dup2(spool, 2)
 
     def flush(self) -> None:
         """Write out what Python and C hold back."""
@@ -89,12 +122,34 @@ class OutputRedirect:
                 stream.flush()
         self._flush_c()
 
-    def finish(self, path: Path) -> None:
-        """The attempt is over: complete its log, or remove it if nothing was written."""
+    def show(self, log: Path) -> None:
+        """Let an attempt that is still running, if it is that, have a log of its name. Any thread may ask for it."""
+        with self._lock:
+            if log == self._log:
+                self._name(log)
+
+    def finish(self, log: Path) -> None:
+        """The attempt is over: complete its log, if it wrote anything."""
         self.flush()
-        with contextlib.suppress(OSError):
-            if os.fstat(2).st_size == 0:
-                path.unlink()
+        with self._lock:
+            self._name(log)
+            self._log = None
+
+    def _name(self, log: Path) -> None:
+        spool = self._spools.get(log.parent)
+        with contextlib.suppress(OSError):  # the agent may have named it
+            if spool is not None and os.fstat(spool).st_size:
+                del self._spools[log.parent]
+                os.close(spool)  # stdout and stderr are duplicates
+                spool_path(log, os.getpid()).replace(log)
+
+    def close(self) -> None:
+        """Leave no spool behind."""
+        for folder, spool in self._spools.items():
+            with contextlib.suppress(OSError):
+                os.close(spool)
+                spool_path(folder / "log", os.getpid()).unlink(missing_ok=True)
+        self._spools.clear()
 
 
 def _c_flush() -> Callable[[], object]:

@@ -32,12 +32,12 @@ from gristmill.runtime.contracts import (
     TaskResult,
     TaskSpec,
 )
-from gristmill.runtime.logs import crash_frames, log_path, log_tail
+from gristmill.runtime.logs import crash_frames, log_path, log_tail, name_spool, remove_spool
 from gristmill.runtime.processes import ProcessEnd, oom_kills, tree_bytes
 from gristmill.runtime.slots import Run, Slot
 from gristmill.runtime.starters import Born, Died, Starter, StarterEvent, open_starter
-from gristmill.runtime.watch import Death, Ending, Vitals, death_report, start_pause, verdict
-from gristmill.runtime.wire import order_frame
+from gristmill.runtime.watch import Death, Ending, Vitals, death_report, not_begun, start_pause, verdict
+from gristmill.runtime.wire import order_frame, task_order
 from gristmill.scheduling.events import AttemptId
 
 _log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class AgentSettings:
     beat_seconds: float = 1.0
     watch_seconds: float = 0.25
     stall_seconds: float = 1800.0  # without progress, until the attempt's stack is written to its log
+    depth: int = 256  # attempts that a slot takes at a time
     hello_seconds: float = 60.0  # from an executor's start until it must have reported
     orphan_seconds: float = 1.0  # from a channel's end until a process that still lives is ended
     start_attempts: int = 3  # in a row, until the fleet is broken
@@ -75,6 +76,7 @@ class ExecutorPool:
         self._post = post
         self._selector = selector
         self._slots: dict[str, Slot] = {}
+        self._unsent: dict[str, Slot] = {}  # slots with new orders
         self._jobs: dict[str, JobSpec] = {}
         self._count = 0  # of slots ever opened
         self._failed_starts = 0  # in a row
@@ -152,17 +154,37 @@ class ExecutorPool:
             self._read(slot, time.monotonic())
         slot.channel.close()
         del self._slots[slot.id]
-        if slot.run is not None:
-            self._report_death(slot, slot.run, end)
+        self._unsent.pop(slot.id, None)
+        if slot.queue:
+            self._report_death(slot, end)
         if slot.ready:
             self._post(SlotDown(slot.id))
         elif not forkserver:
             self._count_failed_start(self._starter.output())
 
-    def _report_death(self, slot: Slot, run: Run, end: ProcessEnd) -> None:
+    def _report_death(self, slot: Slot, end: ProcessEnd) -> None:
+        """Answer for all that was in a slot: the attempt that ran is to blame, those behind it have not begun."""
+        first, *others = slot.queue
+        if first.cancelled:
+            self._clear_away(slot, first)
+        elif slot.ending is Ending.CANCELLED:  # for the sake of one that was answered just before its end
+            self._clear_away(slot, first)
+            others.insert(0, first)
+        else:
+            report = self._death_report(slot, first, end)
+            self._post(AttemptFailed(first.spec.attempt, report, slot_leaves=True))
+        for run in others:
+            if not run.cancelled:
+                report = not_begun(run.spec, "waited for an executor that ended")
+                self._post(AttemptFailed(run.spec.attempt, report, slot_leaves=True))
+
+    def _clear_away(self, slot: Slot, run: Run) -> None:
         remove_scratch(scratch_path(run.job, run.spec))
-        if slot.ending is Ending.CANCELLED:
-            return
+        name_spool(slot.pid, log_path(run.job, run.spec))
+        remove_spool(slot.pid, log_path(run.job, run.spec))
+
+    def _death_report(self, slot: Slot, run: Run, end: ProcessEnd) -> FailureReport:
+        self._clear_away(slot, run)
         tail = log_tail(log_path(run.job, run.spec))
         death = Death(
             end=end,
@@ -174,7 +196,7 @@ class ExecutorPool:
             log_tail=tail,
             frames=crash_frames(tail),
         )
-        self._post(AttemptFailed(run.spec.attempt, death_report(run.job, run.spec, death), slot_leaves=True))
+        return death_report(run.job, run.spec, death)
 
     def _oom_struck(self) -> bool:
         """Whether the kernel ended a process for want of memory within the last beat or two."""
@@ -208,26 +230,42 @@ class ExecutorPool:
         if kind == "hello":
             slot.pid, slot.idle_bytes, slot.ready = note["pid"], note["idle_bytes"], True
             self._failed_starts = 0
-            self._post(SlotUp(slot.id, self._worker))
-        elif run is None or note.get("attempt") != str(run.spec.attempt) or slot.ending is not None:
-            return  # too late: the attempt is reported, or about to be, as what ended it
+            self._post(SlotUp(slot.id, self._worker, self._settings.depth))
+        elif run is None or note.get("attempt") != str(run.spec.attempt):
+            return
+        elif slot.ending is not None and not run.cancelled:
+            return  # too late: the attempt is about to be reported as what ended it
         elif kind == "progress":
             run.take_progress(tuple(note["progress"]), now)
         elif kind == "done":
             result = TaskResult.from_json(note["result"])
-            slot.run = None
+            slot.pop(now)
             self._post(AttemptDone(run.spec.attempt, result))
         elif kind == "failed":
             report = FailureReport.from_json(note["report"])
-            slot.run = None
+            slot.pop(now)
             self._post(AttemptFailed(run.spec.attempt, report, slot_leaves=False))
+        elif kind == "recalled":
+            slot.pop(now)
+            self._post(AttemptFailed(run.spec.attempt, not_begun(run.spec, "was recalled"), slot_leaves=False))
 
-    def _send(self, slot: Slot, *orders: tuple[str, Any]) -> None:
-        slot.send(b"".join(order_frame(order) for order in orders))
+    def _send(self, slot: Slot) -> None:
+        slot.send()
         if slot.silent_since is None:
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if slot.has_unsent else 0)
-            if self._selector.get_key(slot.channel).events != events:
+            if events != slot.events:
+                slot.events = events
                 self._selector.modify(slot.channel, events, partial(self._on_channel, slot))
+
+    def _order(self, slot: Slot, order: tuple[str, Any]) -> None:
+        slot.put(order_frame(order))
+        self._unsent[slot.id] = slot
+
+    def flush(self) -> None:
+        """Send the orders that have come together: many in one go."""
+        for slot in self._unsent.values():
+            self._send(slot)
+        self._unsent.clear()
 
     # Requests.
 
@@ -236,32 +274,39 @@ class ExecutorPool:
         self._jobs[job.job] = job
 
     def launch(self, slot_id: str, spec: TaskSpec) -> None:
-        """Run an attempt in a slot."""
+        """Run an attempt in a slot, after those that were launched there before."""
         slot, job = self._slots.get(slot_id), self._jobs.get(spec.attempt.job)
-        if job is None or slot is None or slot.ending or slot.run:
+        if job is None or slot is None or slot.ending:
             # The slot went down while the launch was on its way.
-            message = f"Slot {slot_id} was gone before the attempt began."
-            self._post(AttemptFailed(spec.attempt, FailureReport("ExecutorDied", message), slot_leaves=True))
+            self._post(AttemptFailed(spec.attempt, not_begun(spec, f"came to {slot_id} too late"), slot_leaves=True))
             return
-        now = time.monotonic()
-        slot.run = Run(job, spec, now, moved=now)
-        orders = [("job", job)] if job.job not in slot.jobs else []
-        slot.jobs.add(job.job)
-        self._send(slot, *orders, ("task", spec))
+        if job.job not in slot.jobs:
+            slot.jobs[job.job] = set()
+            self._order(slot, ("job", job))
+        stages = slot.jobs[job.job]
+        if spec.stage.id not in stages:
+            stages.add(spec.stage.id)
+            self._order(slot, ("stage", (job.job, spec.stage)))
+        slot.push(Run(job, spec), time.monotonic())
+        self._order(slot, task_order(spec))
 
     def cancel(self, attempt: AttemptId) -> None:
-        """End an attempt with all it started."""
+        """End an attempt with all it started. One that has not begun is called back, and its slot stays."""
         for slot in self._slots.values():
-            if slot.run is not None and slot.run.spec.attempt == attempt:
-                self._end(slot, Ending.CANCELLED)
+            for run in slot.queue:
+                if run.spec.attempt == attempt:
+                    run.cancelled = True
+                    if run is slot.run:
+                        self._end(slot, Ending.CANCELLED)
+                    elif slot.ending is None:
+                        self._order(slot, ("recall", attempt))
 
     def drop_job(self, job: str) -> None:
         """Forget a job's code."""
         self._jobs.pop(job, None)
         for slot in self._slots.values():
-            if job in slot.jobs:
-                slot.jobs.discard(job)
-                self._send(slot, ("drop", job))
+            if slot.jobs.pop(job, None) is not None:
+                self._order(slot, ("drop", job))
 
     # Time passes.
 
@@ -282,10 +327,15 @@ class ExecutorPool:
     def _watch_run(self, slot: Slot, run: Run, now: float) -> None:
         memory = tree_bytes(slot.pid)
         run.peak_bytes = max(run.peak_bytes, memory)
+        if run.cancelled:  # and called back too late: it runs
+            self._end(slot, Ending.CANCELLED)
+            return
         why = verdict(run.job, Vitals(now - run.started, memory, slot.idle_bytes))
         if why is not None:
             self._end(slot, why)
-        elif now - run.moved > self._settings.stall_seconds and not run.stalled:
+        elif run.stalled:
+            name_spool(slot.pid, log_path(run.job, run.spec))  # the executor itself may not come to it
+        elif now - run.moved > self._settings.stall_seconds:
             run.stalled = True
             self._dump_stack(slot, run, now)
 
@@ -300,7 +350,7 @@ class ExecutorPool:
     def beat(self, now: float) -> None:
         """Say that this worker lives, and how far its attempts are."""
         self._oom_kills = self._oom_kills[1], oom_kills()
-        runs = [slot.run for slot in self._slots.values() if slot.run is not None and slot.ending is None]
+        runs = [run for slot in self._slots.values() if slot.ending is None for run in slot.queue]
         attempts = {run.spec.attempt: Progress(run.progress.records_in, run.progress.bytes_in) for run in runs}
         self._post(Beat(self._worker, attempts, now))
 

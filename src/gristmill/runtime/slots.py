@@ -1,8 +1,10 @@
-"""An executor's place as the agent sees it: its channel, what runs there, and how it stands."""
+"""An executor's place as the agent sees it: its channel, what runs and waits there, and how it stands."""
 
 from __future__ import annotations
 
+import selectors
 import socket
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +17,21 @@ _READ_BYTES = 1 << 18
 
 @dataclass
 class Run:
-    """An attempt in a slot."""
+    """An attempt in a slot. Until its turn comes, ``started`` and ``moved`` mean nothing."""
 
     job: JobSpec
     spec: TaskSpec
-    started: float
-    moved: float  # when its progress last changed
+    started: float = 0.0
+    moved: float = 0.0  # when its progress last changed
     progress: Progress = field(default_factory=Progress)
     seen: tuple[int, ...] = ()  # the last progress note
     stalled: bool = False  # its stack has been asked for since it moved
     peak_bytes: int = 0
+    cancelled: bool = False
+
+    def begin(self, now: float) -> None:
+        """Its turn has come."""
+        self.started = self.moved = now
 
     def take_progress(self, seen: tuple[int, ...], now: float) -> None:
         """Take note of how far the task is."""
@@ -35,7 +42,11 @@ class Run:
 
 @dataclass
 class Slot:
-    """Lives from the request for a process until that process is gone."""
+    """Lives from the request for a process until that process is gone.
+
+    The executor works off its queue in order and answers each attempt before it begins the next. So the first that is
+    not answered is the one that runs, and began when the one before it was answered.
+    """
 
     id: str
     channel: socket.socket  # not blocking
@@ -43,12 +54,30 @@ class Slot:
     pid: int = 0
     idle_bytes: int = 0
     ready: bool = False  # it said hello
-    jobs: set[str] = field(default_factory=set)  # whose code the executor has
-    run: Run | None = None
+    jobs: dict[str, set[int]] = field(default_factory=dict)  # whose code the executor has, and which of its stages
+    queue: deque[Run] = field(default_factory=deque)
     ending: Ending | None = None  # why the agent has asked for its end
     silent_since: float | None = None  # its channel has ended
+    events: int = selectors.EVENT_READ  # what its channel is looked at for
     _frames: FrameReader = field(default_factory=FrameReader)
     _outgoing: bytearray = field(default_factory=bytearray)
+
+    @property
+    def run(self) -> Run | None:
+        """The attempt that runs."""
+        return self.queue[0] if self.queue else None
+
+    def push(self, run: Run, now: float) -> None:
+        """One more attempt is on its way to the executor."""
+        if not self.queue:
+            run.begin(now)
+        self.queue.append(run)
+
+    def pop(self, now: float) -> None:
+        """The attempt that ran is answered."""
+        self.queue.popleft()
+        if self.queue:
+            self.queue[0].begin(now)
 
     @property
     def has_unsent(self) -> bool:
@@ -70,9 +99,12 @@ class Slot:
                 self.silent_since = now
         return notes
 
-    def send(self, data: bytes = b"") -> None:
-        """Send what can be sent now, and keep the rest."""
+    def put(self, data: bytes) -> None:
+        """Have this sent by the next ``send``."""
         self._outgoing += data
+
+    def send(self) -> None:
+        """Send what can be sent now, and keep the rest."""
         try:
             while self._outgoing:
                 sent = self.channel.send(self._outgoing)

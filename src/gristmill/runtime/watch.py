@@ -84,6 +84,11 @@ def task_name(spec: TaskSpec) -> str:
     return f"{spec.stage.name} task {spec.attempt.index}, attempt {spec.attempt.number}"
 
 
+def not_begun(spec: TaskSpec, why: str) -> FailureReport:
+    """An attempt that came to nothing before it began. ``why`` goes on from its name."""
+    return FailureReport("AttemptNotBegun", f"{task_name(spec).capitalize()} {why}; it had not begun.")
+
+
 def death_report(job: JobSpec, spec: TaskSpec, death: Death) -> FailureReport:
     """What happened, for the person whose job it is."""
     if death.ending is Ending.TIMEOUT:

@@ -2,6 +2,8 @@
 
 Towards the executor a frame is a pickle of our own specs. From the executor it is JSON, because user code lives there
 and what it says is never unpickled.
+
+An executor may be sent many tasks at a time, so a task's frame is small: its stage and its job have gone before.
 """
 
 from __future__ import annotations
@@ -10,14 +12,19 @@ import json
 import pickle
 import socket
 import struct
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from gristmill.errors import GristmillError
+from gristmill.plan.stages import Stage
+from gristmill.runtime.contracts import TaskSpec
+from gristmill.scheduling.events import AttemptId
 
 _HEADER = struct.Struct("!I")
 _MAX_FRAME_BYTES = (1 << 32) - 1
 _READ_BYTES = 1 << 16
+_DO_NOT_WAIT = getattr(socket, "MSG_DONTWAIT", None)  # not on Windows
 
 
 class ChannelClosed(GristmillError):
@@ -34,6 +41,22 @@ def frame(payload: bytes) -> bytes:
 def order_frame(order: tuple[str, Any]) -> bytes:
     """What an agent tells an executor: a verb and its object."""
     return frame(pickle.dumps(order, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def task_order(spec: TaskSpec) -> tuple[str, Any]:
+    """The order to run an attempt. The executor knows the stage by its id."""
+    rest = spec.splits, spec.blocks, spec.partition, spec.folder, spec.sources, spec.machine
+    return "task", (tuple(spec.attempt), rest if any(rest) else ())
+
+
+def attempt_of(order: Any) -> AttemptId:
+    """The attempt that a task's order names."""
+    return AttemptId(*order[0])
+
+
+def spec_of(order: Any, stage: Stage) -> TaskSpec:
+    """The inverse of :func:`task_order`."""
+    return TaskSpec(AttemptId(*order[0]), stage, *order[1])
 
 
 def note_frame(note: dict[str, Any]) -> bytes:
@@ -77,12 +100,15 @@ class FrameReader:
 
 
 class OrderReader:
-    """The executor's end of reading: one order at a time, waiting for it as long as the agent lives."""
+    """The executor's end of reading: one order at a time, waiting for it as long as the agent lives.
+
+    What is recalled before it was read is handed out as ("recalled", attempt) in the place of its task.
+    """
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._frames = FrameReader()
-        self._ready: list[bytes] = []
+        self._ready: deque[tuple[str, Any]] = deque()
 
     def read(self) -> tuple[str, Any]:
         """The next order.
@@ -90,13 +116,29 @@ class OrderReader:
         Raises:
             ChannelClosed: the agent is gone.
         """
+        if self._ready and _DO_NOT_WAIT is not None:
+            self._take(_DO_NOT_WAIT)  # a recall may have come
         while not self._ready:
-            try:
-                data = self._channel.recv(_READ_BYTES)
-            except OSError as error:
-                raise ChannelClosed("the channel broke") from error
-            if not data:
-                raise ChannelClosed("the agent is gone")
-            self._ready.extend(self._frames.feed(data))
-        order: tuple[str, Any] = pickle.loads(self._ready.pop(0))
-        return order
+            self._take(0)
+        return self._ready.popleft()
+
+    def _take(self, flags: int) -> None:
+        try:
+            data = self._channel.recv(_READ_BYTES, flags)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise ChannelClosed("the channel broke") from error
+        if not data:
+            raise ChannelClosed("the agent is gone")
+        for payload in self._frames.feed(data):
+            verb, subject = pickle.loads(payload)
+            if verb == "recall":
+                self._recall(subject)
+            else:
+                self._ready.append((verb, subject))
+
+    def _recall(self, attempt: AttemptId) -> None:
+        for place, (verb, subject) in enumerate(self._ready):
+            if verb == "task" and attempt_of(subject) == attempt:
+                self._ready[place] = "recalled", attempt
