@@ -7,7 +7,7 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gristmill.config import INPUT_FORMATS, MAX_SPLIT_BYTES, MIB
@@ -38,7 +38,7 @@ class InputFile:
     name: str = ""
 
 
-def resolve_inputs(inputs: Sequence[str | Path], format: str | None) -> tuple[InputFile, ...]:
+def resolve_inputs(inputs: Sequence[str | Path], format: str | None, base: str = "") -> tuple[InputFile, ...]:
     """The files that ``inputs`` name: files, directories (with all below them) and globs (``**`` too).
 
     Each file comes once, in the order given, sorted by path within a directory or glob. Below a directory and in a
@@ -47,6 +47,7 @@ def resolve_inputs(inputs: Sequence[str | Path], format: str | None) -> tuple[In
     Args:
         inputs: what the user named.
         format: the format of all files, or None: by suffix, else text.
+        base: the folder that relative inputs are relative to; empty: the current one.
 
     Raises:
         InputMissing: an input matches no file.
@@ -56,11 +57,15 @@ def resolve_inputs(inputs: Sequence[str | Path], format: str | None) -> tuple[In
     if format is not None and format not in INPUT_FORMATS:
         raise UsageError(f"{format!r} is not an input format; there are: {', '.join(INPUT_FORMATS)}.")
     files: dict[str, InputFile] = {}  # by the file's real path
-    for name in inputs:
-        for path in _expand(os.fspath(name)):
+    for item in inputs:
+        given = os.fspath(item)
+        name = os.path.join(base, given) if base and "://" not in given else given  # noqa: PTH118 - links and .. are kept
+        for path in _expand(name):
             real = os.path.realpath(path)
             if real not in files:
-                files[real] = _input_file(path, format)
+                file = _input_file(path, format)
+                # A file is known by the name that its user gave it, wherever that was.
+                files[real] = file if name == given else replace(file, name=file.name.removeprefix(f"{base}{os.sep}"))
     return tuple(files.values())
 
 

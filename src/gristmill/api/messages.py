@@ -1,0 +1,239 @@
+"""What a client and a server say to each other, as values that ``json.dumps`` takes, and back.
+
+Code is not in here: a submission names it by its SHA-256, and its bytes are sent as blobs, once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import gristmill
+from gristmill import errors
+from gristmill.api.prepare import Submission
+from gristmill.config import JobOptions
+from gristmill.errors import FailureReport, GristmillError, JobCancelled, JobFailed, UsageError
+from gristmill.plan.build import StepShape
+from gristmill.runtime.tally import summary_of
+from gristmill.runtime.views import JobView, StageView
+from gristmill.scheduling.commands import JobState
+
+PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+VERSION_HEADERS = {"Gristmill-Version": gristmill.__version__, "Gristmill-Python": PYTHON_VERSION}
+MAX_SEEN_FILES = 1000
+
+# What only the machine that runs a job can say; and the server's own affair.
+_NOT_SENT = ("on", "executors", "memory_bytes", "data_dir", "resume", "py_files")
+
+
+@dataclass(frozen=True)
+class SeenFile:
+    """An input as the client sees it, so that another file of the same name is noticed."""
+
+    path: str
+    size_bytes: int
+    changed: float  # seconds since the epoch
+
+
+@dataclass(frozen=True)
+class SubmitRequest:
+    """A job, handed to a server.
+
+    Attributes:
+        submission: the job; its ``code`` is empty.
+        code: the SHA-256 of the code. What it is made of is among ``submission.bundles``.
+        seen: some of the inputs as the client sees them; empty if it sees none of them.
+        seen_files: how many it sees.
+        probe: a file that the client made beside the output, which the server must see; empty if it sees no such place.
+    """
+
+    submission: Submission
+    code: str
+    seen: tuple[SeenFile, ...] = ()
+    seen_files: int = 0
+    probe: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As values that ``json.dumps`` takes."""
+        job = self.submission
+        return {
+            "name": job.name,
+            "code": self.code,
+            "shapes": [asdict(shape) for shape in job.shapes],
+            "inputs": list(job.inputs),
+            "base": job.base,
+            "output": job.output,
+            "options": _options_to_json(job.options),
+            "bundles": list(job.bundles),
+            "sources": dict(job.sources),
+            "seen": [asdict(file) for file in self.seen],
+            "seen_files": self.seen_files,
+            "probe": self.probe,
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> SubmitRequest:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            UsageError: it is not such a request.
+        """
+        try:
+            submission = Submission(
+                name=_text(data["name"]),
+                code=b"",
+                shapes=tuple(StepShape(**shape) for shape in data["shapes"]),
+                inputs=tuple(map(_text, data["inputs"])),
+                base=_text(data.get("base", "")),
+                output=None if data.get("output") is None else _text(data["output"]),
+                options=JobOptions(**{str(name): value for name, value in data["options"].items()}),
+                bundles=tuple(map(_text, data.get("bundles", ()))),
+                sources={_text(name): _text(digest) for name, digest in data.get("sources", {}).items()},
+            )
+            seen = tuple(SeenFile(**file) for file in data.get("seen", ()))
+            return cls(submission, _text(data["code"]), seen, int(data.get("seen_files", 0)), _text(data["probe"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"This is not a job: {type(error).__name__}: {error}.") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a string")
+    return value
+
+
+def _options_to_json(options: JobOptions) -> dict[str, Any]:
+    named = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in _NOT_SENT}
+    # The parameters themselves are in the code. As text they are for people.
+    return {**named, "params": {str(key): _plain(value) for key, value in options.params.items()}}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+
+
+def server_options(options: JobOptions, data_dir: Path) -> JobOptions:
+    """Options that a client sent, as the server uses them: what is its own affair filled in."""
+    return replace(options, on="local", executors=1, memory_bytes=None, data_dir=data_dir, resume=False, py_files=())
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """A job as its server tells of it.
+
+    Attributes:
+        view: how it stands.
+        output: where its result is, or is to appear.
+        format: what the output holds.
+        submitted: seconds since the epoch; 0 when that is not known.
+        error: why there is no output, once it is over; in the form of :func:`error_to_json`.
+        note: why it does not go on, for people; empty while it does.
+    """
+
+    view: JobView
+    output: str | None
+    format: str = "text"
+    submitted: float = 0.0
+    error: Mapping[str, Any] | None = None
+    note: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.view.state is not JobState.RUNNING
+
+    def summary(self) -> dict[str, Any]:
+        """The job in figures, as ``--json`` prints them."""
+        return summary_of(self.view, self.output)
+
+    def to_json(self) -> dict[str, Any]:
+        """As values that ``json.dumps`` takes."""
+        return {
+            "id": self.view.job,
+            "name": self.view.name,
+            "state": self.view.state.value,
+            "output": self.output,
+            "format": self.format,
+            "submitted": self.submitted,
+            "summary": self.summary(),
+            "view": view_to_json(self.view),
+            "error": None if self.error is None else dict(self.error),
+            "note": self.note,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> JobStatus:
+        """The inverse of :meth:`to_json`."""
+        return cls(
+            view=view_from_json(data["view"]),
+            output=data["output"],
+            format=data["format"],
+            submitted=data["submitted"],
+            error=data["error"],
+            note=data.get("note", ""),
+        )
+
+
+def view_to_json(view: JobView) -> dict[str, Any]:
+    """A view as values that ``json.dumps`` takes."""
+    return {**asdict(view), "state": view.state.value}
+
+
+def view_from_json(data: Mapping[str, Any]) -> JobView:
+    """The inverse of :func:`view_to_json`. What a newer server says beyond what is known here is left out."""
+    known = {field.name for field in fields(JobView)}
+    values = {name: value for name, value in data.items() if name in known}
+    values["state"] = JobState(data["state"])
+    stage_fields = {field.name for field in fields(StageView)}
+    values["stages"] = tuple(
+        StageView(**{name: value for name, value in stage.items() if name in stage_fields}) for stage in data["stages"]
+    )
+    values["failures"] = tuple(FailureReport.from_json(report) for report in data.get("failures", ()))
+    return JobView(**values)
+
+
+def error_to_json(error: GristmillError) -> dict[str, Any]:
+    """An error as values that ``json.dumps`` takes."""
+    report = getattr(error, "report", None)
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "report": report.to_json() if isinstance(report, FailureReport) else None,
+        "job_folder": getattr(error, "job_folder", ""),
+    }
+
+
+def error_from_json(data: Mapping[str, Any]) -> GristmillError:
+    """The exception that :func:`error_to_json` described."""
+    cls = getattr(errors, str(data.get("type")), None)
+    message = str(data.get("message", "")) or "The server gave no reason."
+    report = FailureReport.from_json(data["report"]) if data.get("report") else None
+    if isinstance(cls, type) and issubclass(cls, JobFailed):
+        failed = cls(message, report, str(data.get("job_folder", "")))
+        if report is not None:
+            failed.__cause__ = errors.task_error(report)
+        return failed
+    if isinstance(cls, type) and issubclass(cls, (UsageError, JobCancelled, errors.ServerUnreachable)):
+        return cls(message)
+    return GristmillError(message)
+
+
+def check_versions(version: str, python: str, whose: str) -> None:
+    """Refuse another Gristmill or another minor version of Python than ours: code could not travel between the two.
+
+    Args:
+        version: the other's version of Gristmill.
+        python: the other's version of Python, such as ``3.11``.
+        whose: who the other is, such as ``the client``.
+
+    Raises:
+        VersionMismatch: they differ; both are named.
+    """
+    if (version, python) != (gristmill.__version__, PYTHON_VERSION):
+        raise errors.VersionMismatch(
+            f"The server runs Gristmill {gristmill.__version__} on Python {PYTHON_VERSION}, and {whose} runs Gristmill "
+            f"{version or 'unknown'} on Python {python or 'unknown'}. Both must be the same: code travels between them."
+        )
