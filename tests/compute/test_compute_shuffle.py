@@ -61,7 +61,8 @@ def shuffle(
 
 def reduce_side(blocks: list[BlockInfo], partition: int, folder: Path, combiner: Any) -> list[tuple[Any, list[Any]]]:
     merged, numbers, _ = fan_in(blocks, [partition], folder / f"merge-{partition}", combiner)
-    pieces = merge([read_segment(block, numbers[0]) for block in merged])
+    rows = sum(block.segment(numbers[0]).rows for block in merged)
+    pieces = merge([read_segment(block, numbers[0]) for block in merged], rows)
     return [(key, list(grouped)) for key, grouped in groups(pieces)]
 
 
@@ -132,7 +133,7 @@ def test_a_group_that_is_not_read_to_its_end_does_not_disturb_the_next(tmp_path:
         collector = Collector(1, tmp_path, tmp_path / f"b{number}", None, None)
         collector.consume((key, i) for key in "abc" for i in range(50_000))
         blocks.append(collector.finish())
-    pieces = merge([read_segment(block, 0) for block in blocks])
+    pieces = merge([read_segment(block, 0) for block in blocks], sum(block.segment(0).rows for block in blocks))
     assert [(key, next(grouped), next(grouped)) for key, grouped in groups(pieces)] == [(k, 0, 1) for k in "abc"]
 
 

@@ -193,7 +193,7 @@ class Collector:
         self._scratch.mkdir(parents=True, exist_ok=True)
         path = self._scratch / f"run-{len(self._runs):05d}"
         self._runs.append(self._write_groups(path))
-        self.spilled_bytes += path.stat().st_size
+        self.spilled_bytes += self._runs[-1].size_bytes
 
     def _write_groups(self, path: Path) -> BlockInfo:
         """Write what the dict holds, sorted, as a block, and empty the dict."""

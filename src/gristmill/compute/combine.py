@@ -75,7 +75,8 @@ def merge_blocks(
     """One block of several. Its partition i is partition ``partitions[i]`` of each of ``blocks``."""
     with BlockWriter(path, len(partitions)) as writer:
         for number, partition in enumerate(partitions):
-            pieces = merge([read_segment(block, partition) for block in blocks])
+            sent = sum(block.segment(partition).rows for block in blocks)
+            pieces = merge([read_segment(block, partition) for block in blocks], sent)
             batches = combined_batches(pieces, combiner) if combiner else plain_batches(pieces)
             for batch in batches:
                 writer.write(number, batch)
@@ -98,10 +99,11 @@ def fan_in(
             group = blocks[start : start + FAN_IN]
             path = scratch / f"merge-{level}-{start // FAN_IN:05d}"
             made.append(merge_blocks(group, partitions, path, combiner))
-            written += path.stat().st_size
+            written += made[-1].size_bytes
             if level:
                 for block in group:
-                    Path(block.path).unlink()
+                    if block.path:
+                        Path(block.path).unlink()
         blocks, partitions, level = made, range(len(partitions)), level + 1
     return blocks, partitions, written
 

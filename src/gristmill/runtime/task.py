@@ -5,7 +5,6 @@ This is where the rooms meet: ``storage`` for splits and parts, ``shuffle`` for 
 
 from __future__ import annotations
 
-import errno
 from bdb import BdbQuit
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -26,7 +25,7 @@ from gristmill.errors import (
     BadRecordLimit,
     BlockCorrupt,
     BlockMissing,
-    DiskFull,
+    BlockUnreachable,
     FailureReport,
     KeyTypeRefused,
     TaskError,
@@ -35,7 +34,9 @@ from gristmill.errors import (
 from gristmill.plan.functions import Counters, JobCode, StepFunctions, activate_counters
 from gristmill.plan.stages import MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource
 from gristmill.records.block import MalformedRecord, RecordBlock
+from gristmill.runtime import disks
 from gristmill.runtime.contracts import Progress, TaskEnvironment, TaskResult, TaskSpec
+from gristmill.shuffle import store
 from gristmill.shuffle.blocks import damaged_blocks, read_segment
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.shuffle.merge import merge
@@ -45,7 +46,7 @@ from gristmill.storage.formats import open_split
 from gristmill.storage.writers import PartWriter, open_part, part_name
 
 _CHUNK = 1024
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FETCH_SHARE = 8  # of an executor's memory, so much may be in flight at once
 
 
 def run_task(code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Progress) -> TaskResult:
@@ -65,10 +66,14 @@ def run_task(code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Prog
     try:
         with ExitStack() as stack:
             result = _Attempt(code, spec, env, progress, stack).run()
-    except OSError as error:
-        if error.errno not in _NO_SPACE:
+    except (BlockCorrupt, BlockMissing) as error:
+        if not disks.is_own(path := str(error.report.details.get("block", "")), env):
             raise
-        raise _disk_full(error, env) from error
+        raise disks.data_dir_failed(path, error.report.message, spec) from error
+    except OSError as error:
+        if (failure := disks.failure_of(error, spec, env)) is None:
+            raise
+        raise failure from error
     finally:
         activate_counters(None)
     return replace(result, counters=counters.groups)
@@ -98,6 +103,7 @@ class _Attempt:
             Path(env.job.staging), f"attempts/{env.job.file_name(spec.attempt)}-bad.jsonl", f"_bad_records/{name}"
         )
         self._last_bad: FailureReport | None = None
+        self._far: Sequence[int] = ()  # places of the blocks that had to be brought here
         stack.callback(self._bad.discard)
 
     def run(self) -> TaskResult:
@@ -106,7 +112,7 @@ class _Attempt:
         if isinstance(source, ShuffleSource):
             try:
                 spilled = self._reduce(source)
-            except (BlockMissing, BlockCorrupt) as error:
+            except (BlockMissing, BlockCorrupt, BlockUnreachable) as error:
                 raise self._all_damaged(error) from error
         else:
             for split in self._spec.splits:
@@ -199,8 +205,9 @@ class _Attempt:
     def _reduce(self, source: ShuffleSource) -> int:
         step = self._code.steps[source.step]
         blocks, partition, spilled = self._inputs(step, source)
-        pieces = merge([read_segment(block, partition) for block in blocks])
-        segments = [block.segments[self._spec.partition] for block in self._spec.blocks]
+        sent = sum(block.segment(partition).rows for block in blocks)
+        pieces = merge([read_segment(block, partition) for block in blocks], sent)
+        segments = [block.segment(self._spec.partition) for block in self._spec.blocks]
         rows_in, bytes_in = sum(segment.rows for segment in segments), sum(segment.length for segment in segments)
         # Bytes are counted as if all rows were of one size: close enough to see how far the task is.
         grouped = groups(pieces, lambda rows: self._progress.advance(rows, rows * bytes_in // rows_in))
@@ -217,13 +224,41 @@ class _Attempt:
     def _inputs(self, step: StepFunctions, source: ShuffleSource) -> tuple[Sequence[BlockInfo], int, int]:
         combiner = step.combiner if source.combine else None
         partition = self._spec.partition
-        blocks = [block for block in self._spec.blocks if block.segments[partition].length]
+        blocks = [block for block in self._readable() if block.segment(partition).length]
         merged, numbers, written = fan_in(blocks, [partition], self._env.scratch, combiner)
         return merged, numbers[0], written
 
+    def _readable(self) -> Sequence[BlockInfo]:
+        """The blocks, those of other machines brought here."""
+        spec, job = self._spec, self._env.job
+        if not spec.sources and not job.shuffle_dir:
+            return spec.blocks
+        from gristmill.shuffle.fetch import fetch_blocks, to_fetch
+        from gristmill.shuffle.transfer import FetchSettings
+
+        blocks = list(spec.blocks)
+        far = self._far = to_fetch(blocks, spec.sources, spec.machine)
+        if far:
+            budget = min(FetchSettings.budget_bytes, job.memory_bytes // _FETCH_SHARE)
+            fetched = fetch_blocks(
+                [blocks[place] for place in far],
+                spec.partition,
+                spec.sources,
+                self._env.scratch,
+                job=job.job,
+                ticket=job.ticket,
+                settings=FetchSettings(budget_bytes=budget),
+            )
+            for place, block in zip(far, fetched, strict=True):
+                blocks[place] = block
+        return blocks
+
     def _all_damaged(self, error: TaskError) -> TaskError:
         """The same error, naming every block that is damaged: each alone would cost one attempt."""
-        paths = damaged_blocks(self._spec.blocks, self._spec.partition)
+        far = set(self._far)
+        near = [block for place, block in enumerate(self._spec.blocks) if place not in far]
+        named = str(error.report.details.get("blocks", "")).split("\n")
+        paths = dict.fromkeys([*filter(None, named), *damaged_blocks(near, self._spec.partition)])
         details = {**error.report.details, "blocks": "\n".join(paths)}
         return type(error)(replace(error.report, details=details))
 
@@ -277,12 +312,15 @@ class _Attempt:
 class _BlockSink:
     """A shuffle's block."""
 
-    def __init__(self, collector: Collector) -> None:
+    def __init__(self, collector: Collector, shared: str) -> None:
         self.collector = collector
         self.consume = collector.consume
+        self._shared = shared  # where the block is copied to, if that is a URI
 
     def finish(self) -> TaskResult:
         block = self.collector.finish()
+        if store.is_uri(self._shared) and block.path:
+            block = replace(block, path=store.put(Path(block.path), self._shared))
         rows = sum(segment.rows for segment in block.segments)
         size = sum(segment.length for segment in block.segments)
         return TaskResult(records_out=rows, bytes_out=size, spilled_bytes=self.collector.spilled_bytes, block=block)
@@ -316,9 +354,10 @@ def _open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitS
     sink = spec.stage.sink
     if isinstance(sink, ShuffleSink):
         step = code.steps[sink.step]
-        target = env.blocks / f"{env.job.file_name(spec.attempt)}.block"
+        shared = store.job_folder(env.job.shuffle_dir, env.job.job) if env.job.shuffle_dir else ""
+        target = _block_target(spec, env, shared)
         combiner = step.combiner if sink.combine else None
-        return _BlockSink(Collector(sink.partitions, env.scratch, target, combiner, step.partitioner))
+        return _BlockSink(Collector(sink.partitions, env.scratch, target, combiner, step.partitioner), shared)
     assert isinstance(sink, OutputSink)
     name = part_name(sink.letter, spec.attempt.index, sink.format)
     writer = open_part(Path(env.job.staging), f"attempts/{env.job.file_name(spec.attempt)}-{name}", name, sink.format)
@@ -327,6 +366,16 @@ def _open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitS
     step = code.steps[last.step] if last else StepFunctions()
     role = "reducer" if isinstance(last, ReduceOp) else "mapper"
     return _PartSink(writer, getattr(step, role), role)
+
+
+def _block_target(spec: TaskSpec, env: TaskEnvironment, shared: str) -> Path:
+    """Where the block appears; the job's folder on shared storage, if it has one that is a folder."""
+    name = f"{env.job.file_name(spec.attempt)}.block"
+    if not shared:
+        return env.blocks / name
+    folder = env.scratch if store.is_uri(shared) else Path(shared)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
 
 
 def _inlined(chain: MapChain, sink: _Sink) -> tuple[Collector, Inlined, int] | None:
@@ -339,7 +388,7 @@ def _inlined(chain: MapChain, sink: _Sink) -> tuple[Collector, Inlined, int] | N
 
 def _is_ours(error: Exception) -> bool:
     """Whether an error is not the user's: the engine's own, a damaged block, a full disk, a debugger that was left."""
-    if isinstance(error, (MemoryError, BdbQuit)) or (isinstance(error, OSError) and error.errno in _NO_SPACE):
+    if isinstance(error, (MemoryError, BdbQuit)) or (isinstance(error, OSError) and disks.is_full(error)):
         return True
     return not isinstance(error, UserCodeError) if isinstance(error, TaskError) else not is_users(error)
 
@@ -357,15 +406,3 @@ def _place(values: Sequence[Any], records: Iterator[Any]) -> int:
 def _call(hook: Any) -> Iterator[Pair]:
     if hook:
         yield from hook() or ()
-
-
-def _disk_full(error: OSError, env: TaskEnvironment) -> DiskFull:
-    path = str(error.filename or env.scratch)
-    return DiskFull(
-        FailureReport(
-            error="DiskFull",
-            message=f"No space is left for {path}: {error.strerror}.",
-            details={"path": path},
-            advice="Free some space there, or name another disk with --data-dir (spills) or --output (the result).",
-        )
-    )

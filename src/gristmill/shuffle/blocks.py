@@ -9,11 +9,13 @@ A job of many tasks and many reducers has segments of a few rows, so what is don
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from contextlib import suppress
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -29,19 +31,22 @@ MAGIC = b"GRIST\x00\x01\n"
 _LENGTH_BYTES = 8
 _HEAD_BYTES = 8  # of an IPC message: a marker, and how long its metadata is
 _COPIED_BYTES = 32 * 1024  # a segment up to this size is read rather than mapped: that is faster
+_WINDOW_BYTES = 128 * 1024
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # it is this process that cannot read
 
 
 class BlockWriter:
     """Writes one block. Partitions come in ascending order, the keys of each in ascending order.
 
-    The file appears under its name when it is finished; until then it has a name of its own, beside it.
+    The file appears under its name when it is finished; until then it has a name of its own, beside it. A block without
+    rows makes no file. An OSError names the file.
     """
 
     def __init__(self, path: Path, partitions: int) -> None:
         self._path = path
         self._partitions = partitions
         self._temporary = path.with_name(path.name + ".tmp")
-        self._file: BinaryIO = self._temporary.open("wb")
+        self._file: BinaryIO | None = None
         self._segments: list[SegmentInfo] = []
         self._offset = self._begun = 0
         self._rows = self._crc = 0
@@ -55,29 +60,43 @@ class BlockWriter:
         assert len(self._segments) == partition, "partitions must come in order"
         # The size of whole buffers is known at once; that of what a slice has of them is not.
         small = batch.get_total_buffer_size() <= 2 * BATCH_BYTES
-        for piece in (batch,) if small else split_batch(batch):
-            self._rows += row_count(piece)
-            data = self._serialize(piece)
-            length = len(data).to_bytes(_LENGTH_BYTES, "little")
-            self._file.write(length)
-            self._file.write(data)
-            self._crc = crc32(data, crc32(length, self._crc))
-            self._offset += _LENGTH_BYTES + len(data)
+        try:
+            if self._file is None:
+                self._file = self._temporary.open("wb")
+            for piece in (batch,) if small else split_batch(batch):
+                self._rows += row_count(piece)
+                data = self._serialize(piece)
+                length = len(data).to_bytes(_LENGTH_BYTES, "little")
+                self._file.write(length)
+                self._file.write(data)
+                self._crc = crc32(data, crc32(length, self._crc))
+                self._offset += _LENGTH_BYTES + len(data)
+        except OSError as error:
+            error.filename = error.filename or str(self._temporary)
+            raise
 
     def finish(self) -> BlockInfo:
         """Give the block its name and say what is in it."""
+        if self._file is None:
+            return BlockInfo("", ())
         while len(self._segments) < self._partitions:
             self._end_segment()
-        index = json.dumps([asdict(segment) for segment in self._segments]).encode()
-        self._file.write(index + len(index).to_bytes(_LENGTH_BYTES, "little") + MAGIC)
-        self._file.close()
-        os.replace(self._temporary, self._path)  # noqa: PTH105 - Path.replace() is the same call, slower
+        index = json.dumps(self._segments).encode()
+        try:
+            self._file.write(index + len(index).to_bytes(_LENGTH_BYTES, "little") + MAGIC)
+            self._file.close()
+            os.replace(self._temporary, self._path)  # noqa: PTH105 - Path.replace() is the same call, slower
+        except OSError as error:
+            error.filename = error.filename or str(self._temporary)
+            raise
         return BlockInfo(str(self._path), tuple(self._segments))
 
     def discard(self) -> None:
         """Leave nothing. Does nothing after :meth:`finish`."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        if self._file is not None:
+            with suppress(OSError):  # what could not be written cannot be written now
+                self._file.close()
+            self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> BlockWriter:
         return self
@@ -111,7 +130,7 @@ def read_segment(block: BlockInfo, partition: int) -> Iterator[Any]:
         BlockMissing: the file is gone.
         BlockCorrupt: the bytes are not those that were written.
     """
-    segment = block.segments[partition]
+    segment = block.segment(partition)
     if not segment.length:
         return
     data = _checked_segment(block, partition)
@@ -131,7 +150,7 @@ def damaged_blocks(blocks: Iterable[BlockInfo], partition: int) -> list[str]:
     """The paths of those blocks of which one partition cannot be read, so that all can be made again at once."""
     found = []
     for block in blocks:
-        if block.segments[partition].length:
+        if block.segment(partition).length:
             try:
                 _checked_segment(block, partition)
             except (BlockMissing, BlockCorrupt):
@@ -155,38 +174,52 @@ def read_index(path: Path) -> BlockInfo:
         raise _corrupt(BlockInfo(str(path), ()), -1, "it does not end as a block does")
     length = int.from_bytes(data[-tail : -len(MAGIC)], "little")
     index = json.loads(data[-tail - length : -tail])
-    return BlockInfo(str(path), tuple(SegmentInfo(**segment) for segment in index))
+    return BlockInfo(str(path), tuple(SegmentInfo(*segment) for segment in index))
 
 
 def _checked_segment(block: BlockInfo, partition: int) -> Any:
-    segment = block.segments[partition]
-    data = (_read_segment if segment.length <= _COPIED_BYTES else _map_segment)(block, segment)
-    if crc32(data) != segment.crc32:
+    segment = block.segment(partition)
+    try:
+        crc, data = (_read_segment if segment.length <= _COPIED_BYTES else _map_segment)(block, segment)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _missing(block.path) from error
+    except OSError as error:
+        if error.errno in _OURS:
+            raise
+        raise _corrupt(block, partition, f"it cannot be read: {error.strerror or error}") from error
+    if crc != segment.crc32:
         raise _corrupt(block, partition, "its checksum is wrong")
     return data
 
 
-def _read_segment(block: BlockInfo, segment: SegmentInfo) -> Any:
-    try:
-        with open(block.path, "rb", buffering=0) as file:  # noqa: PTH123 - Path.open() is the same call, slower
-            file.seek(segment.offset)
-            data = file.read(segment.length)
-            if len(data) < segment.length:
-                raise _corrupt(block, -1, f"it is cut off at {os.fstat(file.fileno()).st_size} bytes")
-            return pa.py_buffer(data)
-    except FileNotFoundError as error:
-        raise _missing(block.path) from error
+def _read_segment(block: BlockInfo, segment: SegmentInfo) -> tuple[int, Any]:
+    with open(block.path, "rb", buffering=0) as file:  # noqa: PTH123 - Path.open() is the same call, slower
+        file.seek(segment.offset)
+        data = file.read(segment.length)
+        if len(data) < segment.length:
+            raise _cut_off(block, file)
+        return crc32(data), pa.py_buffer(data)
 
 
-def _map_segment(block: BlockInfo, segment: SegmentInfo) -> Any:
-    try:
-        with pa.memory_map(block.path) as source:
-            if source.size() < segment.offset + segment.length:
-                raise _corrupt(block, -1, f"it is cut off at {source.size()} bytes")
-            source.seek(segment.offset)
-            return source.read_buffer(segment.length)  # keeps the mapping alive
-    except FileNotFoundError as error:
-        raise _missing(block.path) from error
+def _map_segment(block: BlockInfo, segment: SegmentInfo) -> tuple[int, Any]:
+    """Read and check, then map: a disk that fails is an error while it is read, and the process's end while mapped."""
+    crc, left = 0, segment.length
+    window = memoryview(bytearray(min(left, _WINDOW_BYTES)))
+    with open(block.path, "rb", buffering=0) as file:  # noqa: PTH123
+        file.seek(segment.offset)
+        while left:
+            count = file.readinto(window[:left])
+            if not count:
+                raise _cut_off(block, file)
+            crc = crc32(window[:count], crc)
+            left -= count
+    with pa.memory_map(block.path) as source:
+        source.seek(segment.offset)
+        return crc, source.read_buffer(segment.length)  # keeps the mapping alive
+
+
+def _cut_off(block: BlockInfo, file: FileIO) -> BlockCorrupt:
+    return _corrupt(block, -1, f"it is cut off at {os.fstat(file.fileno()).st_size} bytes")
 
 
 def _parse(stream: Any) -> Any:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class SegmentInfo:
-    """One partition's bytes within a block file."""
+class SegmentInfo(NamedTuple):
+    """One partition's bytes within a block file. There are as many of them as tasks times partitions: kept small."""
 
     offset: int
     length: int
@@ -17,26 +16,38 @@ class SegmentInfo:
     crc32: int
 
 
+EMPTY_SEGMENT = SegmentInfo(0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class BlockInfo:
     """A finished block. ``segments[p]`` belongs to partition p; empty partitions have length 0.
 
-    ``worker`` keeps it; empty: whoever reads it sees the path (one machine, or shared storage).
+    A task that made no rows makes no file: then ``path`` and ``segments`` are empty. ``path`` may be a URI (see
+    ``shuffle.store``). ``worker`` keeps it; empty: whoever reads it sees the path (one machine, or shared storage).
     """
 
     path: str
     segments: tuple[SegmentInfo, ...]
     worker: str = ""
 
+    def segment(self, partition: int) -> SegmentInfo:
+        """A partition's segment, of a block without rows as well."""
+        return self.segments[partition] if self.segments else EMPTY_SEGMENT
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all segments together."""
+        return sum(segment.length for segment in self.segments)
+
     def to_json(self) -> dict[str, Any]:
         """As values that ``json.dumps`` takes."""
-        return asdict(self)
+        return {"path": self.path, "segments": self.segments, "worker": self.worker}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BlockInfo:
         """The inverse of :meth:`to_json`."""
-        segments = tuple(SegmentInfo(**segment) for segment in data["segments"])
-        return cls(data["path"], segments, data.get("worker", ""))
+        return cls(data["path"], tuple(SegmentInfo(*segment) for segment in data["segments"]), data.get("worker", ""))
 
 
 @dataclass(frozen=True)

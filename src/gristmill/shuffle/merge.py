@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gristmill.shuffle.groups import as_any, lists_of, merge_batches, same_kind
+from gristmill.errors import BlockCorrupt
+from gristmill.shuffle.groups import as_any, lists_of, merge_batches, row_count, same_kind
 
 _MAX_ROUND_BYTES = 24 * 1024 * 1024
 
@@ -30,28 +31,54 @@ class HotGroup:
 Piece = Any  # a grouped batch, or a HotGroup. A key is in one piece only.
 
 
-def merge(streams: Sequence[Iterator[Any]]) -> Iterator[Piece]:
+def merge(streams: Sequence[Iterator[Any]], sent: int) -> Iterator[Piece]:
     """All rows of ``streams`` in key order, each key once.
 
     Args:
         streams: iterators over grouped batches, each in key order.
+        sent: how many values all of them hold together, as their makers said.
+
+    Raises:
+        BlockCorrupt: another number of values came out.
     """
+    came = 0
     cursors = [cursor for stream in streams if (cursor := _Cursor(stream)).batch is not None]
     while cursors:
         _align(cursors)
         bound = _bound(cursors)
         below = [rows for cursor in cursors if (rows := cursor.take_below(bound)) is not None]
         if below:
-            yield merge_batches(below)
+            merged = merge_batches(below)
+            came += row_count(merged)
+            yield merged
         if bound is not None:
             # A cursor that starts with the bound exists: the one whose last key it is has not passed it.
             at_bound = [cursor for cursor in cursors if cursor.starts_with(bound)]
             row = at_bound[0].batch
-            hot = HotGroup(row, _values_at(at_bound, bound))
-            yield hot
-            for _ in hot.arrays:  # what the consumer left
+            counted = _Counted(_values_at(at_bound, bound))
+            yield HotGroup(row, counted)
+            for _ in counted:  # what the consumer left
                 pass
+            came += counted.rows
         cursors = [cursor for cursor in cursors if cursor.batch is not None]
+    if came != sent:
+        raise BlockCorrupt(f"{sent} values were sent to this task, and merging them gave {came}.")
+
+
+class _Counted:
+    """An iterator over arrays that counts what has been taken."""
+
+    def __init__(self, arrays: Iterator[Any]) -> None:
+        self._arrays = arrays
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        array = next(self._arrays)
+        self.rows += len(array)
+        return array
 
 
 class _Cursor:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 BATCH_BYTES = 1024 * 1024
 MAX_REQUEST_PIECES = 4096
+GONE = "gone"
+"""The error of a piece whose block is not there."""
 
 
 class Piece(NamedTuple):

@@ -21,12 +21,11 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from pyarrow import flight
 
-from gristmill.shuffle.request import BATCH_BYTES, Piece, Request, answer_schema
+from gristmill.shuffle.request import BATCH_BYTES, GONE, Piece, Request, answer_schema
 
 _ALONE_BYTES = 256 * 1024  # from this size on bytes travel in a batch of their own, without being copied
 _MIN_BATCH_BYTES = 4 * 1024
 _CLOSE_SECONDS = 5.0
-_GONE = "gone"
 
 _Row = tuple[int, Any, str | None]
 
@@ -120,7 +119,7 @@ class BlockServer:
                 with open(self._served(request.job, piece.path), "rb", buffering=0) as file:  # noqa: PTH123
                     yield from _read(file, number, piece, limit)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                yield number, b"", _GONE
+                yield number, b"", GONE
             except OSError as error:
                 yield number, b"", f"unreadable: {error.strerror or error}"
 
@@ -132,7 +131,7 @@ class BlockServer:
         """
         real = os.path.realpath(path)
         folder, _, _ = real.rpartition(os.sep)
-        if any(folder == os.sep.join((root, "jobs", job, "blocks")) for root in self._roots):
+        if any(folder == f"{root}{os.sep}jobs{os.sep}{job}{os.sep}blocks" for root in self._roots):
             if stat.S_ISREG(os.stat(real).st_mode):  # noqa: PTH116 - a pipe, say, would never answer
                 return real
         raise FileNotFoundError(path)

@@ -1,0 +1,58 @@
+"""What an error of a disk means for an attempt: whose disk it is decides whether another place can do better."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from gristmill.errors import DataDirFailed, DiskFull, FailureReport, TaskError
+from gristmill.runtime.contracts import TaskEnvironment, TaskSpec
+from gristmill.shuffle import store
+
+_NO_SPACE = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def is_full(error: OSError) -> bool:
+    """Whether no space is left."""
+    return error.errno in _NO_SPACE
+
+
+def is_own(path: str, env: TaskEnvironment) -> bool:
+    """Whether a file is one that this very attempt has written for itself."""
+    return bool(path) and _lies_in(path, env.scratch)
+
+
+def failure_of(error: OSError, spec: TaskSpec, env: TaskEnvironment) -> TaskError | None:
+    """The failure that an OSError is; None if it is none of a disk that is ours.
+
+    On a worker a data directory that fails is one of several, and other workers have theirs: the attempt is made again
+    elsewhere. A disk that is the same wherever the attempt runs (the only one of a local run, the output's, shared
+    storage for blocks) ends the job when it is full.
+    """
+    path = str(error.filename or (env.scratch if is_full(error) else ""))
+    reason = error.strerror or str(error)
+    if spec.folder and path and _lies_in(path, Path(spec.folder)):
+        return data_dir_failed(path, f"{path} cannot be written or read: {reason}.", spec)
+    if is_full(error):
+        return DiskFull(
+            FailureReport(
+                error="DiskFull",
+                message=f"No space is left for {path}: {reason}.",
+                details={"path": path},
+                advice="Free some space there, or name another disk with --data-dir (spills) or --output (the result).",
+            )
+        )
+    shared = env.job.shuffle_dir and store.job_folder(env.job.shuffle_dir, env.job.job)
+    if shared and path.startswith(shared):
+        return data_dir_failed(path, f"The shared storage fails: {path}: {reason}.", spec)
+    return None
+
+
+def data_dir_failed(path: str, why: str, spec: TaskSpec) -> DataDirFailed:
+    """An attempt's own files cannot be written, or are not what was written. Another directory may do."""
+    details: dict[str, int | float | str] = {"path": path, "folder": spec.folder}
+    return DataDirFailed(FailureReport(error="DataDirFailed", message=why, details=details))
+
+
+def _lies_in(path: str, folder: Path) -> bool:
+    return folder == Path(path) or folder in Path(path).parents

@@ -1,0 +1,141 @@
+"""Blocks on shared storage: each job has a folder there, in which a block's name is used once.
+
+A path, or a ``file:`` URI, is a folder that every worker sees: its blocks are read where they lie. Any other URI goes
+through ``pyarrow.fs``: its blocks are brought here like those of other workers. A block that was not written to its end
+is never read, for only a finished attempt tells of its block.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from gristmill.shuffle.request import GONE, Request
+
+if TYPE_CHECKING:
+    from gristmill.shuffle.transfer import Answer
+
+_COPY_BYTES = 4 * 1024 * 1024
+
+
+def is_uri(path: str) -> bool:
+    """Whether a block is not a file that can be opened by its path."""
+    return "://" in path
+
+
+def seen_folder(shuffle_dir: str) -> Path | None:
+    """The shared folder as a path; None if it is a URI of something that is not a file system here."""
+    if not is_uri(shuffle_dir):
+        return Path(shuffle_dir)
+    parts = urlsplit(shuffle_dir)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def job_folder(shuffle_dir: str, job: str) -> str:
+    """Where a job's blocks are: a path or a URI."""
+    if (folder := seen_folder(shuffle_dir)) is not None:
+        return str(folder / job)
+    parts = urlsplit(shuffle_dir)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{job}"))
+
+
+def put(file: Path, folder: str) -> str:
+    """Copy a block to a job's folder that is a URI; its path there.
+
+    Raises:
+        OSError: it cannot be written; it is named.
+    """
+    parts = urlsplit(folder)
+    filesystem, path = _filesystem(folder)
+    with suppress(NotImplementedError):
+        filesystem.create_dir(path, recursive=True)
+    put_as = urlunsplit(parts._replace(path=f"{parts.path}/{file.name}"))
+    with file.open("rb") as source:
+        try:
+            with filesystem.open_output_stream(f"{path}/{file.name}") as target:
+                shutil.copyfileobj(source, target, _COPY_BYTES)
+        except OSError as error:
+            error.filename = error.filename or put_as
+            raise
+    return put_as
+
+
+def read_pieces(request: Request, _seconds: float) -> Answer:
+    """Answer a request from shared storage, as a worker would."""
+    for number, piece in enumerate(request.pieces):
+        try:
+            with _opened(piece.path) as file:
+                position, end = piece.offset, piece.offset + piece.length
+                while position < end:
+                    file.seek(position)
+                    data = file.read(min(request.batch_bytes, end - position))
+                    if not data:
+                        yield number, b"", f"cut off at {position} bytes"
+                        break
+                    yield number, data, None
+                    position += len(data)
+        except FileNotFoundError:
+            yield number, b"", GONE
+        except OSError as error:
+            yield number, b"", f"unreadable: {error}"
+
+
+def delete(path: str) -> None:
+    """Delete a block, if it is there.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    if not is_uri(path):
+        Path(path).unlink(missing_ok=True)
+        return
+    folder, name = _split(path)
+    filesystem, inner = _filesystem(folder)
+    with suppress(FileNotFoundError):
+        filesystem.delete_file(f"{inner}/{name}")
+
+
+def delete_job(shuffle_dir: str, job: str) -> None:
+    """Delete whatever is there of a job.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    folder = job_folder(shuffle_dir, job)
+    if not is_uri(folder):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+        return
+    filesystem, inner = _filesystem(folder)
+    with suppress(FileNotFoundError):
+        filesystem.delete_dir(inner)
+
+
+def _opened(path: str) -> BinaryIO:
+    if not is_uri(path):
+        return open(path, "rb", buffering=0)  # noqa: PTH123
+    folder, name = _split(path)
+    filesystem, inner = _filesystem(folder)
+    opened: BinaryIO = filesystem.open_input_file(f"{inner}/{name}")
+    return opened
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """The folder of a URI, as a URI, and the name in it."""
+    parts = urlsplit(uri)
+    folder, _, name = parts.path.rpartition("/")
+    return urlunsplit(parts._replace(path=folder)), name
+
+
+@lru_cache(maxsize=16)
+def _filesystem(folder: str) -> tuple[Any, str]:
+    """The file system of a URI, and the path there."""
+    from pyarrow import fs
+
+    from_uri: Callable[[str], tuple[Any, str]] = fs.FileSystem.from_uri
+    return from_uri(folder)
