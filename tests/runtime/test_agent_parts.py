@@ -30,7 +30,7 @@ from gristmill.runtime.processes import (
     signal_name,
 )
 from gristmill.runtime.slots import Run
-from gristmill.runtime.watch import Death, Ending, Vitals, death_report, memory_limit, start_pause, verdict
+from gristmill.runtime.watch import Death, Ending, Vitals, death_report, look_again, memory_limit, start_pause, verdict
 from gristmill.runtime.wire import (
     ChannelClosed,
     FrameReader,
@@ -218,6 +218,16 @@ def test_hashes_are_fixed_whatever_the_caller_has(monkeypatch: pytest.MonkeyPatc
     env = child_environment()
     assert env["PYTHONHASHSEED"] == "0"
     assert env["MALLOC_ARENA_MAX"] == "3"  # the user's own choice stands
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "seconds"),
+    [(0, 0.111), (100 * MIB, 0.062), (227 * MIB, 0.02), (300 * MIB, 0.02)],
+)
+def test_what_nears_its_limit_is_looked_at_more_often(memory_bytes: int, seconds: float) -> None:
+    vitals = Vitals(seconds=1.0, memory_bytes=memory_bytes, idle_bytes=0)
+    assert look_again(JOB, vitals, 0.25) == pytest.approx(seconds, abs=0.001)
+    assert look_again(replace(JOB, memory_bytes=4096 * MIB), vitals, 0.25) == 0.25
 
 
 def test_the_pause_after_failed_starts_grows_to_a_limit() -> None:

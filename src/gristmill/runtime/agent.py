@@ -31,6 +31,7 @@ __all__ = ["Agent", "AgentSettings"]
 _log = logging.getLogger(__name__)
 _WAKE_BYTES = 4096
 _CLOSE_SECONDS = 6.0
+_GATHER_SECONDS = 0.001
 _DYING_SECONDS = 0.02  # how often to look whether a process has ended whose channel has
 
 _Request = Callable[[ExecutorPool], None]
@@ -51,6 +52,7 @@ class Agent:
         self._settings = settings or AgentSettings()
         self._requests: deque[_Request] = deque()
         self._waker: socket.socket | None = None  # a byte sent here wakes the thread
+        self._waits = False  # the thread waits, or is about to, and must be woken for a request
         self._thread: threading.Thread | None = None
         self._closing = False
         self._post: Post = _unheard
@@ -107,9 +109,11 @@ class Agent:
 
     def _ask(self, request: _Request) -> None:
         self._requests.append(request)
-        self._wake()
+        if self._waits:  # once for many requests
+            self._wake()
 
     def _wake(self) -> None:
+        self._waits = False
         if self._waker is not None:
             with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody is there to be woken
                 self._waker.send(b"\0")
@@ -131,25 +135,33 @@ class Agent:
                 self._waker.close()
 
     def _loop(self, pool: ExecutorPool, selector: selectors.BaseSelector) -> None:
-        settings = self._settings
-        now = time.monotonic()
-        next_watch, next_beat = now + settings.watch_seconds, now
+        now = next_beat = time.monotonic()
+        busy = False
         while not self._closing:
             pool.fill_up(now)
-            pause = max(0.0, min(next_watch, next_beat) - now)
-            for key, mask in selector.select(pause if pool.is_settled else min(pause, _DYING_SECONDS)):
+            pause = max(0.0, min(pool.next_watch, next_beat) - now)
+            if busy and pool.is_well_supplied:
+                time.sleep(_GATHER_SECONDS)  # what comes meanwhile is taken in one go
+                pause = 0.0
+            self._waits = True  # first this, then a look at the requests: so none is overlooked
+            if self._requests:
+                pause = 0.0
+            elif not pool.is_settled:
+                pause = min(pause, _DYING_SECONDS)
+            ready = selector.select(pause)
+            self._waits = False
+            busy = bool(ready)
+            for key, mask in ready:
                 key.data(mask)
             while self._requests and not self._closing:
                 self._requests.popleft()(pool)
             pool.flush()
             pool.take_starter_events()
             now = time.monotonic()
-            if now >= next_watch:
-                pool.watch(now)
-                next_watch = now + settings.watch_seconds
+            pool.watch(now)
             if now >= next_beat:
                 pool.beat(now)
-                next_beat = now + settings.beat_seconds
+                next_beat = now + self._settings.beat_seconds
 
 
 def _unheard(_event: FleetEvent) -> None:

@@ -33,6 +33,7 @@ class JobSpec:
             sent to workers: their SHA-256, and each worker puts in where it keeps them.
         ticket: opens the job's blocks at other workers; empty when there are none.
         shuffle_dir: shared storage for blocks (a path or URI); empty: each worker keeps its own.
+        inputs: files that the job reads and their sizes, a thousand at most: workers look whether they see the same.
     """
 
     job: str
@@ -48,6 +49,7 @@ class JobSpec:
     bundles: tuple[str, ...] = ()
     ticket: str = ""
     shuffle_dir: str = ""
+    inputs: tuple[tuple[str, int], ...] = ()
 
     def file_name(self, attempt: AttemptId) -> str:
         """What files of an attempt are named after: it is used once, whatever is restarted."""
@@ -103,8 +105,15 @@ class TaskResult:
     seconds: float = 0.0  # from its begin to its end, in the executor
 
     def to_json(self) -> dict[str, Any]:
-        """As values that ``json.dumps`` takes."""
-        return asdict(self)
+        """As values that ``json.dumps`` takes. What is as it is by default is left out: many tasks make little."""
+        made = {name: value for name, value in vars(self).items() if value != _NOTHING[name]}
+        if self.block is not None:
+            made["block"] = self.block.to_json()
+        if self.last_bad is not None:
+            made["last_bad"] = self.last_bad.to_json()
+        if self.parts:
+            made["parts"] = [asdict(part) for part in self.parts]
+        return made
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TaskResult:
@@ -114,6 +123,9 @@ class TaskResult:
         fields["last_bad"] = FailureReport.from_json(fields["last_bad"]) if fields.get("last_bad") else None
         fields["parts"] = tuple(PartFile(**part) for part in fields.get("parts", ()))
         return cls(**fields)
+
+
+_NOTHING = vars(TaskResult())
 
 
 # What a fleet tells the coordinator. Any thread may call; the callee only queues.

@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from operator import length_hint
-from pathlib import Path
 from typing import Any, NoReturn
 
 from gristmill.errors import FailureReport, GristmillError
@@ -31,6 +30,7 @@ from gristmill.runtime.modules import JobModules
 from gristmill.runtime.processes import become_subreaper, descendants, kill, private_bytes
 from gristmill.runtime.watch import EXIT_CHANNEL_LOST
 from gristmill.runtime.wire import ChannelClosed, OrderReader, attempt_of, note_frame, spec_of
+from gristmill.scheduling.events import AttemptId
 
 REPORT_SECONDS = 0.5
 _PRELOAD = ("pyarrow", "pyarrow.compute", "cloudpickle", "gristmill.runtime.task")
@@ -79,7 +79,7 @@ class _Executor:
         self._jobs = _Jobs()
         self._redirect = OutputRedirect()
         self._sending = threading.Lock()
-        self._running: tuple[str, Path, Progress] | None = None
+        self._running: tuple[AttemptId, Progress] | None = None
 
     def serve(self) -> NoReturn:
         """Carry out orders until the agent is gone."""
@@ -109,11 +109,10 @@ class _Executor:
 
     def _run(self, job: JobSpec, spec: TaskSpec) -> None:
         begun = time.monotonic()
-        log = log_path(job, spec)
-        self._redirect.open(log)
+        self._redirect.open(job, spec)
         attempt = str(spec.attempt)
         progress = Progress()
-        self._running = (attempt, log, progress)
+        self._running = spec.attempt, progress
         outcome: TaskResult | FailureReport
         try:
             self._jobs.enter(job)
@@ -121,12 +120,12 @@ class _Executor:
         except BaseException as error:  # a KeyboardInterrupt, say: nobody but user code raises it here
             outcome = unforeseen_report(spec, error)
         self._running = None
-        self._redirect.finish(log)
+        self._redirect.finish()
         if isinstance(outcome, FailureReport):
             report = outcome.to_json()
             if outcome.exception == "BdbQuit":
                 report["advice"] = "There is no terminal here for a debugger: run the job with --on inline."
-            report["log_tail"] = report["log_tail"] or log_tail(log)
+            report["log_tail"] = report["log_tail"] or log_tail(log_path(job, spec))
             note = {"type": "failed", "attempt": attempt, "report": report}
         else:
             seconds = time.monotonic() - begun
@@ -135,19 +134,19 @@ class _Executor:
 
     def _report(self) -> None:
         """Say how far the task is, and name its log once it has run for a while. The thread ends with the process."""
-        before = None
+        before: AttemptId | None = None
         while True:
             time.sleep(REPORT_SECONDS)
             running = self._running
             if running is None:
                 continue
-            attempt, log, now = running
-            if before == attempt:
-                self._redirect.show(log)
+            attempt, now = running
+            if attempt == before:
+                self._redirect.show(attempt)
             before = attempt
             # What is left of the block in work tells a slow record function from one that hangs.
             left = length_hint(now.current) if now.current is not None else 0
-            note = {"type": "progress", "attempt": attempt, "progress": [now.records_in, now.bytes_in, left]}
+            note = {"type": "progress", "attempt": str(attempt), "progress": [now.records_in, now.bytes_in, left]}
             try:
                 self._send(note)
             except ChannelClosed:

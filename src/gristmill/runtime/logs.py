@@ -19,7 +19,9 @@ from pathlib import Path
 
 from gristmill.errors import Frame
 from gristmill.runtime.contracts import JobSpec, TaskSpec
+from gristmill.scheduling.events import AttemptId
 
+_LOGS = "logs"
 _TAIL_LINES = 20
 _CRASH = "Fatal Python error: "
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
@@ -29,7 +31,7 @@ _TAIL_BYTES = 8192
 
 def log_path(job: JobSpec, spec: TaskSpec) -> Path:
     """Where an attempt's log stands, if it wrote anything."""
-    return Path(spec.folder or job.folder, "logs", f"{job.file_name(spec.attempt)}.log")
+    return Path(spec.folder or job.folder, _LOGS, f"{job.file_name(spec.attempt)}.log")
 
 
 def log_tail(path: Path) -> str:
@@ -67,23 +69,23 @@ def crash_frames(text: str) -> tuple[Frame, ...]:
     )
 
 
-def spool_path(log: Path, pid: int) -> Path:
-    """Where the executor with this process id writes before a log has its name."""
-    return log.with_name(f"executor-{pid}.log")
+def spool_path(folder: str, pid: int) -> Path:
+    """Where the executor with this process id writes before it is known to be an attempt's log."""
+    return Path(folder, _LOGS, f"executor-{pid}.log")
 
 
-def name_spool(pid: int, log: Path) -> None:
-    """Give an executor's spool the name of an attempt's log, if anything was written."""
-    spool = spool_path(log, pid)
+def name_spool(pid: int, job: JobSpec, spec: TaskSpec) -> None:
+    """Make what an executor has written the log of an attempt, if it has written anything."""
+    spool = spool_path(spec.folder or job.folder, pid)
     with contextlib.suppress(OSError):  # there is none: the log has its name, or nobody could write it
         if spool.stat().st_size:
-            spool.replace(log)
+            spool.replace(log_path(job, spec))
 
 
-def remove_spool(pid: int, log: Path) -> None:
+def remove_spool(pid: int, folder: str) -> None:
     """Leave no spool of an executor that is gone."""
     with contextlib.suppress(OSError):
-        spool_path(log, pid).unlink()
+        spool_path(folder, pid).unlink()
 
 
 class OutputRedirect:
@@ -95,25 +97,26 @@ class OutputRedirect:
     def __init__(self) -> None:
         self._flush_c = _c_flush()
         self._lock = threading.Lock()  # the attempt's end against ``show``
-        self._spools: dict[Path, int] = {}  # folder of logs → the spool there
-        self._log: Path | None = None  # of the attempt that runs
+        self._spools: dict[str, int] = {}  # folder of attempts → the spool below it
+        self._running: tuple[JobSpec, TaskSpec] | None = None
 
-    def open(self, log: Path) -> None:
-        """From now on, what is written belongs to ``log``.
+    def open(self, job: JobSpec, spec: TaskSpec) -> None:
+        """From now on, what is written belongs to this attempt.
 
         Where nothing can be written (a full disk, say), output is lost and the attempt goes on.
         """
-        self._log = log
-        spool = self._spools.get(log.parent)
+        folder = spec.folder or job.folder
+        spool = self._spools.get(folder)
         if spool is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
             try:
-                spool = os.open(spool_path(log, os.getpid()), flags, 0o644)
+                spool = os.open(spool_path(folder, os.getpid()), flags, 0o644)
             except OSError:
                 spool = os.open(os.devnull, os.O_WRONLY)  # which stays empty, and so never becomes a log
-            self._spools[log.parent] = spool
+            self._spools[folder] = spool
         os.dup2(spool, 1)  # every time: user code may have closed or replaced them
         os.dup2(spool, 2)
+        self._running = job, spec
 
     def flush(self) -> None:
         """Write out what Python and C hold back."""
@@ -122,33 +125,35 @@ class OutputRedirect:
                 stream.flush()
         self._flush_c()
 
-    def show(self, log: Path) -> None:
-        """Let an attempt that is still running, if it is that, have a log of its name. Any thread may ask for it."""
+    def show(self, attempt: AttemptId) -> None:
+        """Let an attempt that runs for long have a log of its name, if it still runs. Any thread may ask for it."""
         with self._lock:
-            if log == self._log:
-                self._name(log)
+            if self._running is not None and self._running[1].attempt == attempt:
+                self._name(*self._running)
 
-    def finish(self, log: Path) -> None:
+    def finish(self) -> None:
         """The attempt is over: complete its log, if it wrote anything."""
         self.flush()
         with self._lock:
-            self._name(log)
-            self._log = None
+            if self._running is not None:
+                self._name(*self._running)
+            self._running = None
 
-    def _name(self, log: Path) -> None:
-        spool = self._spools.get(log.parent)
+    def _name(self, job: JobSpec, spec: TaskSpec) -> None:
+        folder = spec.folder or job.folder
+        spool = self._spools.get(folder)
         with contextlib.suppress(OSError):  # the agent may have named it
             if spool is not None and os.fstat(spool).st_size:
-                del self._spools[log.parent]
+                del self._spools[folder]
                 os.close(spool)  # stdout and stderr are duplicates
-                spool_path(log, os.getpid()).replace(log)
+                spool_path(folder, os.getpid()).replace(log_path(job, spec))
 
     def close(self) -> None:
         """Leave no spool behind."""
         for folder, spool in self._spools.items():
             with contextlib.suppress(OSError):
                 os.close(spool)
-                spool_path(folder / "log", os.getpid()).unlink(missing_ok=True)
+                spool_path(folder, os.getpid()).unlink(missing_ok=True)
         self._spools.clear()
 
 

@@ -36,11 +36,12 @@ from gristmill.runtime.logs import crash_frames, log_path, log_tail, name_spool,
 from gristmill.runtime.processes import ProcessEnd, oom_kills, tree_bytes
 from gristmill.runtime.slots import Run, Slot
 from gristmill.runtime.starters import Born, Died, Starter, StarterEvent, open_starter
-from gristmill.runtime.watch import Death, Ending, Vitals, death_report, not_begun, start_pause, verdict
+from gristmill.runtime.watch import Death, Ending, Vitals, death_report, look_again, not_begun, start_pause, verdict
 from gristmill.runtime.wire import order_frame, task_order
 from gristmill.scheduling.events import AttemptId
 
 _log = logging.getLogger(__name__)
+_WELL_SUPPLIED = 32  # attempts in a slot: some milliseconds of work, or they would not have been sent ahead
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class ExecutorPool:
         self._failed_starts = 0  # in a row
         self._next_start = 0.0  # not before this time
         self._broken = False
+        self.next_watch = 0.0  # not before this time
         self._oom_kills = oom_kills(), oom_kills()  # as of the last beat but one, and the last
         self._starter = self._open_starter()
 
@@ -180,8 +182,8 @@ class ExecutorPool:
 
     def _clear_away(self, slot: Slot, run: Run) -> None:
         remove_scratch(scratch_path(run.job, run.spec))
-        name_spool(slot.pid, log_path(run.job, run.spec))
-        remove_spool(slot.pid, log_path(run.job, run.spec))
+        name_spool(slot.pid, run.job, run.spec)
+        remove_spool(slot.pid, run.spec.folder or run.job.folder)
 
     def _death_report(self, slot: Slot, run: Run, end: ProcessEnd) -> FailureReport:
         self._clear_away(slot, run)
@@ -287,7 +289,10 @@ class ExecutorPool:
         if spec.stage.id not in stages:
             stages.add(spec.stage.id)
             self._order(slot, ("stage", (job.job, spec.stage)))
-        slot.push(Run(job, spec), time.monotonic())
+        now, run = time.monotonic(), Run(job, spec)
+        if not slot.queue:
+            self._watch_sooner(run, Vitals(0.0, slot.idle_bytes, slot.idle_bytes), now)
+        slot.push(run, now)
         self._order(slot, task_order(spec))
 
     def cancel(self, attempt: AttemptId) -> None:
@@ -311,7 +316,10 @@ class ExecutorPool:
     # Time passes.
 
     def watch(self, now: float) -> None:
-        """Look after every executor: to be done a few times a second."""
+        """Look after every executor, if it is time."""
+        if now < self.next_watch:
+            return
+        self.next_watch = now + self._settings.watch_seconds
         for slot in list(self._slots.values()):
             if slot.ending is not None:
                 continue
@@ -325,19 +333,24 @@ class ExecutorPool:
                 self._watch_run(slot, slot.run, now)
 
     def _watch_run(self, slot: Slot, run: Run, now: float) -> None:
-        memory = tree_bytes(slot.pid)
-        run.peak_bytes = max(run.peak_bytes, memory)
         if run.cancelled:  # and called back too late: it runs
             self._end(slot, Ending.CANCELLED)
             return
-        why = verdict(run.job, Vitals(now - run.started, memory, slot.idle_bytes))
+        memory = tree_bytes(slot.pid)
+        run.peak_bytes = max(run.peak_bytes, memory)
+        vitals = Vitals(now - run.started, memory, slot.idle_bytes)
+        self._watch_sooner(run, vitals, now)
+        why = verdict(run.job, vitals)
         if why is not None:
             self._end(slot, why)
         elif run.stalled:
-            name_spool(slot.pid, log_path(run.job, run.spec))  # the executor itself may not come to it
+            name_spool(slot.pid, run.job, run.spec)  # the executor itself may not come to it
         elif now - run.moved > self._settings.stall_seconds:
             run.stalled = True
             self._dump_stack(slot, run, now)
+
+    def _watch_sooner(self, run: Run, vitals: Vitals, now: float) -> None:
+        self.next_watch = min(self.next_watch, now + look_again(run.job, vitals, self._settings.watch_seconds))
 
     def _dump_stack(self, slot: Slot, run: Run, now: float) -> None:
         if hasattr(signal, "SIGUSR1"):
@@ -353,6 +366,11 @@ class ExecutorPool:
         runs = [run for slot in self._slots.values() if slot.ending is None for run in slot.queue]
         attempts = {run.spec.attempt: Progress(run.progress.records_in, run.progress.bytes_in) for run in runs}
         self._post(Beat(self._worker, attempts, now))
+
+    @property
+    def is_well_supplied(self) -> bool:
+        """Every executor has enough to do that none waits for us within the next moment."""
+        return bool(self._slots) and all(len(slot.queue) >= _WELL_SUPPLIED for slot in self._slots.values())
 
     @property
     def is_settled(self) -> bool:

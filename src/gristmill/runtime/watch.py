@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from gristmill.config import MIB, format_duration, format_size
+from gristmill.config import GIB, MIB, format_duration, format_size
 from gristmill.errors import FailureReport, Frame
 from gristmill.runtime.contracts import JobSpec, TaskSpec
 from gristmill.runtime.processes import ProcessEnd, signal_name
 
 _MIN_SLACK_BYTES = 128 * MIB
+_GROWTH_BYTES_A_SECOND = 2 * GIB  # Python fills memory about as fast, at best
+_SHORTEST_LOOK_SECONDS = 0.02  # a look takes 0.1 ms
 _SIGKILL = 9
 EXIT_CHANNEL_LOST = 71
 """Of an executor that cannot reach its agent: the agent is gone, or user code has closed the channel."""
@@ -51,6 +53,12 @@ def verdict(job: JobSpec, vitals: Vitals) -> Ending | None:
     if vitals.memory_bytes > memory_limit(job, vitals.idle_bytes):
         return Ending.MEMORY
     return None
+
+
+def look_again(job: JobSpec, vitals: Vitals, at_most: float) -> float:
+    """In how many seconds to look at an executor again: before it can have used up what it may still take."""
+    left = memory_limit(job, vitals.idle_bytes) - vitals.memory_bytes
+    return min(at_most, max(_SHORTEST_LOOK_SECONDS, left / _GROWTH_BYTES_A_SECOND))
 
 
 def start_pause(failed_starts: int) -> float:

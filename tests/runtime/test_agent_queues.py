@@ -1,0 +1,222 @@
+"""Several attempts in one slot: in order, each with its own log and limits, and only the one that ran is to blame."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import agent_kit
+import cloudpickle
+import pytest
+from agent_kit import Mill, read_when_there, wait_until
+
+from gristmill.runtime.agent import AgentSettings
+from gristmill.runtime.contracts import AttemptDone, AttemptFailed, Beat, SlotDown, SlotUp
+from gristmill.scheduling.events import AttemptId
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+cloudpickle.register_pickle_by_value(agent_kit)
+
+
+@pytest.fixture
+def mill(tmp_path: Path) -> Iterator[Mill]:
+    mill = Mill(tmp_path, settings=AgentSettings(beat_seconds=0.05, watch_seconds=0.05))
+    yield mill
+    mill.fleet.close()
+
+
+def harmless(_: Any, line: str) -> Iterator[tuple[str, int]]:
+    yield line, 1
+
+
+def launch_all(mill: Mill, mappers: list[Callable[[Any, Any], Any]], **options: Any) -> list[AttemptId]:
+    """Launch an attempt of a job of its own for each mapper, all in one slot."""
+    slot = mill.wait_for(SlotUp).slot
+    specs = [mill.spec(mill.job(mapper, **options)) for mapper in mappers]
+    for spec in specs:
+        mill.fleet.launch(slot, spec)
+    return [spec.attempt for spec in specs]
+
+
+def answers(mill: Mill, count: int) -> dict[AttemptId, str]:
+    """The next answers in order: "done", or the name of the error."""
+    found: dict[AttemptId, str] = {}
+    while len(found) < count:
+        event = mill.events.get(timeout=agent_kit.PATIENCE)
+        if isinstance(event, AttemptDone):
+            found[event.attempt] = "done"
+        elif isinstance(event, AttemptFailed):
+            found[event.attempt] = event.report.error
+    return found
+
+
+def test_a_slot_says_how_many_it_takes(mill: Mill) -> None:
+    assert mill.wait_for(SlotUp).depth > 1
+
+
+def test_many_attempts_in_a_slot_are_answered_in_order(mill: Mill) -> None:
+    slot = mill.wait_for(SlotUp).slot
+    job = mill.job(harmless)
+    specs = [mill.spec(job, index) for index in range(300)]
+    for spec in specs:
+        mill.fleet.launch(slot, spec)
+    found = answers(mill, len(specs))
+    assert list(found) == [spec.attempt for spec in specs]
+    assert set(found.values()) == {"done"}
+
+
+def test_an_executor_measures_how_long_an_attempt_ran(mill: Mill) -> None:
+    def mapper(_: Any, line: str) -> Any:
+        time.sleep(0.2)
+        yield line, 1
+
+    launch_all(mill, [mapper, harmless])
+    assert 0.2 <= mill.wait_for(AttemptDone).result.seconds < 5
+    assert 0 < mill.wait_for(AttemptDone).result.seconds < 0.2
+
+
+def test_the_attempt_that_ran_is_to_blame_and_those_behind_it_go_back(mill: Mill) -> None:
+    def mapper(_: Any, line: str) -> Any:
+        os._exit(3)
+
+    attempts = launch_all(mill, [harmless, mapper, harmless, harmless])
+    found = answers(mill, 4)
+    assert list(found.values()) == ["done", "ExecutorDied", "AttemptNotBegun", "AttemptNotBegun"]
+    assert list(found) == attempts
+    mill.wait_for(SlotDown)
+    assert mill.success(harmless).records_in == 1
+
+
+def test_what_waits_is_called_back_and_what_runs_goes_on(mill: Mill, tmp_path: Path) -> None:
+    begun, gate, never = tmp_path / "begun", tmp_path / "gate", tmp_path / "never"
+
+    def first(_: Any, line: str) -> Any:
+        begun.write_text("\n")
+        while not gate.exists():
+            time.sleep(0.01)
+        yield line, 1
+
+    def second(_: Any, line: str) -> Any:
+        never.touch()
+        yield line, 1
+
+    one, two, three = launch_all(mill, [first, second, harmless])
+    read_when_there(begun)
+    mill.fleet.cancel(two)
+    gate.touch()
+    assert answers(mill, 3) == {one: "done", two: "AttemptNotBegun", three: "done"}
+    assert not never.exists()
+
+
+def test_a_cancelled_attempt_takes_its_process_along_and_those_behind_it_go_back(mill: Mill, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
+    def mapper(_: Any, line: str) -> Any:
+        begun.write_text("\n")
+        time.sleep(60)
+
+    one, two, three = launch_all(mill, [mapper, harmless, harmless])
+    read_when_there(begun)
+    mill.fleet.cancel(one)
+    assert answers(mill, 2) == {two: "AttemptNotBegun", three: "AttemptNotBegun"}
+    mill.wait_for(SlotDown)
+
+
+def test_all_of_a_slot_may_be_cancelled(mill: Mill, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
+    def mapper(_: Any, line: str) -> Any:
+        begun.write_text("\n")
+        time.sleep(60)
+
+    attempts = launch_all(mill, [mapper, harmless, harmless])
+    read_when_there(begun)
+    for attempt in attempts:
+        mill.fleet.cancel(attempt)
+    mill.wait_for(SlotDown)
+    assert mill.success(harmless).records_in == 1
+
+
+def test_time_counts_from_an_attempts_own_begin(mill: Mill) -> None:
+    def mapper(_: Any, line: str) -> Any:
+        time.sleep(0.6)
+        yield line, 1
+
+    attempts = launch_all(mill, [mapper, mapper, mapper], task_timeout_seconds=1.5)
+    assert answers(mill, 3) == dict.fromkeys(attempts, "done")
+
+
+def test_beats_name_what_waits_as_well(mill: Mill, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    def mapper(_: Any, line: str) -> Any:
+        while not gate.exists():
+            time.sleep(0.01)
+        yield line, 1
+
+    attempts = launch_all(mill, [mapper, mapper])
+    while set(mill.wait_for(Beat).attempts) != set(attempts):
+        pass
+    gate.touch()
+    assert answers(mill, 2) == dict.fromkeys(attempts, "done")
+
+
+def test_each_attempt_has_its_own_output(mill: Mill, tmp_path: Path) -> None:
+    def says(text: str) -> Callable[[Any, Any], Any]:
+        def mapper(_: Any, line: str) -> Any:
+            print(text)
+            os.write(2, b"by descriptor\n")
+            yield line, 1
+
+        return mapper
+
+    slot = mill.wait_for(SlotUp).slot
+    jobs = [mill.job(mapper) for mapper in (says("one"), harmless, says("two"))]
+    for index in range(2):
+        for job in jobs:
+            mill.fleet.launch(slot, mill.spec(job, index))
+    answers(mill, 6)
+    for number, text in (1, "one"), (3, "two"):
+        for index in range(2):
+            log = tmp_path / f"job{number}" / "logs" / f"job{number}-s0-t{index:05d}-a1.log"
+            assert log.read_text() == f"{text}\nby descriptor\n"
+    assert not list((tmp_path / "job2" / "logs").glob("job2-*"))
+    for job in jobs:
+        mill.fleet.drop_job(job.job)
+    wait_until(lambda: not list(tmp_path.glob("job*/logs/executor-*")))
+
+
+def test_the_log_of_an_attempt_that_runs_can_be_read(mill: Mill, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    def mapper(_: Any, line: str) -> Any:
+        print("so far so good")
+        while not gate.exists():
+            time.sleep(0.01)
+        print("done")
+        yield line, 1
+
+    launch_all(mill, [mapper])
+    log = tmp_path / "job1" / "logs" / "job1-s0-t00000-a1.log"
+    assert read_when_there(log) == "so far so good\n"
+    gate.touch()
+    mill.wait_for(AttemptDone)
+    assert log.read_text() == "so far so good\ndone\n"
+
+
+def test_the_last_words_of_the_attempt_that_died_are_its_own(mill: Mill, tmp_path: Path) -> None:
+    def chatty(_: Any, line: str) -> Any:
+        print("not me")
+        yield line, 1
+
+    def mapper(_: Any, line: str) -> Any:
+        os.write(1, b"last words\n")
+        os._exit(1)
+
+    launch_all(mill, [chatty, mapper, chatty])
+    assert mill.wait_for(AttemptFailed).report.log_tail == "last words"
+    assert not list(tmp_path.glob("job*/logs/executor-*"))
