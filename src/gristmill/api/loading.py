@@ -28,7 +28,10 @@ from gristmill.errors import JobNotFound, UsageError
 from gristmill.plan.functions import JobCode
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_WISHES = {"input_format": str, "output_format": str, "reducers": int}
+_WISHES: dict[str, tuple[type, ...]] = {
+    "input_format": (str,), "output_format": (str,), "reducers": (int,), "task_cpus": (int, float),
+    "task_memory": (str, int),
+}  # fmt: skip
 
 
 def load_job(spec: str, params: Mapping[str, Any] | None = None) -> Job:
@@ -242,5 +245,6 @@ def _wish(owner: object, name: str, owner_name: str) -> Any:
     """An option that the job itself names, or None."""
     value = getattr(owner, name, None)
     if value is not None and (not isinstance(value, _WISHES[name]) or isinstance(value, bool)):
-        raise UsageError(f"{name} of {owner_name} must be of type {_WISHES[name].__name__}, not {value!r}.")
+        names = " or ".join(kind.__name__ for kind in _WISHES[name])
+        raise UsageError(f"{name} of {owner_name} must be of type {names}, not {value!r}.")
     return value

@@ -5,28 +5,24 @@ Code is not in here: a submission names it by its SHA-256, and its bytes are sen
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import gristmill
-from gristmill import errors
 from gristmill.api.prepare import Submission
-from gristmill.config import JobOptions
-from gristmill.errors import FailureReport, GristmillError, JobCancelled, JobFailed, UsageError
+from gristmill.config import PYTHON_VERSION, VERSION, JobOptions
+from gristmill.errors import UsageError, VersionMismatch
 from gristmill.plan.build import StepShape
 from gristmill.runtime.tally import summary_of
-from gristmill.runtime.views import JobView, StageView
+from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 
-PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-VERSION_HEADERS = {"Gristmill-Version": gristmill.__version__, "Gristmill-Python": PYTHON_VERSION}
+VERSION_HEADERS = {"Gristmill-Version": VERSION, "Gristmill-Python": PYTHON_VERSION}
 MAX_SEEN_FILES = 1000
 
 # What only the machine that runs a job can say; and the server's own affair.
-_NOT_SENT = ("on", "executors", "memory_bytes", "data_dir", "resume", "py_files")
+_NOT_SENT = ("on", "executors", "memory_bytes", "data_dir", "resume", "py_files", "token_file")
 
 
 @dataclass(frozen=True)
@@ -129,8 +125,7 @@ class JobStatus:
         output: where its result is, or is to appear.
         format: what the output holds.
         submitted: seconds since the epoch; 0 when that is not known.
-        error: why there is no output, once it is over; in the form of :func:`error_to_json`.
-        note: why it does not go on, for people; empty while it does.
+        error: why there is no output, once it is over; in the form of ``outcome.error_to_json``.
     """
 
     view: JobView
@@ -138,7 +133,6 @@ class JobStatus:
     format: str = "text"
     submitted: float = 0.0
     error: Mapping[str, Any] | None = None
-    note: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -159,66 +153,20 @@ class JobStatus:
             "format": self.format,
             "submitted": self.submitted,
             "summary": self.summary(),
-            "view": view_to_json(self.view),
+            "view": self.view.to_json(),
             "error": None if self.error is None else dict(self.error),
-            "note": self.note,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> JobStatus:
         """The inverse of :meth:`to_json`."""
         return cls(
-            view=view_from_json(data["view"]),
+            view=JobView.from_json(data["view"]),
             output=data["output"],
             format=data["format"],
             submitted=data["submitted"],
             error=data["error"],
-            note=data.get("note", ""),
         )
-
-
-def view_to_json(view: JobView) -> dict[str, Any]:
-    """A view as values that ``json.dumps`` takes."""
-    return {**asdict(view), "state": view.state.value}
-
-
-def view_from_json(data: Mapping[str, Any]) -> JobView:
-    """The inverse of :func:`view_to_json`. What a newer server says beyond what is known here is left out."""
-    known = {field.name for field in fields(JobView)}
-    values = {name: value for name, value in data.items() if name in known}
-    values["state"] = JobState(data["state"])
-    stage_fields = {field.name for field in fields(StageView)}
-    values["stages"] = tuple(
-        StageView(**{name: value for name, value in stage.items() if name in stage_fields}) for stage in data["stages"]
-    )
-    values["failures"] = tuple(FailureReport.from_json(report) for report in data.get("failures", ()))
-    return JobView(**values)
-
-
-def error_to_json(error: GristmillError) -> dict[str, Any]:
-    """An error as values that ``json.dumps`` takes."""
-    report = getattr(error, "report", None)
-    return {
-        "type": type(error).__name__,
-        "message": str(error),
-        "report": report.to_json() if isinstance(report, FailureReport) else None,
-        "job_folder": getattr(error, "job_folder", ""),
-    }
-
-
-def error_from_json(data: Mapping[str, Any]) -> GristmillError:
-    """The exception that :func:`error_to_json` described."""
-    cls = getattr(errors, str(data.get("type")), None)
-    message = str(data.get("message", "")) or "The server gave no reason."
-    report = FailureReport.from_json(data["report"]) if data.get("report") else None
-    if isinstance(cls, type) and issubclass(cls, JobFailed):
-        failed = cls(message, report, str(data.get("job_folder", "")))
-        if report is not None:
-            failed.__cause__ = errors.task_error(report)
-        return failed
-    if isinstance(cls, type) and issubclass(cls, (UsageError, JobCancelled, errors.ServerUnreachable)):
-        return cls(message)
-    return GristmillError(message)
 
 
 def check_versions(version: str, python: str, whose: str) -> None:
@@ -232,8 +180,8 @@ def check_versions(version: str, python: str, whose: str) -> None:
     Raises:
         VersionMismatch: they differ; both are named.
     """
-    if (version, python) != (gristmill.__version__, PYTHON_VERSION):
-        raise errors.VersionMismatch(
-            f"The server runs Gristmill {gristmill.__version__} on Python {PYTHON_VERSION}, and {whose} runs Gristmill "
+    if (version, python) != (VERSION, PYTHON_VERSION):
+        raise VersionMismatch(
+            f"The server runs Gristmill {VERSION} on Python {PYTHON_VERSION}, and {whose} runs Gristmill "
             f"{version or 'unknown'} on Python {python or 'unknown'}. Both must be the same: code travels between them."
         )

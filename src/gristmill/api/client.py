@@ -1,0 +1,202 @@
+"""A server's job API, as a client calls it: patient while the server is away, and with its errors as exceptions.
+
+A call that got no answer is made again: every call may be, since a submission carries a key by which the server knows
+it. Before the first answer the patience is short, for there may be no server at all; after that it outlasts a restart.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gristmill.api.messages import VERSION_HEADERS
+from gristmill.errors import GristmillError, NotAuthorized, ServerUnreachable, UsageError
+from gristmill.runtime.outcome import error_from_json
+
+FIRST_PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 600.0
+_CALL_SECONDS = 30.0
+_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 5.0
+_TRY_AGAIN = (429, 502, 503, 504)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class MissingBlobs(UsageError):
+    """The server needs these blobs first. Never seen by users."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        super().__init__(f"The server has not been sent {', '.join(names)}.")
+
+
+class ServerClient:
+    """One server.
+
+    Args:
+        url: where it listens.
+        token: what it knows its clients by.
+        patience_seconds: for how long to go on without any answer, once there was one.
+    """
+
+    def __init__(self, url: str, token: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self.url = url.rstrip("/")
+        self._token = token
+        self._patience_seconds = patience_seconds
+        self._answered = False
+        host = urllib.parse.urlsplit(url).hostname
+        # No proxy leads to this machine, whatever the environment says of others.
+        handlers = [urllib.request.ProxyHandler({})] if host in _LOOPBACK else []
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def get(self, path: str, *, seconds: float = _CALL_SECONDS) -> Any:
+        """What is at a path of the API."""
+        return self.call("GET", path, seconds=seconds)
+
+    def post(self, path: str, value: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+        """The answer to a value."""
+        data = b"" if value is None else json.dumps(value).encode()
+        return self.call("POST", path, data, {"Content-Type": "application/json", **(headers or {})})
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        seconds: float = _CALL_SECONDS,
+    ) -> Any:
+        """Make a call, again and again until there is an answer.
+
+        Args:
+            method: of HTTP.
+            path: below ``/api/v1``.
+            data: the body.
+            headers: beside the usual ones.
+            seconds: how long one try may take.
+
+        Raises:
+            ServerUnreachable: nobody answered for too long.
+            GristmillError: what the server answered, as the exception that it was there.
+        """
+        request = urllib.request.Request(
+            f"{self.url}/api/v1{path}",
+            data=data,
+            method=method,
+            headers={"Authorization": f"Bearer {self._token}", **VERSION_HEADERS, **(headers or {})},
+        )
+        give_up = time.monotonic() + (self._patience_seconds if self._answered else FIRST_PATIENCE_SECONDS)
+        pause = _PAUSE_SECONDS
+        while True:
+            try:
+                with self._opener.open(request, timeout=seconds) as reply:
+                    answer = reply.read()
+                self._answered = True
+                return json.loads(answer) if answer else None
+            except urllib.error.HTTPError as error:
+                if error.code not in _TRY_AGAIN:
+                    self._answered = True
+                    raise self._refusal(error) from None
+                why = f"it answers {error.code} {error.reason}"
+            except ssl.SSLError as error:
+                raise UsageError(f"The server {self.url} cannot be trusted: {error}.") from error
+            except urllib.error.URLError as error:
+                if isinstance(error.reason, ssl.SSLError):
+                    raise UsageError(f"The server {self.url} cannot be trusted: {error.reason}.") from error
+                why = str(getattr(error.reason, "strerror", None) or error.reason)
+            except http.client.InvalidURL as error:
+                raise UsageError(f"{self.url} is not the address of a server: {error}.") from error
+            except (OSError, http.client.HTTPException) as error:  # it went away in the middle of its answer
+                why = str(error) or type(error).__name__
+            except ValueError as error:
+                raise UsageError(f"{self.url} is not a Gristmill server: its answer is not JSON.") from error
+            if time.monotonic() + pause > give_up:
+                raise self._unreachable(why)
+            time.sleep(pause * random.uniform(0.7, 1.3))
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _unreachable(self, why: str) -> ServerUnreachable:
+        if not self._answered:
+            return ServerUnreachable(f"No server answers at {self.url}: {why}. Start one with `gristmill serve`.")
+        return ServerUnreachable(f"The server {self.url} has not answered for {self._patience_seconds:.0f} s: {why}.")
+
+    def _refusal(self, error: urllib.error.HTTPError) -> GristmillError:
+        try:
+            problem = json.loads(error.read())
+        except (OSError, ValueError, http.client.HTTPException):
+            problem = None
+        if not isinstance(problem, dict) or "title" not in problem:
+            return UsageError(f"{self.url} is not a Gristmill server: it answers {error.code} {error.reason}.")
+        if error.code == 401:
+            return NotAuthorized(
+                f"The server {self.url} does not know this token. Its token is in the file DATA_DIR/token on its "
+                "machine; name a copy with --token-file, or set GRISTMILL_TOKEN."
+            )
+        if problem.get("missing"):
+            return MissingBlobs(tuple(map(str, problem["missing"])))
+        if problem.get("error"):
+            return error_from_json(problem["error"])
+        return UsageError(str(problem.get("detail") or problem["title"]))
+
+
+def connect(url: str | None, token_file: Path | None, data_dir: Path) -> ServerClient:
+    """The server that a user means.
+
+    Args:
+        url: where it is; None: where ``GRISTMILL_SERVER`` says, else the one that this machine runs on ``data_dir``.
+        token_file: holds its token; None: ``GRISTMILL_TOKEN``, else, if it is this machine's, the one in ``data_dir``.
+        data_dir: of this machine's server.
+
+    Raises:
+        UsageError: no server is named, or its token cannot be found.
+    """
+    own = _own_server(data_dir)
+    url = url or os.environ.get("GRISTMILL_SERVER") or own
+    if not url:
+        raise UsageError(
+            f"No server is named, and none runs on {data_dir}. Name one with --server http://HOST:PORT or "
+            "GRISTMILL_SERVER, or start one with `gristmill serve`."
+        )
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{url!r} is not the address of a server; one is written http://HOST:PORT.")
+    return ServerClient(url, _token(url, token_file, data_dir, own))
+
+
+def _own_server(data_dir: Path) -> str | None:
+    """Where the server that runs on this machine listens, as it says itself."""
+    try:
+        facts = json.loads((data_dir / "server.json").read_text(encoding="utf-8"))
+        return str(facts["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _token(url: str, token_file: Path | None, data_dir: Path, own: str | None) -> str:
+    if token_file is not None:
+        try:
+            return token_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise UsageError(f"The token file {token_file} cannot be read: {error.strerror}.") from error
+    if named := os.environ.get("GRISTMILL_TOKEN"):
+        return named.strip()
+    # A token is shown to nobody but the server that made it.
+    if url.rstrip("/") == own or urllib.parse.urlsplit(url).hostname in _LOOPBACK:
+        try:
+            return (data_dir / "token").read_text(encoding="utf-8").strip()
+        except OSError:
+            pass
+    raise NotAuthorized(
+        f"The server {url} asks for a token. It is in the file DATA_DIR/token on its machine; name a copy of it with "
+        "--token-file, or set GRISTMILL_TOKEN."
+    )

@@ -1,0 +1,254 @@
+"""A job on a server: hand it over, wait for it, and see it as if it ran here."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from gristmill.api.client import MissingBlobs, ServerClient, connect
+from gristmill.api.messages import MAX_SEEN_FILES, JobStatus, SeenFile, SubmitRequest
+from gristmill.errors import FailureReport, GristmillError, JobFailed, UsageError
+from gristmill.plan.build import shapes_of
+from gristmill.runtime.blobs import digest_of
+from gristmill.runtime.outcome import error_from_json
+from gristmill.scheduling.commands import JobState
+
+if TYPE_CHECKING:
+    from gristmill.api.job import Job
+    from gristmill.api.result import JobResult
+    from gristmill.config import JobOptions
+    from gristmill.runtime.views import JobView, Observer
+
+_VIEW_SECONDS = 0.25  # between two looks at a job that somebody watches
+_POLL_SECONDS = 10.0  # how long the server holds an answer back while there is no news
+_MARGIN_SECONDS = 20.0
+_CANCEL_SECONDS = 30.0
+_PROBE = ".gristmill-probe-"
+
+
+class RemoteHandle:
+    """A job on a server: what :class:`~gristmill.api.job.JobHandle` is for one that runs here.
+
+    The job does not need its handle: it goes on when this program ends. Leaving a ``with`` block cancels it, though.
+    """
+
+    def __init__(self, server: ServerClient, job: str, observer: Observer | None = None) -> None:
+        self._server = server
+        self._job = job
+        self._observer = observer
+        self._status: JobStatus | None = None
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self._job
+
+    def status(self, wait_seconds: float = 0.0) -> JobStatus:
+        """What the server says of the job; after ``wait_seconds``, or as soon as the job is over."""
+        if self._status is not None and self._status.is_over:
+            return self._status
+        query = f"?wait={wait_seconds:g}" if wait_seconds > 0 else ""
+        answer = self._server.get(f"/jobs/{self._job}{query}", seconds=wait_seconds + _MARGIN_SECONDS)
+        self._status = JobStatus.from_json(answer)
+        return self._status
+
+    def view(self) -> JobView:
+        """How the job stands."""
+        return self.status().view
+
+    def cancel(self) -> None:
+        """End the job. ``wait`` then raises JobCancelled."""
+        self._server.post(f"/jobs/{self._job}/cancel")
+
+    def wait(self, timeout: float | None = None) -> JobResult:
+        """Wait for the job and return its result. A server that is restarted meanwhile is waited for as well.
+
+        Raises:
+            TimeoutError: it still runs after ``timeout`` seconds.
+            JobFailed: it failed.
+            JobCancelled: it was cancelled, by ``cancel``, by Ctrl-C in here, or by somebody else.
+            ServerUnreachable: the server has not answered for ten minutes.
+        """
+        try:
+            status = self._wait(timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            status = self._wait(_CANCEL_SECONDS)
+        if status.error is not None:
+            raise with_own_sources(error_from_json(status.error))
+        from gristmill.api.result import JobResult
+
+        assert status.output is not None, "a job on a server has an output"
+        return JobResult(status.view, Path(status.output), status.format, None)
+
+    def _wait(self, timeout: float | None) -> JobStatus:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        at_once = _POLL_SECONDS if self._observer is None else _VIEW_SECONDS
+        while True:
+            left = at_once if deadline is None else min(at_once, deadline - time.monotonic())
+            status = self.status(max(left, 0.0))
+            if self._observer is not None:
+                self._observer(status.view)
+            if status.is_over:
+                return status
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"Job {self._job} still runs.")
+
+    def close(self) -> None:
+        """Cancel the job if it still runs. May be called again."""
+        if self._status is None or not self._status.is_over:
+            with suppress(GristmillError):  # the server is away, say: then the job goes on, as jobs on servers do
+                self.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            self.close()
+
+    def __repr__(self) -> str:
+        state = JobState.RUNNING if self._status is None else self._status.view.state
+        return f"<RemoteHandle {self._job} {state.value} on {self._server.url}>"
+
+
+def submit(
+    job: Job,
+    inputs: Sequence[str],
+    output: str | os.PathLike[str] | None,
+    options: JobOptions,
+    observer: Observer | None = None,
+) -> RemoteHandle:
+    """Hand a job over to the server that ``options.on`` names.
+
+    Args:
+        job: what to run.
+        inputs: what the user named.
+        output: the folder where the result is to appear.
+        options: how to run it.
+        observer: is told how the job stands while it is waited for.
+
+    Raises:
+        UsageError: something is wrong with the job; the server did not take it.
+        ServerUnreachable: no server is there.
+    """
+    if output is None:
+        raise UsageError("A job on a server needs an output (-o) on a path that the server and all workers see.")
+    if options.resume:
+        raise UsageError("--resume is for jobs on this machine: a server resumes its jobs by itself.")
+    server = connect(options.on if options.is_remote else None, options.token_file, options.data_dir)
+    path = _absolute(output)
+    request, blobs = _request(job, inputs, path, options)
+    key = uuid.uuid4().hex
+    with _probe(path) as probe:
+        body = replace(request, probe=probe).to_json()
+        for _ in range(3):
+            try:
+                answer = server.post("/jobs", body, {"Idempotency-Key": key})
+                return RemoteHandle(server, str(answer["id"]), observer)
+            except MissingBlobs as missing:
+                for name in missing.names:
+                    _upload(server, name, blobs)
+    raise GristmillError(f"The server {server.url} loses what it is sent.")
+
+
+def _request(
+    job: Job, inputs: Sequence[str], output: str, options: JobOptions
+) -> tuple[SubmitRequest, dict[str, bytes]]:
+    """What to ask of the server, and the blobs that it names."""
+    from gristmill.api.pickling import pickle_code
+    from gristmill.api.prepare import Submission
+    from gristmill.api.shipping import Shipment
+
+    shapes = shapes_of(job.code.steps)
+    code = pickle_code(job.code, stable=True)
+    shipment = Shipment(code, options.py_files)
+    bundle = shipment.bundle()
+    blobs = {digest_of(data): data for data in (code, bundle) if data is not None}
+    submission = Submission(
+        name=job.name,
+        code=b"",
+        shapes=shapes,
+        inputs=tuple(inputs),
+        base=os.getcwd(),  # noqa: PTH109 - as it is, not resolved
+        output=output,
+        options=job.resolve(options, Path(output)),
+        bundles=() if bundle is None else (digest_of(bundle),),
+        sources=shipment.sources(),
+    )
+    seen = tuple(_seen(submission.inputs, submission.options.input_format))
+    sample = seen[:: len(seen) // MAX_SEEN_FILES + 1]
+    return SubmitRequest(submission, digest_of(code), sample, len(seen)), blobs
+
+
+def _upload(server: ServerClient, name: str, blobs: dict[str, bytes]) -> None:
+    if name not in blobs:
+        raise GristmillError(f"The server {server.url} asks for {name}, which is not part of the job.")
+    server.call("PUT", f"/blobs/{name}", blobs[name], {"Content-Type": "application/octet-stream"})
+
+
+def _absolute(output: str | os.PathLike[str]) -> str:
+    text = os.fspath(output).removeprefix("file://")
+    if not text:
+        raise UsageError("The output has no name.")
+    if "://" in text:
+        raise UsageError(f"{text}: only files can be written so far, on a path that the server and all workers see.")
+    return os.path.abspath(text)  # noqa: PTH100 - links are kept
+
+
+def _seen(inputs: Sequence[str], format: str | None) -> Iterator[SeenFile]:
+    """The inputs as they are here; none if this machine does not see them, which need not mean that workers don't."""
+    from gristmill.storage.inputs import resolve_inputs
+
+    try:
+        files = resolve_inputs(inputs, format)
+        for file in files:
+            yield SeenFile(str(file.path), file.size_bytes, file.path.stat().st_mtime)
+    except (UsageError, OSError):
+        return
+
+
+@contextmanager
+def _probe(output: str) -> Iterator[str]:
+    """A file beside the output, for the server to look for: the same path may lead elsewhere on its machine."""
+    folder = Path(output).parent
+    probe = folder / f"{_PROBE}{socket.gethostname()}-{uuid.uuid4().hex}"
+    try:
+        probe.touch(exist_ok=False)
+    except OSError:  # there is no such folder here, or it is not ours to write: the workers will see for themselves
+        yield ""
+        return
+    try:
+        yield str(probe)
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+
+
+def with_own_sources(error: GristmillError) -> GristmillError:
+    """The same error, with lines of code that only this machine has."""
+    if isinstance(error, JobFailed) and error.report is not None:
+        error.report = _with_lines(error.report)
+    return error
+
+
+def _with_lines(report: FailureReport) -> FailureReport:
+    frames = tuple(
+        frame if frame.source else replace(frame, source=linecache.getline(frame.file, frame.line).strip())
+        for frame in report.frames
+    )
+    return replace(report, frames=frames)
+
+
+def job_list(server: ServerClient) -> list[dict[str, Any]]:
+    """The jobs that a server knows, the newest first."""
+    return list(server.get("/jobs")["jobs"])

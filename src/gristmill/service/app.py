@@ -1,0 +1,223 @@
+"""REST: ``/api/v1``. Every answer is JSON; what goes wrong is a problem document (RFC 9457).
+
+All but ``/livez`` asks for the server's token, as ``Authorization: Bearer TOKEN``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gristmill.api.messages import SubmitRequest, check_versions
+from gristmill.config import MIB, VERSION, format_size
+from gristmill.errors import (
+    GristmillError,
+    NotAuthorized,
+    OutputExists,
+    ServerUnreachable,
+    UsageError,
+    VersionMismatch,
+)
+from gristmill.runtime.blobs import BlobStore, is_blob_name
+from gristmill.runtime.outcome import error_to_json
+from gristmill.service.auth import same
+from gristmill.service.jobs import JobService, MissingBlobs
+
+API = "/api/v1"
+MAX_BLOB_BYTES = 1024 * MIB
+_MAX_REQUEST_BYTES = 64 * MIB
+_MAX_WAIT_SECONDS = 30.0
+_LOOK_SECONDS = 0.05
+_PROBLEM = "application/problem+json"
+_TITLES = {400: "Bad request", 401: "Not authorized", 404: "Not found", 409: "Conflict", 413: "Too large"}
+
+JoinFacts = Callable[[str], Mapping[str, Any]]
+"""What a worker must know, told to one that reached this server under a host name."""
+
+
+def create_app(
+    jobs: JobService, token: str, join_facts: JoinFacts, code_of: Callable[[str], bytes | None] = lambda _name: None
+) -> ASGIApp:
+    """The web application.
+
+    Args:
+        jobs: what it speaks for.
+        token: what callers must bring.
+        join_facts: what workers are told.
+        code_of: a blob that is not among the uploaded ones, by its SHA-256.
+    """
+    app = FastAPI(title="Gristmill", version=VERSION, docs_url=None, redoc_url=None, openapi_url=f"{API}/openapi.json")
+    _answer_errors(app)
+    _add_jobs(app, jobs)
+    _add_blobs(app, jobs.blobs, code_of)
+
+    @app.get("/livez")
+    async def livez() -> dict[str, str]:
+        """Whether the server lives."""
+        return {"status": "ok"}
+
+    @app.get(f"{API}/join")
+    async def join(request: Request) -> dict[str, Any]:
+        """What a worker must know before it joins."""
+        return dict(join_facts(request.url.hostname or ""))
+
+    return _Guard(app, token)
+
+
+class _Guard:
+    """Lets only those in who bring the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != "/livez" and not self._knows(scope):
+            answer = _problem(401, "The token is missing or is not this server's.", NotAuthorized)
+            answer.headers["WWW-Authenticate"] = "Bearer"
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _knows(self, scope: Scope) -> bool:
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                scheme, _, token = value.decode("latin-1").partition(" ")
+                return scheme.lower() == "bearer" and same(token.strip(), self._token)
+        return False
+
+
+def _add_jobs(app: FastAPI, jobs: JobService) -> None:
+    @app.post(f"{API}/jobs", status_code=201)
+    async def submit(request: Request) -> dict[str, str]:
+        """Submit a job. With an ``Idempotency-Key``, the same key is the same job however often it comes."""
+        headers = request.headers
+        check_versions(headers.get("gristmill-version", ""), headers.get("gristmill-python", ""), "this client")
+        wanted = SubmitRequest.from_json(await _json(request))
+        key = headers.get("idempotency-key", "")
+        return {"id": await run_in_threadpool(jobs.submit, wanted, key)}
+
+    @app.get(f"{API}/jobs")
+    async def listing() -> dict[str, Any]:
+        """All jobs, the newest first."""
+        found = await run_in_threadpool(jobs.all)
+        return {"jobs": [{**status.summary(), "name": status.view.name, "id": status.view.job} for status in found]}
+
+    @app.get(f"{API}/jobs/{{job}}")
+    async def status(job: str, wait: float = 0.0) -> JSONResponse:
+        """How a job stands; with ``wait``, as soon as it is over or so many seconds have passed."""
+        until = time.monotonic() + min(max(wait, 0.0), _MAX_WAIT_SECONDS)
+        while True:
+            found = await run_in_threadpool(jobs.status, job)
+            if found is None:
+                raise _no_such_job(job)
+            left = until - time.monotonic()
+            if found.is_over or left <= 0:
+                return JSONResponse(found.to_json())
+            await asyncio.sleep(min(_LOOK_SECONDS, left))
+
+    @app.post(f"{API}/jobs/{{job}}/cancel", status_code=202)
+    async def cancel(job: str) -> dict[str, str]:
+        """Ask for a job to end. It is over a moment later."""
+        if not await run_in_threadpool(jobs.cancel, job):
+            raise _no_such_job(job)
+        return {"id": job}
+
+    @app.get(f"{API}/jobs/{{job}}/logs")
+    async def logs(job: str) -> dict[str, Any]:
+        """What the job's attempts printed, as far as the server can tell."""
+        if await run_in_threadpool(jobs.status, job) is None:
+            raise _no_such_job(job)
+        found = await run_in_threadpool(lambda: list(jobs.logs(job)))
+        return {"logs": [{"attempt": attempt, "text": text} for attempt, text in found]}
+
+
+def _add_blobs(app: FastAPI, blobs: BlobStore, code_of: Callable[[str], bytes | None]) -> None:
+    @app.head(f"{API}/blobs/{{name}}")
+    async def has(name: str) -> Response:
+        """Whether a blob is here."""
+        _check_name(name)
+        found = await run_in_threadpool(blobs.has, name)
+        return Response(status_code=200 if found or code_of(name) is not None else 404)
+
+    @app.get(f"{API}/blobs/{{name}}")
+    async def get(name: str) -> Response:
+        """A blob's bytes."""
+        _check_name(name)
+        if await run_in_threadpool(blobs.has, name):
+            return FileResponse(blobs.path(name), media_type="application/octet-stream")
+        if (code := code_of(name)) is not None:
+            return Response(code, media_type="application/octet-stream")
+        raise HTTPException(404, f"There is no blob {name}.")
+
+    @app.put(f"{API}/blobs/{{name}}", status_code=201)
+    async def put(name: str, request: Request) -> dict[str, str]:
+        """Upload a blob. It must be what its name says."""
+        _check_name(name)
+        with await run_in_threadpool(blobs.receive, name) as partial:
+            size = 0
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_BLOB_BYTES:
+                    raise HTTPException(413, f"A blob has at most {format_size(MAX_BLOB_BYTES)}.")
+                partial.write(chunk)
+            await run_in_threadpool(partial.finish)
+        return {"sha256": name}
+
+
+def _check_name(name: str) -> None:
+    if not is_blob_name(name):
+        raise HTTPException(400, f"{name!r} is not a SHA-256 in hexadecimal digits.")
+
+
+async def _json(request: Request) -> Any:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_REQUEST_BYTES:
+            raise HTTPException(413, f"A request has at most {format_size(_MAX_REQUEST_BYTES)}.")
+    try:
+        return json.loads(bytes(body))
+    except ValueError as error:
+        raise HTTPException(400, f"The request is not JSON: {error}.") from error
+
+
+def _no_such_job(job: str) -> HTTPException:
+    return HTTPException(404, f"This server knows no job {job}.")
+
+
+def _answer_errors(app: FastAPI) -> None:
+    @app.exception_handler(MissingBlobs)
+    async def missing(_request: Request, error: MissingBlobs) -> JSONResponse:
+        return _problem(409, str(error), missing=error.names)
+
+    @app.exception_handler(GristmillError)
+    async def refused(_request: Request, error: GristmillError) -> JSONResponse:
+        return _problem(_status_of(error), str(error), type(error), error=error_to_json(error))
+
+    @app.exception_handler(HTTPException)
+    async def failed(_request: Request, error: HTTPException) -> JSONResponse:
+        return _problem(error.status_code, str(error.detail))
+
+
+def _status_of(error: GristmillError) -> int:
+    if isinstance(error, (OutputExists, VersionMismatch)):
+        return 409
+    if isinstance(error, ServerUnreachable):
+        return 503
+    return 422 if isinstance(error, UsageError) else 500
+
+
+def _problem(status: int, detail: str, kind: type[GristmillError] | None = None, **more: Any) -> JSONResponse:
+    title = kind.__name__ if kind is not None else _TITLES.get(status, "Error")
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return JSONResponse(body, status, media_type=_PROBLEM)

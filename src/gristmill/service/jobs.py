@@ -1,0 +1,171 @@
+"""The jobs of a server: submissions become jobs of the coordinator, and questions about them are answered.
+
+Nothing here unpickles what a client sent. All calls may block for a moment, on files or the journal: they are made from
+threads of their own, never from the event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from gristmill.api.messages import JobStatus, SubmitRequest, server_options
+from gristmill.api.prepare import Preparation, prepare
+from gristmill.errors import InputMissing, PathNotShared, UsageError
+from gristmill.runtime.blobs import BlobStore
+from gristmill.runtime.coordinator import Coordinator, RunningJob
+from gristmill.runtime.outcome import error_to_json
+
+_CLOCKS_SECONDS = 2.0  # file systems keep times of change more or less exactly
+_LOG_BYTES = 256 * 1024  # of one attempt's log, from its end
+_ATTEMPT = re.compile(r"[\w.-]+")
+
+
+class MissingBlobs(UsageError):
+    """The client must upload these first."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        super().__init__(f"Not uploaded yet: {', '.join(names)}.")
+
+
+class JobService:
+    """What the REST interface does, apart from HTTP.
+
+    Args:
+        coordinator: runs the jobs.
+        blobs: what clients have uploaded.
+        data_dir: the server's own.
+    """
+
+    def __init__(self, coordinator: Coordinator, blobs: BlobStore, data_dir: Path) -> None:
+        self.blobs = blobs
+        self._coordinator = coordinator
+        self._data_dir = data_dir
+        self._submitting = threading.Lock()  # one at a time: a key that comes twice at once is one job
+
+    def submit(self, request: SubmitRequest, key: str) -> str:
+        """Take a job in; its id. It is durable when this returns.
+
+        Args:
+            request: the job.
+            key: the same key is the same job, however often it comes; empty: always another one.
+
+        Raises:
+            MissingBlobs: parts of its code are not here.
+            PathNotShared: the server does not see what the client sees.
+            UsageError: something else is wrong with it.
+        """
+        with self._submitting:
+            if key and (known := self._coordinator.find_by_key(key)) is not None:
+                return known.job
+            job = request.submission
+            missing = [name for name in (request.code, *job.bundles) if not self.blobs.has(name)]
+            if missing:
+                raise MissingBlobs(missing)
+            _check_sight(request)
+            options = server_options(job.options, self._data_dir)
+            preparation = _prepared(replace(request, submission=replace(job, options=options)), self.blobs)
+            try:
+                _check_count(request, preparation)
+                return self._coordinator.submit(preparation.prepared, folder=preparation.folder, key=key).job
+            except BaseException:
+                preparation.undo()
+                raise
+
+    def status(self, job: str) -> JobStatus | None:
+        """How a job stands; None if there is no such job."""
+        running = self._coordinator.find(job)
+        return None if running is None else _status(running)
+
+    def all(self) -> list[JobStatus]:
+        """Every job that is known, the newest first."""
+        jobs = sorted(self._coordinator.jobs(), key=lambda running: running.job, reverse=True)
+        return [_status(running) for running in jobs]
+
+    def cancel(self, job: str) -> bool:
+        """Ask for a job to end; False if there is no such job."""
+        running = self._coordinator.find(job)
+        if running is not None:
+            running.cancel()
+        return running is not None
+
+    def logs(self, job: str) -> Iterator[tuple[str, str]]:
+        """What attempts of a job printed, by attempt, as far as it is on this machine or in reports of failures."""
+        found = {}
+        for folder in (self._data_dir, self._data_dir / "worker"):
+            for path in sorted((folder / "jobs" / job / "logs").glob("*.log")):
+                found[path.stem] = _tail(path)
+        running = self._coordinator.find(job)
+        for report in running.view().failures if running is not None else ():
+            name = str(report.details.get("attempt") or report.details.get("task", "a task"))
+            if report.log_tail and name not in found:
+                found[name] = report.log_tail
+        yield from sorted(found.items())
+
+
+def _status(running: RunningJob) -> JobStatus:
+    outcome = running.wait(0.0)
+    view = running.view() if outcome is None else outcome.view
+    error = None if outcome is None or outcome.error is None else error_to_json(outcome.error)
+    return JobStatus(view, running.output, running.format, running.submitted, error)
+
+
+def _prepared(request: SubmitRequest, blobs: BlobStore) -> Preparation:
+    job = request.submission
+    try:
+        return prepare(replace(job, code=blobs.read(request.code)))
+    except InputMissing as error:
+        if request.seen_files:
+            raise PathNotShared(f"{error} {_only_the_client}") from error
+        raise
+
+
+_only_the_client = "The machine that submits the job sees it, but the server does not: put it where all workers see it."
+
+
+def _check_sight(request: SubmitRequest) -> None:
+    """See that the client's paths lead to the same files here."""
+    if request.probe and not Path(request.probe).exists():
+        raise PathNotShared(
+            f"The output {request.submission.output} is not to be written: its folder is another one on the server "
+            "than on the machine that submits the job. Name one that all workers see."
+        )
+    for file in request.seen:
+        try:
+            status = os.stat(file.path)  # noqa: PTH116 - a path as the client wrote it
+        except OSError as error:
+            raise PathNotShared(f"The input {file.path}: {error.strerror}. {_only_the_client}") from error
+        if status.st_size != file.size_bytes:
+            raise PathNotShared(
+                f"The input {file.path} is another file on the server ({status.st_size:,} bytes) than on the machine "
+                f"that submits the job ({file.size_bytes:,} bytes). Put it where all workers see it."
+            )
+        if abs(status.st_mtime - file.changed) > _CLOCKS_SECONDS:
+            raise PathNotShared(
+                f"The input {file.path} is another file on the server than on the machine that submits the job: it "
+                "was changed at another time. Put it where all workers see it."
+            )
+
+
+def _check_count(request: SubmitRequest, preparation: Preparation) -> None:
+    here = int(preparation.folder.facts.get("input_files", 0))
+    if request.seen_files and here != request.seen_files:
+        raise PathNotShared(
+            f"The inputs are {here:,} files on the server and {request.seen_files:,} on the machine that submits the "
+            "job. Put them where all workers see them."
+        )
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _LOG_BYTES))
+            return file.read().decode(errors="backslashreplace")
+    except OSError as error:
+        return f"(cannot be read: {error.strerror})"

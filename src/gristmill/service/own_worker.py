@@ -1,0 +1,83 @@
+"""The worker of a server's own: another process, as any worker is, that ends with the server however that ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from gristmill.runtime.processes import child_environment, kill_tree
+
+_END_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_LOOK_SECONDS = 1.0
+
+
+class OwnWorker:
+    """Keeps one ``gristmill worker`` running, and starts another when it dies.
+
+    Its standard input is a pipe that nobody writes to: when the server is gone, killed or not, the pipe ends, and the
+    worker with it.
+    """
+
+    def __init__(self, url: str, token_file: Path, data_dir: Path, executors: int, memory_bytes: int | None) -> None:
+        self._command = [
+            sys.executable, "-P", "-m", "gristmill.cli.main", "worker", url, "--executors", str(executors),
+            "--token-file", str(token_file), "--data-dir", str(data_dir), "--ends-with-stdin",
+            *(["--memory", str(memory_bytes)] if memory_bytes else []),
+        ]  # fmt: skip
+        self._closing = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep_running, name="gristmill-own-worker", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """The process, if it runs."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Begin. Returns at once."""
+        self._process = self._launch()
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the worker and all that it started, within a bounded time."""
+        self._closing.set()
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            kill_tree(process.pid)
+            process.wait(_END_SECONDS)
+        if self._thread.is_alive():
+            self._thread.join(_END_SECONDS)
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C on the terminal is the server's to handle.
+        return subprocess.Popen(self._command, stdin=subprocess.PIPE, env=child_environment(), start_new_session=True)
+
+    def _keep_running(self) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while not self._closing.wait(0):
+            assert self._process is not None
+            try:
+                self._process.wait(_LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                pause = _FIRST_PAUSE_SECONDS
+                continue
+            if self._closing.wait(pause):
+                return
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._process = self._launch()
+            if self._closing.is_set():  # ``close`` has seen the one before
+                kill_tree(self._process.pid)

@@ -1,0 +1,227 @@
+"""``gristmill serve``: coordinator, journal, agents' server and REST in one process, and a worker of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import uvicorn
+
+from gristmill.config import default_data_dir
+from gristmill.errors import UsageError
+from gristmill.fleets.cluster import BEAT_SECONDS, LOST_SECONDS, ClusterFleet
+from gristmill.runtime.blobs import BlobStore
+from gristmill.runtime.coordinator import Coordinator
+from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.service.app import create_app
+from gristmill.service.auth import TOKEN, server_token
+from gristmill.service.jobs import JobService
+from gristmill.service.own_worker import OwnWorker
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+DEFAULT_PORT = 7077
+FACTS = "server.json"
+_LOCK = "server.lock"
+_UP_SECONDS = 15.0
+_DOWN_SECONDS = 5.0
+_GRACE_SECONDS = 2  # for calls that are being answered when the server ends
+_WILDCARDS = ("0.0.0.0", "::", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """What ``gristmill serve`` is told.
+
+    Attributes:
+        host: the address to listen on.
+        port: likewise; 0: a free one.
+        data_dir: the journal, job folders, uploaded code, and the token.
+        executors: of the worker of its own; 0: there is none.
+        memory_bytes: of that worker's executors together; None: it chooses.
+        beat_seconds: how often each worker says that it lives.
+        lost_seconds: without that for so long it is lost.
+        token_file: holds the token; None: ``DATA_DIR/token``, drawn when there is none.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    data_dir: Path = field(default_factory=default_data_dir)
+    executors: int = 0
+    memory_bytes: int | None = None
+    beat_seconds: float = BEAT_SECONDS
+    lost_seconds: float = LOST_SECONDS
+    token_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.lost_seconds < 2 * self.beat_seconds:
+            raise UsageError(
+                f"A worker that says every {self.beat_seconds:g} s that it lives cannot be lost after "
+                f"{self.lost_seconds:g} s: --heartbeat-limit must be at least twice --heartbeat."
+            )
+
+
+class Server:
+    """A server that runs from ``with`` to its end. One runs on a data directory at a time.
+
+    Attributes:
+        url: where it listens, for programs on this machine.
+        public_url: the same for other machines.
+        token_file: where its token is.
+        resumed: the jobs that an earlier server on this data directory had not ended.
+
+    Raises:
+        UsageError: the data directory or the address is taken, or cannot be used.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._settings = settings
+        self._close = ExitStack()
+        self.url = self.public_url = ""
+        self.token_file = settings.token_file or settings.data_dir.absolute() / TOKEN
+        self.resumed: tuple[str, ...] = ()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            self._start(undo)
+            self._close = undo.pop_all()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._close.close()
+
+    def _start(self, close: ExitStack) -> None:
+        settings = self._settings
+        data_dir = settings.data_dir.absolute()
+        _make_private(data_dir)
+        close.callback(os.close, _lock(data_dir))
+        token = server_token(data_dir, settings.token_file)
+        listening = close.enter_context(_listen(settings.host, settings.port))
+        port = listening.getsockname()[1]
+        self.url = _url("127.0.0.1" if settings.host in _WILDCARDS else settings.host, port)
+        self.public_url = _url(socket.gethostname() if settings.host in _WILDCARDS else settings.host, port)
+        blobs = BlobStore(data_dir / "blobs")
+        blobs.prune(time.time())
+
+        fleet = ClusterFleet(
+            token, host=settings.host, beat_seconds=settings.beat_seconds, lost_seconds=settings.lost_seconds
+        )
+        coordinator = self._coordinator(fleet, data_dir, close)
+        jobs = JobService(coordinator, blobs, data_dir)
+        _serve(create_app(jobs, token, lambda host: _join_facts(fleet, host), fleet.blob), listening, close)
+        if settings.executors:
+            worker = OwnWorker(
+                self.url, self.token_file, data_dir / "worker", settings.executors, settings.memory_bytes
+            )
+            close.callback(worker.close)
+            worker.start()
+        facts = data_dir / FACTS
+        _write_privately(facts, {"url": self.url, "public_url": self.public_url, "pid": os.getpid()})
+        close.callback(facts.unlink, missing_ok=True)
+
+    def _coordinator(self, fleet: ClusterFleet, data_dir: Path, close: ExitStack) -> Coordinator:
+        """The coordinator, with the jobs that an earlier one had not ended."""
+        journal = Journal(data_dir / JOURNAL)
+        close.callback(journal.close)
+        coordinator = Coordinator(fleet, journal=journal)
+        close.callback(coordinator.close)
+        coordinator.start()
+        return coordinator
+
+
+def _serve(app: Any, listening: socket.socket, close: ExitStack) -> None:
+    """Answer calls, from a thread of its own, until ``close``."""
+    config = uvicorn.Config(
+        app, log_level="error", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=_GRACE_SECONDS
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(server.serve(sockets=[listening])), name="gristmill-rest", daemon=True
+    )
+
+    def end() -> None:
+        server.should_exit = True
+        thread.join(_DOWN_SECONDS)
+
+    close.callback(end)
+    thread.start()
+    give_up = time.monotonic() + _UP_SECONDS
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > give_up:
+            raise UsageError("The server could not begin to listen.")
+        time.sleep(0.01)
+
+
+def _join_facts(fleet: ClusterFleet, host: str) -> dict[str, Any]:
+    """What a worker is told. A server that listens everywhere is where the worker has reached it."""
+    facts = dict(fleet.join_facts)
+    listens, _, port = str(facts["grpc"]).rpartition(":")
+    if listens.strip("[]") in _WILDCARDS and host:
+        facts["grpc"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return facts
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise UsageError(
+            f"Nothing can listen on {host}:{port}: {error.strerror or error}. Name another --port (0: any free one) "
+            "or --host."
+        ) from error
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _make_private(data_dir: Path) -> None:
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"The data directory {data_dir} cannot be made: {error.strerror}.") from error
+
+
+def _lock(data_dir: Path) -> int:
+    """Keep other servers away from this directory for as long as this process lives."""
+    path = data_dir / _LOCK
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    except OSError as error:
+        raise UsageError(f"The data directory {data_dir} cannot be written: {error.strerror}.") from error
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            with suppress(OSError, ValueError, KeyError):
+                other = json.loads((data_dir / FACTS).read_text(encoding="utf-8"))
+                raise UsageError(
+                    f"A server runs on {data_dir} already: {other['url']}, process {other['pid']}. "
+                    "Name another --data-dir."
+                ) from None
+            raise UsageError(f"A server runs on {data_dir} already. Name another --data-dir.") from None
+        except OSError:  # a file system without locks
+            pass
+    return descriptor
+
+
+def _write_privately(path: Path, value: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with suppress(FileNotFoundError):
+        partial.unlink()
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(value, file)
+    partial.replace(path)
