@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gristmill.errors import UsageError
+
+VERSION = "0.1.0"  # gristmill.__version__, for those who must not import the package's own front
+PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""With VERSION: what a coordinator, its workers and its clients must have alike, for code travels between them."""
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -165,6 +170,7 @@ class JobOptions:
     task_memory_bytes: int = 0  # 0: nothing is reserved
     shuffle_dir: str | None = None
     py_files: tuple[str, ...] = ()
+    token_file: Path | None = None  # holds the server's token
 
     def __post_init__(self) -> None:
         for name in ("executors", "reducers", "split_bytes", "memory_bytes"):

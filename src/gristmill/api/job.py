@@ -14,12 +14,13 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from gristmill.config import OUTPUT_FORMATS, JobOptions
+from gristmill.config import OUTPUT_FORMATS, JobOptions, parse_size
 from gristmill.errors import JobCancelled, UsageError
 from gristmill.plan.build import shapes_of
 from gristmill.plan.functions import JobCode
 
 if TYPE_CHECKING:
+    from gristmill.api.remote import RemoteHandle
     from gristmill.api.result import JobResult
     from gristmill.runtime.contracts import Fleet
     from gristmill.runtime.coordinator import Coordinator, RunningJob
@@ -43,6 +44,8 @@ class Job:
         input_format: the job's own wish, or None.
         output_format: the job's own wish, or None.
         reducers: the job's own wish, or None.
+        task_cpus: the job's own wish, or None.
+        task_memory: the job's own wish, or None.
     """
 
     name: str
@@ -51,6 +54,8 @@ class Job:
     input_format: str | None = None
     output_format: str | None = None
     reducers: int | None = None
+    task_cpus: float | None = None
+    task_memory: str | int | None = None
 
     def resolve(self, options: JobOptions, output: Path | None) -> JobOptions:
         """Fill in what the options leave open with the job's wishes, then with what the output's suffix says.
@@ -65,6 +70,9 @@ class Job:
             input_format=options.input_format or self.input_format,
             output_format=options.output_format or self.output_format or by_suffix,
             reducers=options.reducers or self.reducers,
+            # One CPU is what a task takes if nobody says anything.
+            task_cpus=options.task_cpus if options.task_cpus != 1.0 else self.task_cpus or 1.0,
+            task_memory_bytes=options.task_memory_bytes or (parse_size(self.task_memory) if self.task_memory else 0),
         )
 
 
@@ -193,7 +201,7 @@ def run_job(
         JobFailed: the job failed; the report of the attempt that ended it is attached.
         JobCancelled: Ctrl-C.
     """
-    handle: JobHandle | None = None
+    handle: JobHandle | RemoteHandle | None = None
     try:
         with start_job(job, inputs, output, options, observer) as handle:
             return handle.wait()
@@ -209,7 +217,7 @@ def start_job(
     output: str | os.PathLike[str] | None,
     options: JobOptions,
     observer: Observer | None = None,
-) -> JobHandle:
+) -> JobHandle | RemoteHandle:
     """Start a job and return at once. With ``on="inline"`` it runs when the handle is waited for.
 
     Args:
@@ -222,6 +230,10 @@ def start_job(
     Raises:
         UsageError: as in :func:`run_job`.
     """
+    if options.is_remote:
+        from gristmill.api.remote import submit
+
+        return submit(job, _input_list(inputs), output, options, observer)
     with _sigint_held():
         return _start_job(job, inputs, output, options, observer)
 

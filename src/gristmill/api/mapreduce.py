@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from gristmill.api.job import Inputs, Job, JobHandle
+    from gristmill.api.remote import RemoteHandle
     from gristmill.api.result import JobResult
     from gristmill.runtime.views import JobView, Observer
 
@@ -29,7 +30,7 @@ class RunOptions(TypedDict, total=False):
     """How a job is to run. What is left out is chosen; see the table of options of ``gristmill run``."""
 
     params: Mapping[str, Any] | None  # what self.params holds, over the class's own
-    on: str  # "local" or "inline"
+    on: str  # "local", "inline", or the address of a server: "http://HOST:7077"
     executors: int | None  # processes; the CPUs this process may use
     memory: str | int | None  # of all executors together: "2GiB" or bytes
     reducers: int | None  # reduce tasks, and so files in the output
@@ -43,6 +44,14 @@ class RunOptions(TypedDict, total=False):
     max_record_size: str | int | None  # a longer record is refused: "64MiB" or bytes
     task_timeout: str | float | None  # of one attempt: "10m" or seconds
     data_dir: str | os.PathLike[str] | None  # where jobs keep their working files
+    resume: bool  # True to take up an interrupted run of the same job
+    speculation: bool  # False never to run a straggler twice
+    priority: int  # over other jobs of a server: 0
+    task_cpus: float  # CPUs that each task takes of its worker: 1
+    task_memory: str | int | None  # memory that each task reserves on its worker
+    shuffle_dir: str | os.PathLike[str] | None  # a folder or URI on shared storage for what goes from map to reduce
+    py_files: Sequence[str | os.PathLike[str]]  # .py, .zip and .whl files and directories to send along
+    token_file: str | os.PathLike[str] | None  # holds the server's token
     progress: Observer | bool | None  # a function that is told, or True for bars on the terminal
 
 
@@ -92,12 +101,16 @@ class MapReduce:
         input_format: text, whole, csv, jsonl or parquet, if the file's suffix does not say it.
         output_format: text, csv, jsonl or parquet, if it shall not be text.
         reducers: how many reduce tasks, if it shall not follow from the input's size.
+        task_cpus: how many CPUs each task takes of its worker, if not one.
+        task_memory: how much memory each task reserves on its worker: "2GiB" or bytes.
     """
 
     params: dict[str, Any] = {}  # noqa: RUF012 - a default that is never changed, only replaced
     input_format: str | None = None
     output_format: str | None = None
     reducers: int | None = None
+    task_cpus: float | None = None
+    task_memory: str | int | None = None
 
     def __new__(cls, *_args: Any, **_named: Any) -> Self:
         # Here rather than in __init__, which belongs to the user and may already read the parameters.
@@ -193,7 +206,7 @@ class MapReduce:
     @classmethod
     def start(
         cls, inputs: Inputs, output: str | os.PathLike[str] | None = None, **options: Unpack[RunOptions]
-    ) -> JobHandle:
+    ) -> JobHandle | RemoteHandle:
         """Start the job and return at once: a handle with ``wait(timeout)``, ``cancel()`` and ``view()``.
 
         The arguments are those of :meth:`run`. With ``on="inline"`` the job runs when it is waited for.
@@ -261,13 +274,18 @@ def parse_options(options: RunOptions) -> JobOptions:
         if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and _TYPES[name] is not bool):
             raise UsageError(f"The option {name} cannot be {value!r}, of type {type(value).__name__}.")
     renamed: dict[str, Any] = {_FIELDS.get(name, name): value for name, value in given.items()}
-    for name in ("memory_bytes", "split_bytes", "max_record_bytes"):
+    for name in ("memory_bytes", "split_bytes", "max_record_bytes", "task_memory_bytes"):
         if name in renamed:
             renamed[name] = parse_size(renamed[name])
     if "task_timeout_seconds" in renamed:
         renamed["task_timeout_seconds"] = parse_duration(renamed["task_timeout_seconds"])
-    if "data_dir" in renamed:
-        renamed["data_dir"] = Path(renamed["data_dir"])
+    for name in ("data_dir", "token_file"):
+        if name in renamed:
+            renamed[name] = Path(renamed[name])
+    if "py_files" in renamed:
+        renamed["py_files"] = tuple(map(os.fspath, renamed["py_files"]))
+    if "shuffle_dir" in renamed:
+        renamed["shuffle_dir"] = os.fspath(renamed["shuffle_dir"])
     return JobOptions(**renamed)
 
 
@@ -275,13 +293,16 @@ _TYPES: dict[str, Any] = {
     "params": Mapping, "on": str, "executors": int, "memory": (str, int), "reducers": int, "split_size": (str, int),
     "input_format": str, "output_format": str, "overwrite": bool, "combiner": bool, "max_attempts": int,
     "max_bad_records": int, "max_record_size": (str, int), "task_timeout": (str, int, float),
-    "data_dir": (str, os.PathLike),
+    "data_dir": (str, os.PathLike), "shuffle_dir": (str, os.PathLike), "resume": bool, "speculation": bool,
+    "priority": int, "task_cpus": (int, float), "task_memory": (str, int), "py_files": (list, tuple),
+    "token_file": (str, os.PathLike),
 }  # fmt: skip
 _FIELDS = {
     "memory": "memory_bytes",
     "split_size": "split_bytes",
     "max_record_size": "max_record_bytes",
     "task_timeout": "task_timeout_seconds",
+    "task_memory": "task_memory_bytes",
 }
 
 
