@@ -17,7 +17,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from gristmill.errors import FailureReport
 from gristmill.runtime.attempts import prepare_folder
@@ -25,6 +24,7 @@ from gristmill.runtime.contracts import FleetBroken, FleetEvent, JobAdmitted, Jo
 from gristmill.runtime.pool import AgentSettings, ExecutorPool
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.store import delete
 
 __all__ = ["Agent", "AgentSettings"]
 
@@ -175,6 +175,6 @@ def _drain(woken: socket.socket, _mask: int) -> None:
 
 def _delete(path: str) -> None:
     try:
-        Path(path).unlink(missing_ok=True)
+        delete(path)
     except OSError as error:
         _log.warning("block %s cannot be deleted: %s", path, error)

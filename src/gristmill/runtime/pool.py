@@ -37,7 +37,7 @@ from gristmill.runtime.processes import ProcessEnd, oom_kills, tree_bytes
 from gristmill.runtime.slots import Run, Slot
 from gristmill.runtime.starters import Born, Died, Starter, StarterEvent, open_starter
 from gristmill.runtime.watch import Death, Ending, Vitals, death_report, look_again, not_begun, start_pause, verdict
-from gristmill.runtime.wire import order_frame, task_order
+from gristmill.runtime.wire import Order, order_frame, task_order
 from gristmill.scheduling.events import AttemptId
 
 _log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class ExecutorPool:
         self._post = post
         self._selector = selector
         self._slots: dict[str, Slot] = {}
-        self._unsent: dict[str, Slot] = {}  # slots with new orders
+        self._unsent: dict[str, list[Order]] = {}  # by slot
         self._jobs: dict[str, JobSpec] = {}
         self._count = 0  # of slots ever opened
         self._failed_starts = 0  # in a row
@@ -156,7 +156,6 @@ class ExecutorPool:
             self._read(slot, time.monotonic())
         slot.channel.close()
         del self._slots[slot.id]
-        self._unsent.pop(slot.id, None)
         if slot.queue:
             self._report_death(slot, end)
         if slot.ready:
@@ -259,14 +258,15 @@ class ExecutorPool:
                 slot.events = events
                 self._selector.modify(slot.channel, events, partial(self._on_channel, slot))
 
-    def _order(self, slot: Slot, order: tuple[str, Any]) -> None:
-        slot.put(order_frame(order))
-        self._unsent[slot.id] = slot
+    def _order(self, slot: Slot, order: Order) -> None:
+        self._unsent.setdefault(slot.id, []).append(order)
 
     def flush(self) -> None:
-        """Send the orders that have come together: many in one go."""
-        for slot in self._unsent.values():
-            self._send(slot)
+        """Send the orders that have come together."""
+        for slot_id, orders in self._unsent.items():
+            if slot := self._slots.get(slot_id):
+                slot.put(order_frame(*orders))
+                self._send(slot)
         self._unsent.clear()
 
     # Requests.

@@ -65,7 +65,7 @@ def run_task(code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Prog
     activate_counters(counters)
     try:
         with ExitStack() as stack:
-            result = _Attempt(code, spec, env, progress, stack).run()
+            return _Attempt(code, spec, env, progress, stack).run(counters)
     except (BlockCorrupt, BlockMissing) as error:
         if not disks.is_own(path := str(error.report.details.get("block", "")), env):
             raise
@@ -76,7 +76,6 @@ def run_task(code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Prog
         raise failure from error
     finally:
         activate_counters(None)
-    return replace(result, counters=counters.groups)
 
 
 class _Sink(Protocol):
@@ -100,13 +99,13 @@ class _Attempt:
         letter = "r" if isinstance(stage.source, ShuffleSource) else "m"
         name = f"{letter}{stage.id}-{spec.attempt.index:05d}.jsonl"
         self._bad = BadRecords(
-            Path(env.job.staging), f"attempts/{env.job.file_name(spec.attempt)}-bad.jsonl", f"_bad_records/{name}"
+            env.job.staging, f"attempts/{env.job.file_name(spec.attempt)}-bad.jsonl", f"_bad_records/{name}"
         )
         self._last_bad: FailureReport | None = None
         self._far: Sequence[int] = ()  # places of the blocks that had to be brought here
         stack.callback(self._bad.discard)
 
-    def run(self) -> TaskResult:
+    def run(self, counters: Counters) -> TaskResult:
         source, spilled = self._spec.stage.source, 0
         self._hook(self._chain.begin(), "mapper_init")
         if isinstance(source, ShuffleSource):
@@ -128,6 +127,7 @@ class _Attempt:
             spilled_bytes=result.spilled_bytes + spilled,
             bad_records=self._bad.count,
             last_bad=self._last_bad,
+            counters=counters.groups,
             parts=result.parts + ((bad,) if bad else ()),
         )
 

@@ -21,13 +21,17 @@ class BadRecords:
         final: its name in the output, as ``_bad_records/r-00000.jsonl``.
     """
 
-    def __init__(self, staging: Path, staged: str, final: str) -> None:
+    def __init__(self, staging: Path | str, staged: str, final: str) -> None:
         self.count = 0
+        self._staging = staging
         self._staged = staged
         self._final = final
-        self._path = staging / staged
         self._file: BinaryIO | None = None
         self._closed = False
+
+    @property
+    def _path(self) -> Path:
+        return Path(self._staging, self._staged)
 
     def add(self, report: FailureReport, record_text: str) -> None:
         """Set a record aside.
