@@ -8,7 +8,6 @@ import sys
 from bdb import BdbQuit
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from gristmill.errors import FailureReport
 from gristmill.runtime.attempts import prepare_folder, run_attempt
@@ -28,6 +27,7 @@ from gristmill.runtime.contracts import (
 from gristmill.runtime.processes import children, descendants, kill
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.store import delete
 
 WORKER = "inline"
 SLOT = "inline-1"
@@ -76,7 +76,7 @@ class InlineFleet:
     def free(self, block: BlockInfo) -> None:
         """Delete a block that nothing will read again."""
         with contextlib.suppress(OSError):
-            Path(block.path).unlink()
+            delete(block.path)
 
     def drop_job(self, job: str) -> None:
         """Forget a job's code."""

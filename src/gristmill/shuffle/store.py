@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from gristmill.shuffle.request import GONE, Request
 
@@ -40,8 +40,7 @@ def job_folder(shuffle_dir: str, job: str) -> str:
     """Where a job's blocks are: a path or a URI."""
     if (folder := seen_folder(shuffle_dir)) is not None:
         return str(folder / job)
-    parts = urlsplit(shuffle_dir)
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{job}"))
+    return _join(shuffle_dir, job)
 
 
 def put(file: Path, folder: str) -> str:
@@ -50,11 +49,10 @@ def put(file: Path, folder: str) -> str:
     Raises:
         OSError: it cannot be written; it is named.
     """
-    parts = urlsplit(folder)
     filesystem, path = _filesystem(folder)
     with suppress(NotImplementedError):
         filesystem.create_dir(path, recursive=True)
-    put_as = urlunsplit(parts._replace(path=f"{parts.path}/{file.name}"))
+    put_as = _join(folder, file.name)
     with file.open("rb") as source:
         try:
             with filesystem.open_output_stream(f"{path}/{file.name}") as target:
@@ -125,11 +123,16 @@ def _opened(path: str) -> BinaryIO:
     return opened
 
 
+def _join(uri: str, name: str) -> str:
+    path, mark, query = uri.partition("?")
+    return f"{path.rstrip('/')}/{name}{mark}{query}"
+
+
 def _split(uri: str) -> tuple[str, str]:
-    """The folder of a URI, as a URI, and the name in it."""
-    parts = urlsplit(uri)
-    folder, _, name = parts.path.rpartition("/")
-    return urlunsplit(parts._replace(path=folder)), name
+    """The inverse of :func:`_join`."""
+    path, mark, query = uri.partition("?")
+    folder, _, name = path.rpartition("/")
+    return f"{folder}{mark}{query}", name
 
 
 @lru_cache(maxsize=16)
