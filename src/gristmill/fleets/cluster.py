@@ -1,0 +1,137 @@
+"""The cluster fleet: agents on any number of machines, each with one stream to this coordinator.
+
+All calls of the contract are queued for the thread of the agents' server. There the roster decides and acts.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from gristmill.config import PYTHON_VERSION, VERSION
+from gristmill.runtime.contracts import JobSpec, Post, TaskSpec
+from gristmill.scheduling.events import AttemptId
+from gristmill.shuffle.contracts import BlockInfo
+
+if TYPE_CHECKING:
+    from gristmill.fleets.roster import Roster
+    from gristmill.runtime.cluster import AgentServer
+
+BEAT_SECONDS = 1.0
+LOST_SECONDS = 10.0
+
+
+class ClusterFleet:
+    """The workers that have joined. See :class:`~gristmill.runtime.contracts.Fleet`.
+
+    Args:
+        token: what agents must bring.
+        host: where to serve agents.
+        port: likewise; 0: a free one.
+        beat_seconds: how often each agent says that it lives.
+        lost_seconds: without that for so long, a worker is lost; for half as long, it gets no new work.
+    """
+
+    def __init__(
+        self,
+        token: str,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        beat_seconds: float = BEAT_SECONDS,
+        lost_seconds: float = LOST_SECONDS,
+    ) -> None:
+        self._token, self._host, self._port = token, host, port
+        self._beat_seconds, self._lost_seconds = beat_seconds, lost_seconds
+        self._server: AgentServer | None = None
+        self._roster: Roster | None = None
+        self._awaited: set[str] = set()
+        self._codes: dict[str, bytes] = {}  # of running jobs, by SHA-256
+        self._code_of: dict[str, str] = {}
+
+    @property
+    def address(self) -> str:
+        """Where agents connect, ``HOST:PORT``; the port is known once the fleet has started."""
+        return f"{self._host}:{self._port}"
+
+    @property
+    def join_facts(self) -> Mapping[str, str | float]:
+        """What ``GET /api/v1/join`` answers: all that a worker must know before it connects."""
+        return {
+            "grpc": self.address,
+            "version": VERSION,
+            "python": PYTHON_VERSION,
+            "heartbeat_seconds": self._beat_seconds,
+            "lost_seconds": self._lost_seconds,
+        }
+
+    def blob(self, name: str) -> bytes | None:
+        """The code of a running job, by its SHA-256. From any thread."""
+        return self._codes.get(name)
+
+    def await_jobs(self, jobs: Iterable[str]) -> None:
+        """These jobs will be added: workers that come before keep what they have of them. Call it before ``start``."""
+        self._awaited.update(jobs)
+
+    def dismiss(self) -> None:
+        """Tell all workers to leave: there is no more to do. Those who come later are told so, too."""
+        self._ask(lambda roster: roster.dismiss())
+
+    # The contract of a fleet.
+
+    def start(self, post: Post) -> None:
+        """Begin to serve agents.
+
+        Raises:
+            UsageError: the address cannot be bound.
+        """
+        from gristmill.fleets.roster import Roster
+        from gristmill.runtime.cluster import AgentServer
+
+        self._roster = Roster(post, self._beat_seconds, self._lost_seconds, self._awaited)
+        self._server = AgentServer(self._roster, self._host, self._port, self._token, self._beat_seconds)
+        self._roster.serve_with(self._server)
+        self._port = self._server.start()
+
+    def add_job(self, job: JobSpec) -> None:
+        """Make a job known to all workers, now and later."""
+        code = self._code_of[job.job] = sha256(job.code).hexdigest()
+        self._codes[code] = job.code
+        told = replace(job, code=b"", ticket=job.ticket or secrets.token_hex(16))
+        self._ask(lambda roster: roster.add_job(told, code))
+
+    def launch(self, slot: str, spec: TaskSpec) -> None:
+        """Run an attempt in a slot. If the slot's worker is gone, that is the answer."""
+        self._ask(lambda roster: roster.launch(slot, spec))
+
+    def cancel(self, attempt: AttemptId) -> None:
+        """End an attempt, and every process it started."""
+        self._ask(lambda roster: roster.cancel(attempt))
+
+    def free(self, block: BlockInfo) -> None:
+        """Let whoever keeps a block delete it."""
+        self._ask(lambda roster: roster.free(block))
+
+    def drop_job(self, job: str) -> None:
+        """Forget a job; workers delete what they keep of it."""
+        code = self._code_of.pop(job, "")
+        if code not in self._code_of.values():
+            self._codes.pop(code, None)
+        self._ask(lambda roster: roster.drop_job(job))
+
+    def drop_worker(self, worker: str) -> None:
+        """This worker counts as lost: nothing that it still says is heard. It may join anew."""
+        self._ask(lambda roster: roster.drop_worker(worker))
+
+    def close(self) -> None:
+        """Break all streams. Workers are not ended: they wait for a coordinator to come back."""
+        if self._server is not None:
+            self._server.close()
+
+    def _ask(self, call: Callable[[Roster], None]) -> None:
+        server, roster = self._server, self._roster
+        if server is not None and roster is not None:
+            server.ask(lambda: call(roster))

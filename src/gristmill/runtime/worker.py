@@ -1,0 +1,404 @@
+"""A worker: the process that keeps a machine's executors at work for a coordinator, for as long as both want.
+
+The main thread decides: it joins, reconnects, drains, leaves. It hears of everything through one queue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import queue
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gristmill.config import (
+    MIN_EXECUTOR_MEMORY_BYTES,
+    PYTHON_VERSION,
+    VERSION,
+    available_cpus,
+    available_memory,
+    default_data_dir,
+    format_size,
+    parse_size,
+)
+from gristmill.errors import GristmillError, NotAuthorized, ServerUnreachable, UsageError, VersionMismatch
+from gristmill.runtime.attendance import Attendance, Refused, StreamOver
+from gristmill.runtime.datadirs import DataDirs
+from gristmill.runtime.front import Front
+from gristmill.runtime.protocol import agents as pb
+from gristmill.runtime.workplace import Broken, Premises, Workplace
+
+_log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 600.0
+DRAIN_SECONDS = 60.0
+_TICK_SECONDS = 0.1
+_GOODBYE_SECONDS = 2.0  # to be heard; then we are gone anyway
+_PAUSE_LIMIT_SECONDS = 2.0  # between two tries to connect
+_REFUSED_LIMIT_SECONDS = 30.0  # … to join again after a refusal
+_JOIN_SECONDS = 10.0  # for the coordinator to answer, before it has said how long it wants to be waited for
+_OWN_FOLDER = "worker"  # below each data directory: jobs of a caller on this machine have their folders beside it
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """How a worker is to be: the options of ``gristmill worker``, parsed.
+
+    Attributes:
+        url: the coordinator's.
+        token: what it wants to see.
+        executors: processes that run tasks; None: as many as there are CPUs.
+        memory_bytes: of all executors together; None: a share of what there is.
+        data_dirs: where blocks, spills and logs go.
+        rack: where this machine stands.
+        name: for people; None: the host's.
+        machine: which file system is seen; None: found out. Workers of one machine read each other's files.
+        host: the address where others ask for blocks; None: the one from which the coordinator is reached.
+        patience_seconds: how long to look for a coordinator that does not answer.
+        drain_seconds: how long blocks stay to be read once the last attempt is over.
+    """
+
+    url: str
+    token: str
+    executors: int | None = None
+    memory_bytes: int | None = None
+    data_dirs: tuple[Path, ...] = field(default_factory=lambda: (default_data_dir(),))
+    rack: str = ""
+    name: str | None = None
+    machine: str | None = None
+    host: str | None = None
+    patience_seconds: float = PATIENCE_SECONDS
+    drain_seconds: float = DRAIN_SECONDS
+
+    @property
+    def executor_count(self) -> int:
+        """Executor processes to keep up."""
+        return self.executors or available_cpus()
+
+    @property
+    def total_memory_bytes(self) -> int:
+        """Budget of all executors together.
+
+        Raises:
+            UsageError: less than they can work with.
+        """
+        total = self.memory_bytes or int(available_memory() * 0.6)
+        if total // self.executor_count < MIN_EXECUTOR_MEMORY_BYTES:
+            raise UsageError(
+                f"{format_size(total)} of memory for {self.executor_count} executors is too little; "
+                f"an executor needs {format_size(MIN_EXECUTOR_MEMORY_BYTES)}. Give more --memory or fewer --executors."
+            )
+        return total
+
+
+def run_worker(settings: WorkerSettings) -> None:
+    """Be a worker, until the coordinator has no more work for it or a signal ends it.
+
+    SIGTERM lets running attempts finish and their blocks be read, then leaves; a second one, or SIGINT, leaves at once.
+
+    Raises:
+        ServerUnreachable: the coordinator did not answer for too long.
+        NotAuthorized: it does not know the token.
+        VersionMismatch: it is of another version.
+        UsageError: a data directory cannot be used.
+    """
+    from gristmill.shuffle.serve import BlockServer
+
+    front = Front(settings.url, settings.token)
+    memory_bytes = settings.total_memory_bytes
+    host = settings.host or _address_towards(front.host)
+    news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with ExitStack() as stack:
+        dirs = DataDirs.open([path / _OWN_FOLDER for path in settings.data_dirs])
+        stack.callback(dirs.close)
+        blocks = stack.enter_context(BlockServer(dirs.paths, host))
+        stack.enter_context(_signals(news))
+        premises = Premises(
+            executors=settings.executor_count,
+            executor_memory_bytes=memory_bytes // settings.executor_count,
+            machine=settings.machine or _machine(),
+            dirs=dirs,
+            blocks=blocks,
+            front=front,
+        )
+        _Worker(settings, premises, f"{host}:{blocks.port}", memory_bytes, news).run()
+
+
+@dataclass(frozen=True)
+class _Signalled:
+    number: int
+
+
+class _Session:
+    """One session: its streams, and the work that is done in it once the coordinator has said welcome."""
+
+    def __init__(self, premises: Premises, news: queue.SimpleQueue[Any]) -> None:
+        self._premises = premises
+        self._news = news
+        self._lock = threading.Lock()
+        self._closed = False
+        self.attendance = Attendance(self, news)
+        self.workplace: Workplace | None = None
+        self.welcome = pb.Welcome()
+
+    def welcomed(self, welcome: pb.Welcome) -> None:
+        """In the stream's thread: the session begins."""
+        with self._lock:
+            if not self._closed:
+                self.welcome = welcome
+                self.workplace = Workplace(self._premises, welcome, self.attendance, self._news)
+        _log.info("joined %s as %s", self._premises.front.url, welcome.worker)
+
+    def hear(self, orders: Sequence[pb.Order]) -> None:
+        """In the stream's thread: carry these out."""
+        if self.workplace is not None:
+            self.workplace.hear(orders)
+
+    def say_goodbye(self, reason: str) -> None:
+        """Let the coordinator know, if it listens. Bounded."""
+        attendance = self.attendance
+        if not attendance.is_welcome:
+            return
+        attendance.say(pb.Event(goodbye=pb.Goodbye(reason=reason)))
+        deadline = time.monotonic() + _GOODBYE_SECONDS
+        while attendance.is_connected and not attendance.all_heard() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def close(self, *, delete: bool) -> None:
+        """End everything; ``delete`` the blocks, too. May be called again."""
+        self.attendance.disconnect()
+        with self._lock:
+            self._closed = True
+            workplace, self.workplace = self.workplace, None
+        if workplace is not None:
+            workplace.close(delete=delete)
+
+
+class _Worker:
+    """The worker's life, from one session to the next. All of it in the main thread."""
+
+    def __init__(
+        self, settings: WorkerSettings, premises: Premises, flight: str, memory_bytes: int, news: queue.SimpleQueue[Any]
+    ) -> None:
+        self._settings = settings
+        self._premises = premises
+        self._flight = flight
+        self._memory_bytes = memory_bytes
+        self._news = news
+        self._session = _Session(premises, news)
+        self._contact = time.monotonic()  # when the coordinator was last there
+        self._tries = 0  # to connect, since it was
+        self._next_try = 0.0
+        self._refusals = 0  # since a session was last welcome
+        self._draining = False
+        self._drain_until: float | None = None  # when blocks are given up, once no attempt runs any more
+
+    def run(self) -> None:
+        """Join, work, and join again when a session has ended; until it is time to leave."""
+        try:
+            while self._turn():
+                pass
+        finally:
+            self._session.close(delete=True)
+
+    def _turn(self) -> bool:
+        """What happened, and what time brings. False when it is time to leave."""
+        try:
+            item = self._news.get(timeout=_TICK_SECONDS)
+        except queue.Empty:
+            item = None
+        match item:
+            case _Signalled(number):
+                if self._draining or number != signal.SIGTERM:
+                    self._session.say_goodbye("It was told to end at once.")
+                    return False
+                self._drain()
+            case Refused():
+                return self._refused(item)
+            case StreamOver():
+                self._stream_over(item)
+            case Broken(report):
+                self._session.say_goodbye(report.message)
+                raise GristmillError(f"{report.message}\n{report.log_tail}".rstrip())
+        now = time.monotonic()
+        self._keep_connected(now)
+        return not (self._draining and self._is_drained(now))
+
+    # Streams.
+
+    def _keep_connected(self, now: float) -> None:
+        attendance, seconds = self._session.attendance, self._session.welcome.lost_seconds or _JOIN_SECONDS
+        if attendance.is_connected:
+            if attendance.is_live:
+                self._contact, self._tries, self._refusals = now, 0, 0
+            if attendance.unseen_seconds(now) > seconds / 2:
+                _log.warning("the coordinator is not heard any more; connecting again")
+                attendance.disconnect()
+                self._next_try = now
+        elif now >= self._next_try:
+            self._connect(now)
+
+    def _connect(self, now: float) -> None:
+        self._tries += 1
+        self._next_try = now + _pause(self._tries, _PAUSE_LIMIT_SECONDS)
+        try:
+            facts = self._premises.front.join_facts()
+        except ServerUnreachable as error:
+            if now - self._contact > self._settings.patience_seconds:
+                raise
+            if self._tries == 1:
+                _log.warning("%s Trying again.", error)
+            return
+        self._session.attendance.connect(facts.address, self._settings.token, self._join())
+
+    def _join(self) -> pb.Join:
+        if self._session.attendance.is_welcome:
+            return pb.Join()
+        settings, premises = self._settings, self._premises
+        kept = premises.dirs.inventory()
+        return pb.Join(
+            name=settings.name or socket.gethostname(),
+            host=socket.gethostname(),
+            rack=settings.rack,
+            python=PYTHON_VERSION,
+            version=VERSION,
+            machine=premises.machine,
+            flight=self._flight,
+            cpus=premises.executors,
+            memory_bytes=self._memory_bytes,
+            kept=[pb.Kept(job=job, paths=paths) for job, paths in kept.items()],
+        )
+
+    def _stream_over(self, over: StreamOver) -> None:
+        if over.code == "UNAUTHENTICATED":
+            raise NotAuthorized(over.details)
+        self._next_try = time.monotonic() + _pause(self._tries, _PAUSE_LIMIT_SECONDS)
+
+    # The end of sessions, and of all.
+
+    def _refused(self, refusal: Refused) -> bool:
+        """A session has ended, or did not begin. False if there is to be no other."""
+        if refusal.kind == pb.Refusal.VERSION:
+            raise VersionMismatch(refusal.reason)
+        self._session.close(delete=refusal.kind != pb.Refusal.UNKNOWN)
+        if refusal.kind == pb.Refusal.DISMISSED or self._draining:
+            _log.info("leaving: %s", refusal.reason)
+            return False
+        _log.warning("%s Joining again.", refusal.reason)
+        self._refusals += 1
+        self._session = _Session(self._premises, self._news)
+        shared = refusal.kind != pb.Refusal.NOT_SHARED
+        pause = 0.0 if shared and self._refusals == 1 else _pause(self._refusals + 3, _REFUSED_LIMIT_SECONDS)
+        self._next_try = time.monotonic() + pause
+        return True
+
+    def _drain(self) -> None:
+        self._draining = True
+        if self._session.attendance.is_welcome:
+            _log.info("draining: running attempts finish; a second SIGTERM ends them")
+            self._session.attendance.say(pb.Event(leaving=pb.Leaving()))
+
+    def _is_drained(self, now: float) -> bool:
+        """Whether nobody needs this worker any more, or has needed it for too long."""
+        workplace = self._session.workplace
+        if workplace is None:
+            return True
+        if workplace.running:
+            self._drain_until = None
+            return False
+        if self._drain_until is None:
+            self._drain_until = now + self._settings.drain_seconds
+        if now < self._drain_until and (workplace.keeps_blocks() or not self._session.attendance.all_heard()):
+            return False
+        self._session.say_goodbye("It has drained.")
+        return True
+
+
+def _pause(tries: int, limit_seconds: float) -> float:
+    """How long to wait before the next try; not the same for all who wait."""
+    return float(min(limit_seconds, 0.05 * 2 ** min(tries, 20)) * random.uniform(0.5, 1.0))
+
+
+@contextmanager
+def _signals(news: queue.SimpleQueue[Any]) -> Iterator[None]:
+    """Make news of SIGTERM and SIGINT (only the main thread hears of them)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda number, _: news.put(_Signalled(number))) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _address_towards(host: str) -> str:
+    """The address of this machine from which another one is reached."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(address)  # sends nothing
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise ServerUnreachable(f"The coordinator's host {host} is not known: {error}.") from error
+
+
+def _machine() -> str:
+    """Tells which file system this process sees: the same for all processes that can read each other's files."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # The network, too: whoever puts workers into networks of their own wants them to be like other machines.
+        spaces = [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "net")]  # noqa: PTH115 - no path
+    except OSError:
+        return socket.gethostname()
+    return " ".join((boot, *spaces))
+
+
+def main() -> None:
+    """``python -m gristmill.runtime.worker URL``, with the token in ``GRISTMILL_TOKEN``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--executors", type=int)
+    parser.add_argument("--memory", type=parse_size)
+    parser.add_argument("--data-dir", type=Path, action="append")
+    for name in ("--rack", "--name", "--machine", "--host"):
+        parser.add_argument(name)
+    parser.add_argument("--patience-seconds", type=float, default=PATIENCE_SECONDS)
+    parser.add_argument("--drain-seconds", type=float, default=DRAIN_SECONDS)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        run_worker(
+            WorkerSettings(
+                url=given.url,
+                token=os.environ.get("GRISTMILL_TOKEN", ""),
+                executors=given.executors,
+                memory_bytes=given.memory,
+                data_dirs=tuple(given.data_dir or (default_data_dir(),)),
+                rack=given.rack or "",
+                name=given.name,
+                machine=given.machine,
+                host=given.host,
+                patience_seconds=given.patience_seconds,
+                drain_seconds=given.drain_seconds,
+            )
+        )
+    except GristmillError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

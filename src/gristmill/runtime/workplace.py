@@ -1,0 +1,315 @@
+"""What a worker does in one session: carries out orders with an agent and its executors, and tells what happens.
+
+Orders come in the stream's thread, news of executors in the agent's. What may take long (looking at files, fetching
+code, deleting) is done by a third one, in order, so that neither waits: the chores.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from gristmill.errors import FailureReport, GristmillError, ServerUnreachable
+from gristmill.plan.stages import Stage
+from gristmill.runtime.agent import Agent, AgentSettings
+from gristmill.runtime.attempts import prepare_folder
+from gristmill.runtime.blobs import BlobStore
+from gristmill.runtime.contracts import (
+    AttemptDone,
+    AttemptFailed,
+    Beat,
+    FleetBroken,
+    FleetEvent,
+    Progress,
+    SlotDown,
+    SlotUp,
+)
+from gristmill.runtime.datadirs import DataDirs
+from gristmill.runtime.front import Front
+from gristmill.runtime.look import look
+from gristmill.runtime.protocol import agents as pb
+from gristmill.runtime.protocol.convert import (
+    attempt_id,
+    attempt_message,
+    job_spec,
+    json_bytes,
+    launch_spec,
+    stage_of,
+)
+from gristmill.scheduling.events import AttemptId
+from gristmill.shuffle.contracts import BlockInfo
+
+_log = logging.getLogger(__name__)
+
+_FETCH_TRIES = 4
+_FETCH_PAUSE_SECONDS = 0.5  # doubled each time
+_CHORES_SECONDS = 5.0  # for the one in work when a session ends
+
+
+@dataclass(frozen=True)
+class Broken:
+    """This worker cannot go on."""
+
+    report: FailureReport
+
+
+class Voice(Protocol):
+    """What a workplace needs of its session."""
+
+    def say(self, event: pb.Event, size_bytes: int = 100) -> None: ...
+
+    def beat(self, attempts: dict[AttemptId, Progress]) -> None: ...
+
+
+class Blocks(Protocol):
+    """Who serves blocks to other machines (``shuffle.serve.BlockServer``)."""
+
+    def allow(self, job: str, ticket: str) -> None: ...
+
+    def forget(self, job: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Premises:
+    """What a worker has, whatever session it is in.
+
+    Attributes:
+        executors: how many to run.
+        executor_memory_bytes: of each.
+        machine: which file system they see.
+        dirs: the data directories; only the chores touch them, but for ``choose``.
+        blocks: serves the blocks in them.
+        front: where code comes from.
+    """
+
+    executors: int
+    executor_memory_bytes: int
+    machine: str
+    dirs: DataDirs
+    blocks: Blocks
+    front: Front
+
+
+class Workplace:
+    """One session's work. Made when the coordinator has said welcome.
+
+    Args:
+        premises: what there is to work with.
+        welcome: what the coordinator said.
+        voice: where to tell what happens.
+        news: gets Broken.
+    """
+
+    def __init__(self, premises: Premises, welcome: pb.Welcome, voice: Voice, news: queue.SimpleQueue[Any]) -> None:
+        self._premises = premises
+        self._voice = voice
+        self._news = news
+        self._stages: dict[tuple[str, int], Stage] = {}
+        self._folders: dict[AttemptId, Path] = {}  # of attempts that run: the data directory of each
+        self._jobs: set[str] = set()  # the chores' own
+        self._closing = False
+        self._chores: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._chores_thread = threading.Thread(target=self._do_chores, name="gristmill-chores", daemon=True)
+        self._chores_thread.start()
+        self._chores.put(lambda: self._tidy(set(welcome.jobs)))
+        settings = AgentSettings(beat_seconds=welcome.beat_seconds)
+        self._agent = Agent(premises.executors, worker=welcome.worker, settings=settings)
+        self._agent.start(self._post)
+
+    @property
+    def running(self) -> int:
+        """Attempts that were launched here and are not answered."""
+        return len(self._folders)
+
+    def close(self, *, delete: bool) -> None:
+        """End all attempts and executors, and forget all jobs; ``delete`` their blocks too. Bounded."""
+        self._closing = True
+        self._agent.close()
+        if delete:
+            self._chores.put(lambda: self._tidy(set()))
+        self._chores.put(None)
+        self._chores_thread.join(_CHORES_SECONDS)
+        for job in list(self._jobs):
+            self._premises.blocks.forget(job)
+
+    # Orders: in the stream's thread.
+
+    def hear(self, orders: Sequence[pb.Order]) -> None:
+        """Carry these out, in order."""
+        for order in orders:
+            self._carry_out(order)
+
+    def _carry_out(self, order: pb.Order) -> None:
+        match order.WhichOneof("order"):
+            case "launch":
+                self._launch(order.launch)
+            case "add_stage":
+                stage = order.add_stage
+                self._stages[stage.job, stage.id] = stage_of(stage)
+            case "cancel":
+                attempt = attempt_id(order.cancel)
+                self._folders.pop(attempt, None)
+                self._agent.cancel(attempt)
+            case "free":
+                paths = tuple(order.free.paths)
+                self._chores.put(lambda: self._free(paths))
+            case "add_job":
+                job = order.add_job
+                self._chores.put(lambda: self._add_job(job))
+            case "drop_job":
+                name = order.drop_job
+                for key in [key for key in self._stages if key[0] == name]:
+                    del self._stages[key]
+                self._agent.drop_job(name)
+                self._chores.put(lambda: self._drop_job(name))
+
+    def _launch(self, launch: pb.Launch) -> None:
+        attempt = attempt_id(launch.attempt)
+        root = self._premises.dirs.choose(time.monotonic())
+        if root is None:
+            message = "No data directory of this worker can be used any more."
+            report = FailureReport("DataDirFailed", message)
+            self._say_failed(AttemptFailed(attempt, report, slot_leaves=False))
+            self._news.put(Broken(report))
+            return
+        self._folders[attempt] = root
+        stage = self._stages[attempt.job, attempt.stage]
+        spec = launch_spec(launch, stage, str(_job_folder(root, attempt.job)), self._premises.machine)
+        self._agent.launch(launch.slot, spec)
+
+    # News of executors: in the agent's thread.
+
+    def _post(self, event: FleetEvent) -> None:
+        match event:
+            case AttemptDone(attempt, result):
+                self._folders.pop(attempt, None)
+                if result.block is not None and result.block.path:
+                    self._note_block(attempt.job, result.block)
+                data = json_bytes(result)
+                done = pb.Done(attempt=attempt_message(attempt), result=data)
+                self._voice.say(pb.Event(done=done), len(data))
+            case AttemptFailed(attempt, report):
+                self._say_failed(event)
+                root = self._folders.pop(attempt, None)
+                self._chores.put(lambda: self._check_dirs(report, root))
+            case Beat(_, attempts):
+                self._voice.beat(dict(attempts))
+            case SlotUp(slot, _, depth):
+                self._voice.say(pb.Event(slot_up=pb.SlotUp(slot=slot, depth=depth)))
+            case SlotDown(slot):
+                self._voice.say(pb.Event(slot_down=slot))
+            case FleetBroken(report) if not self._closing:
+                self._news.put(Broken(report))
+
+    def _note_block(self, job: str, block: BlockInfo) -> None:
+        self._chores.put(lambda: self._premises.dirs.add_block(job, block.path))
+
+    def _say_failed(self, event: AttemptFailed) -> None:
+        data = json_bytes(event.report)
+        failed = pb.Failed(attempt=attempt_message(event.attempt), report=data, slot_leaves=event.slot_leaves)
+        self._voice.say(pb.Event(failed=failed), len(data))
+
+    # Chores: in their own thread.
+
+    def keeps_blocks(self) -> bool:
+        """Whether blocks are kept here that somebody may still read."""
+        return bool(self._premises.dirs.inventory())
+
+    def _do_chores(self) -> None:
+        while (chore := self._chores.get()) is not None:
+            try:
+                chore()
+            except Exception as error:  # the thread's last line: nobody else would hear of it
+                _log.exception("a chore failed")
+                self._news.put(
+                    Broken(FailureReport("TaskError", f"The worker failed: {type(error).__name__}: {error}"))
+                )
+
+    def _tidy(self, living: set[str]) -> None:
+        """Delete what is kept of all other jobs."""
+        for job in self._premises.dirs.jobs():
+            if job not in living:
+                self._premises.dirs.remove_job(job)
+
+    def _add_job(self, job: pb.AddJob) -> None:
+        report = look(job) or self._take_job(job)
+        refusal = b"" if report is None else json_bytes(report)
+        self._voice.say(pb.Event(admitted=pb.Admitted(job=job.job, refusal=refusal)))
+
+    def _take_job(self, job: pb.AddJob) -> FailureReport | None:
+        """Fetch a job's code and make its folders; or why that cannot be."""
+        dirs = self._premises.dirs
+        try:
+            code = self._blob(job.code).read_bytes()
+            bundles = [str(self._blob(name)) for name in job.bundles]
+        except (OSError, GristmillError) as error:
+            return FailureReport("TaskError", f"a worker cannot fetch the code of job {job.job}: {error}")
+        folder = str(_job_folder(dirs.paths[0], job.job))
+        spec = job_spec(job, code, bundles, folder, self._premises.executor_memory_bytes)
+        for root in dirs.healthy:
+            try:
+                prepare_folder(spec, str(_job_folder(root, job.job)))
+            except OSError:
+                self._retire_if_bad(str(root))
+        self._jobs.add(job.job)
+        self._agent.add_job(spec)
+        self._premises.blocks.allow(job.job, job.ticket)
+        return None
+
+    def _blob(self, name: str) -> Path:
+        """A blob of the coordinator's, fetched if it is not here yet."""
+        healthy = self._premises.dirs.healthy
+        blobs = BlobStore((healthy or self._premises.dirs.paths)[0] / "blobs")
+        if not blobs.has(name):
+            for number in range(_FETCH_TRIES):
+                try:
+                    return blobs.write(name, [self._premises.front.blob(name)])
+                except ServerUnreachable:
+                    if number == _FETCH_TRIES - 1 or self._closing:
+                        raise
+                time.sleep(_FETCH_PAUSE_SECONDS * 2**number)
+        return blobs.path(name)
+
+    def _drop_job(self, job: str) -> None:
+        self._jobs.discard(job)
+        self._premises.blocks.forget(job)
+        self._premises.dirs.remove_job(job)
+
+    def _free(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            self._agent.free(BlockInfo(path, ()))
+            self._premises.dirs.remove_block(path)
+
+    def _check_dirs(self, report: FailureReport, root: Path | None) -> None:
+        """An attempt failed: is it a data directory's fault?"""
+        if root is None:
+            return
+        if report.error == "DiskFull":
+            self._premises.dirs.mark_full(str(report.details.get("path", root)), time.monotonic())
+        suspects = []
+        if report.error == "DataDirFailed":
+            suspects = [str(root)]
+        elif report.error in ("BlockCorrupt", "BlockMissing"):
+            suspects = [str(report.details.get("block", "")), *str(report.details.get("blocks", "")).split("\n")]
+        for suspect in filter(None, suspects):
+            self._retire_if_bad(suspect)
+
+    def _retire_if_bad(self, path: str) -> None:
+        """Try the data directory in which a path lies. If it failed, its blocks are gone, all at once."""
+        dirs = self._premises.dirs
+        before = len(dirs.retired)
+        gone = dirs.check(path, time.monotonic())
+        if len(dirs.retired) > before:
+            _log.warning("a data directory failed and is not used any more: %s", dirs.retired)
+        if gone:
+            self._voice.say(pb.Event(blocks_gone=pb.BlocksGone(paths=gone)), sum(map(len, gone)))
+
+
+def _job_folder(root: Path, job: str) -> Path:
+    return root / "jobs" / job
