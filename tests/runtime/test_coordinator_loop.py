@@ -17,6 +17,7 @@ from gristmill.runtime.contracts import (
     AttemptFailed,
     Beat,
     FleetBroken,
+    JobAdmitted,
     JobSpec,
     Post,
     Progress,
@@ -54,6 +55,7 @@ class HandPlayedFleet:
         self.cancelled: list[AttemptId] = []
         self.freed: list[str] = []
         self.jobs: list[str] = []
+        self.dropped: list[str] = []
         self.closed = 0
 
     def start(self, post: Post) -> None:
@@ -61,6 +63,7 @@ class HandPlayedFleet:
 
     def add_job(self, job: JobSpec) -> None:
         self.jobs.append(job.job)
+        self.post(JobAdmitted(job.job))
 
     def launch(self, slot: str, spec: TaskSpec) -> None:
         self.launched[spec.attempt] = spec
@@ -74,6 +77,9 @@ class HandPlayedFleet:
 
     def drop_job(self, job: str) -> None:
         self.jobs.remove(job)
+
+    def drop_worker(self, worker: str) -> None:
+        self.dropped.append(worker)
 
     def close(self) -> None:
         self.closed += 1
@@ -93,7 +99,7 @@ class NotedOutput:
             raise self.error
         self.parts, self.summary = [part.final for part in parts], dict(summary)
 
-    def abort(self) -> None:
+    def abort(self, keep: Path | None = None) -> None:
         self.aborted = True
 
 
@@ -127,7 +133,9 @@ class Bench:
         for event in events:
             self.fleet.post(event)
         self.now += 0.2
-        return self.running.wait(0)
+        for _ in range(5):  # a turn of the loop does not handle all that is queued if the job's view is due
+            outcome = self.running.wait(0)
+        return outcome
 
     def attempt(self, stage: int, index: int, number: int = 1, job: str = "j1") -> AttemptId:
         return AttemptId(job, stage, index, number)

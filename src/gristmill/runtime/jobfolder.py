@@ -22,6 +22,8 @@ from typing import Any
 
 from gristmill.config import GIB
 from gristmill.errors import UsageError
+from gristmill.shuffle.store import delete_job
+from gristmill.storage.staging import remove_dead
 
 try:
     import fcntl
@@ -73,14 +75,28 @@ class JobFolder:
             jobs.mkdir(parents=True, exist_ok=True)
             job = _claim_id(jobs, now)
             folder = cls(job, jobs / job, _take_lock(jobs / job / _LOCK))
-            own = {"job": job, "created": now, "state": "running"}
-            process = {"host": socket.gethostname(), "pid": os.getpid(), "pid_started": _start_time(os.getpid())}
-            folder.update(**own, **process, **facts)
+            folder.update(job=job, created=now, state="running", **_this_process(), **facts)
         except OSError as error:
             raise UsageError(
                 f"The data directory {data_dir} cannot be written: {error.strerror or error}. "
                 f"Name another with --data-dir or GRISTMILL_DATA_DIR."
             ) from error
+        return folder
+
+    @classmethod
+    def adopt(cls, path: Path) -> JobFolder | None:
+        """Take over the folder of a job whose process is gone; None if it lives, or there is no such folder.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        facts = _read_facts(path)
+        if not facts or _is_locked(path / _LOCK) or _is_running(facts):
+            return None
+        folder = cls(path.name, path, _take_lock(path / _LOCK))
+        folder._facts = facts
+        (path / _SIZE).unlink(missing_ok=True)  # it will not stay that size
+        folder.update(state="running", error="", failure=None, **_this_process())
         return folder
 
     @property
@@ -109,13 +125,18 @@ class JobFolder:
         _delete(self.path)
 
 
+def dead_jobs(data_dir: Path) -> list[tuple[Path, Mapping[str, Any]]]:
+    """The folders of jobs whose processes are gone, the youngest first, and what their ``job.json`` says."""
+    found = [(folder.path, _read_facts(folder.path)) for folder in _dead_folders(data_dir.absolute() / "jobs")]
+    return sorted(((path, facts) for path, facts in found if facts), key=lambda item: item[0].name, reverse=True)
+
+
 @dataclass(frozen=True)
-class _Kept:
+class _Dead:
     """The folder of a dead job."""
 
     path: Path
     touched: float
-    size_bytes: int
 
 
 def prune(
@@ -129,18 +150,22 @@ def prune(
         The ids of the jobs whose folders were deleted.
     """
     kept = sorted(_dead_folders(data_dir / "jobs", now), key=lambda folder: (folder.touched, folder.path.name))
-    total = sum(folder.size_bytes for folder in kept)
+    sizes = {folder.path: _size_of(folder.path) for folder in kept}
+    total = sum(sizes.values())
     pruned = []
     for folder in kept:
         if now - folder.touched <= max_age_seconds and total <= max_total_bytes:
             break  # what follows is younger still
+        staging = _read_facts(folder.path).get("staging")
         _delete(folder.path)
-        total -= folder.size_bytes
+        if staging:  # nobody will take the job up now
+            remove_dead(Path(staging))
+        total -= sizes[folder.path]
         pruned.append(folder.path.name)
     return tuple(pruned)
 
 
-def _dead_folders(jobs: Path, now: float) -> Iterator[_Kept]:
+def _dead_folders(jobs: Path, now: float | None = None) -> Iterator[_Dead]:
     try:
         folders = [entry for entry in jobs.iterdir() if entry.is_dir() and not entry.is_symlink()]
     except OSError:
@@ -148,10 +173,14 @@ def _dead_folders(jobs: Path, now: float) -> Iterator[_Kept]:
     for path in folders:
         facts = _read_facts(path)
         touched = _modified(path / _FACTS if facts else path)
-        if touched is None or (not facts and now - touched < _SETTLING_SECONDS):
+        if touched is None or (not facts and now is not None and now - touched < _SETTLING_SECONDS):
             continue
         if not _is_locked(path / _LOCK) and not _is_running(facts):
-            yield _Kept(path, touched, _size_of(path))
+            yield _Dead(path, touched)
+
+
+def _this_process() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "pid_started": _start_time(os.getpid())}
 
 
 def _claim_id(jobs: Path, now: float) -> str:
@@ -248,4 +277,8 @@ def _size_of(path: Path) -> int:
 
 
 def _delete(path: Path) -> None:
+    """A job's folder here, and its blocks on shared storage."""
+    if shuffle_dir := _read_facts(path).get("shuffle_dir"):
+        with suppress(OSError):  # housekeeping must not fail a job
+            delete_job(str(shuffle_dir), path.name)
     shutil.rmtree(path, ignore_errors=True)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gristmill.errors import FailureReport
-from gristmill.plan.stages import StagePlan
+from gristmill.plan.stages import OutputSink, StagePlan
 from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.tally import JobTally
 from gristmill.runtime.views import JobView, Observer
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId
+from gristmill.shuffle.contracts import BlockInfo
 from gristmill.storage.contracts import PartFile, Split
+
+if TYPE_CHECKING:
+    from gristmill.runtime.facts import Fact
+    from gristmill.runtime.jobfolder import JobFolder
+    from gristmill.runtime.journal import Journal
+    from gristmill.runtime.recovery import Resumption
 
 
 class JobOutput(Protocol):
@@ -25,8 +34,8 @@ class JobOutput(Protocol):
         """Put the output in its place, whole, in one step."""
         ...
 
-    def abort(self) -> None:
-        """Leave nothing of it."""
+    def abort(self, keep: Path | None = None) -> None:
+        """Leave nothing of it there. What was staged is moved to ``keep``, if that can be done at once."""
         ...
 
 
@@ -42,6 +51,15 @@ class PreparedJob:
         output: where its parts come together.
         output_path: named in the summary; None if the result has no place of its own.
         max_attempts: of a task, when the user's code fails.
+        place: the folder that the output becomes, be it named by the user or not.
+        overwrite: whether it may replace what is there.
+        priority: over other jobs'.
+        task_cpus: what each task takes of its worker.
+        task_memory_bytes: likewise.
+        speculation: whether stragglers run twice.
+        stage_keys: what each stage's output follows from; see ``plan.keys``.
+        ingredients: what the keys were made of, by name.
+        replay: the command that runs a task again, but for the task's name; empty when there is none.
     """
 
     spec: JobSpec
@@ -49,25 +67,82 @@ class PreparedJob:
     plan: StagePlan
     splits: tuple[tuple[Split, ...], ...]
     output: JobOutput
-    output_path: str | None = None
+    output_path: str | None
     max_attempts: int = 4
+    place: str = ""
+    overwrite: bool = False
+    priority: int = 0
+    task_cpus: float = 1.0
+    task_memory_bytes: int = 0
+    speculation: bool = True
+    stage_keys: tuple[str, ...] = ()
+    ingredients: Mapping[str, str] = field(default_factory=dict)
+    replay: str = ""
 
 
 @dataclass
 class Job:
-    """A job from its submission to its end: the coordinator's own notes, which only its loop changes."""
+    """A job and the coordinator's notes on it.
+
+    Attributes:
+        prepared: what is to be run.
+        tally: its results so far.
+        observer: who is told how it stands.
+        began: when, on the coordinator's clock.
+        view: how it stands, made now and then.
+        journal: where its facts go.
+        folder: its folder, if that is the coordinator's to end; else its owner sees to it.
+        submitted: when, in seconds since the epoch.
+        added: the fleet was told of it.
+        state: RUNNING until the scheduler has said how it ends.
+        begun: the scheduler knows of it.
+        ending: its output is being put in place, or removed, in another thread.
+        resumption: what an earlier coordinator had done, until that is made known to the scheduler.
+        cause: the attempt that made it fail.
+        bad_records: of accepted attempts and of the one that was one too many, with the last of them.
+        draining: slots whose cancelled attempt may still write, until ``drain_until`` at most.
+        frees: blocks that can go once the fact of that number is durable.
+        outcome: how it ended; ``over`` is set with it.
+    """
 
     prepared: PreparedJob
     tally: JobTally
     observer: Observer | None
     began: float
     view: JobView
+    journal: Journal | None = None
+    folder: JobFolder | None = None
+    submitted: float = 0.0
+    added: bool = False
     state: JobState = JobState.RUNNING
+    begun: bool = False
+    ending: bool = False
+    resumption: Resumption | None = None
     cause: AttemptId | None = None
     last_failure: tuple[AttemptId, FailureReport] | None = None
-    bad_records: int = 0  # of accepted attempts and of the one that was one too many …
-    last_bad: FailureReport | None = None  # … and the last of them
-    draining: set[str] = field(default_factory=set)  # slots whose cancelled attempt may still write
+    bad_records: int = 0
+    last_bad: FailureReport | None = None
+    draining: set[str] = field(default_factory=set)
     drain_until: float = 0.0
+    accepted: int = 0  # the number of its first fact
+    noted: int = 0  # the number of its last fact
+    frees: deque[tuple[int, BlockInfo]] = field(default_factory=deque)
     outcome: Outcome | None = None
     over: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.prepared.spec.job
+
+    @property
+    def format(self) -> str:
+        """What its output holds."""
+        sink = self.prepared.plan.stages[-1].sink
+        return sink.format if isinstance(sink, OutputSink) else ""
+
+    def note(self, fact: Fact, blobs: Mapping[str, bytes] | None = None) -> None:
+        """Add a fact to the journal, if there is one."""
+        if self.journal is not None:
+            self.noted = self.journal.add(fact, blobs)
+            self.accepted = self.accepted or self.noted

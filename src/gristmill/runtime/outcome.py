@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from gristmill import errors
 from gristmill.errors import FailureReport, GristmillError, JobCancelled, JobFailed, TooManyBadRecords, task_error
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.events import AttemptId
@@ -23,6 +26,41 @@ class Outcome:
     view: JobView
     error: GristmillError | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """As values that ``json.dumps`` takes."""
+        return {"view": self.view.to_json(), "error": None if self.error is None else error_to_json(self.error)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        """The inverse of :meth:`to_json`."""
+        error = data.get("error")
+        return cls(JobView.from_json(data["view"]), None if error is None else error_from_json(error))
+
+
+def error_to_json(error: GristmillError) -> dict[str, Any]:
+    """An error as values that ``json.dumps`` takes."""
+    report: FailureReport | None = getattr(error, "report", None)
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "report": None if report is None else report.to_json(),
+        "job_folder": getattr(error, "job_folder", ""),
+    }
+
+
+def error_from_json(data: Mapping[str, Any]) -> GristmillError:
+    """The inverse of :func:`error_to_json`, as far as the error's class is known here."""
+    cls = getattr(errors, str(data["type"]), GristmillError)
+    report = data.get("report")
+    if isinstance(cls, type) and issubclass(cls, JobFailed):
+        found = None if report is None else FailureReport.from_json(report)
+        return _caused(cls(data["message"], found, data.get("job_folder", "")))
+    if isinstance(cls, type) and issubclass(cls, errors.TaskError):
+        return cls(FailureReport.from_json(report)) if report is not None else GristmillError(data["message"])
+    if isinstance(cls, type) and issubclass(cls, GristmillError):
+        return cls(data["message"])
+    return GristmillError(data["message"])
+
 
 def of_attempt(report: FailureReport, attempt: AttemptId, stage: str) -> FailureReport:
     """A report that also says which task it was and how often it was tried."""
@@ -39,6 +77,14 @@ def lost_report(attempt: AttemptId, stage: str) -> FailureReport:
 def job_failed(job: str, report: FailureReport, folder: str) -> JobFailed:
     """A job ended by one attempt."""
     return _caused(JobFailed(f"Job {job} failed.\n{_describe(report)}{_kept(folder)}", report, folder))
+
+
+def job_rejected(job: str, report: FailureReport, folder: str) -> GristmillError:
+    """A job that cannot run where it was submitted."""
+    cls = getattr(errors, report.error, None)
+    if isinstance(cls, type) and issubclass(cls, errors.UsageError):
+        return cls(report.message)
+    return job_failed(job, report, folder)
 
 
 def too_many_bad_records(job: str, count: int, allowed: int, last: FailureReport | None, folder: str) -> JobFailed:

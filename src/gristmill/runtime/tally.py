@@ -5,9 +5,11 @@ Plain bookkeeping on values: no clock, no fleet, no files.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any
 
 from gristmill.errors import FailureReport
@@ -22,6 +24,12 @@ from gristmill.shuffle.contracts import BlockInfo
 from gristmill.storage.contracts import PartFile, Split
 
 _FAILURES_SHOWN = 5
+
+
+def digest_of(block: BlockInfo) -> int:
+    """What tells a block's content: the rows and the checksum of each partition."""
+    numbers = array("Q", [number for segment in block.segments for number in (segment.rows, segment.crc32)])
+    return int.from_bytes(blake2b(numbers, digest_size=7).digest(), "little") + 1  # 0 means that none is known
 
 
 @dataclass
@@ -59,6 +67,7 @@ class JobTally:
         self._results: dict[TaskId, TaskResult] = {}
         self._block_makers: dict[str, TaskId] = {}
         self._running: dict[AttemptId, Progress] = {}
+        self._input_bytes: dict[AttemptId, int] = {}  # of the attempts that run
         self._counters = Counters()
         self._spilled_bytes = 0
         self._bad_records = 0
@@ -77,15 +86,19 @@ class JobTally:
         """What an attempt works on. All its parents' tasks have been accepted."""
         stage = self.plan.stages[attempt.stage]
         if isinstance(stage.source, SplitSource):
-            return TaskSpec(attempt, stage, splits=self._splits[attempt.index])
-        return TaskSpec(attempt, stage, blocks=tuple(self._segments(stage.source.parent, attempt.index)), partition=0)
+            splits = self._splits[attempt.index]
+            self._input_bytes[attempt] = sum([split.size_bytes for split in splits])
+            return TaskSpec(attempt, stage, splits=splits)
+        blocks = tuple(self._segments(stage.source.parent, attempt.index))
+        self._input_bytes[attempt] = sum([block.segments[0].length for block in blocks])
+        return TaskSpec(attempt, stage, blocks=blocks, partition=0)
 
     def _segments(self, stage: int, partition: int) -> Iterator[BlockInfo]:
         """A stage's blocks with one segment each: tasks times partitions of them would be too much for every spec."""
         for index in range(self._stages[stage].tasks):
             block = self._results[TaskId(self.job, stage, index)].block
             assert block is not None, "a stage that is read by another keeps the blocks of its tasks"
-            yield BlockInfo(block.path, (block.segments[partition],))
+            yield BlockInfo(block.path, (block.segment(partition),), block.worker)
 
     def launched(self, attempt: AttemptId) -> None:
         """An attempt begins. If its task had a result before, that one was lost."""
@@ -98,8 +111,13 @@ class JobTally:
         """An attempt is over; False if it was not known to run."""
         if self._running.pop(attempt, None) is None:
             return False
+        self._input_bytes.pop(attempt, None)
         self._stages[attempt.stage].running -= 1
         return True
+
+    def not_begun(self) -> None:
+        """An attempt that was launched came back before it began."""
+        self._attempts -= 1
 
     def failed(self, report: FailureReport) -> None:
         """An attempt failed."""
@@ -111,12 +129,30 @@ class JobTally:
         if attempt in self._running:
             self._running[attempt] = progress
 
+    def fraction(self, attempt: AttemptId) -> float:
+        """How much of its input a running attempt has read, 0 to 1; 0 when that is not known."""
+        total = self._input_bytes.get(attempt, 0)
+        return min(1.0, self._running[attempt].bytes_in / total) if total and attempt in self._running else 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether any attempt runs."""
+        return bool(self._running)
+
+    def restored(self, attempt: AttemptId, result: TaskResult, *, has_block: bool) -> None:
+        """An earlier coordinator has accepted this attempt; its block is there, or (if it had one) is not."""
+        self._attempts += 1
+        self._results[attempt.task] = result
+        self._count(attempt.stage, result, 1)
+        if has_block and result.block is not None:
+            self._block_makers[result.block.path] = attempt.task
+
     def accepted(self, attempt: AttemptId, result: TaskResult) -> None:
         """This attempt's result is the one that counts for its task."""
         self._forget_result(attempt.task)
         self._results[attempt.task] = result
         self._count(attempt.stage, result, 1)
-        if result.block is not None:
+        if result.block is not None and result.block.path:
             self._block_makers[result.block.path] = attempt.task
 
     def _forget_result(self, task: TaskId) -> None:
@@ -168,7 +204,7 @@ class JobTally:
         """Records set aside by accepted attempts."""
         return self._bad_records
 
-    def view(self, state: JobState, seconds: float) -> JobView:
+    def view(self, state: JobState, seconds: float, note: str = "") -> JobView:
         """How the job stands."""
         running_now = [Progress() for _ in self._stages]
         for attempt, progress in self._running.items():
@@ -193,6 +229,7 @@ class JobTally:
             bad_records=self._bad_records,
             counters={group: dict(names) for group, names in sorted(self._counters.groups.items())},
             failures=tuple(self._failures),
+            note=note,
         )
 
 

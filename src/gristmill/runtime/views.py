@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+from gristmill.config import format_size
 from gristmill.errors import FailureReport
 from gristmill.scheduling.commands import JobState
 
@@ -43,7 +45,44 @@ class JobView:
     bad_records: int = 0
     counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     failures: tuple[FailureReport, ...] = ()  # the last few, newest last, also of attempts that were retried
+    note: str = ""  # why nothing happens, or what else should be known; one sentence, mostly empty
+
+    def to_json(self) -> dict[str, Any]:
+        """As values that ``json.dumps`` takes."""
+        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        data["state"] = self.state.value
+        data["stages"] = [dict(vars(stage)) for stage in self.stages]
+        data["counters"] = {group: dict(names) for group, names in self.counters.items()}
+        data["failures"] = [report.to_json() for report in self.failures]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> JobView:
+        """The inverse of :meth:`to_json`."""
+        view = dict(data)
+        view["state"] = JobState(view["state"])
+        view["stages"] = tuple(StageView(**stage) for stage in view["stages"])
+        view["failures"] = tuple(FailureReport.from_json(report) for report in view.get("failures", ()))
+        return cls(**view)
 
 
 Observer = Callable[[JobView], None]
 """Called from the coordinator's thread, at most about ten times a second and once at the end; must return at once."""
+
+
+def waiting_note(cpus: float, memory_bytes: int, offers: Sequence[tuple[float, int | None]]) -> str:
+    """Why no task of a job runs, if the workers are the reason.
+
+    Args:
+        cpus: what each task needs.
+        memory_bytes: likewise.
+        offers: the CPUs and the memory of each worker; None: no limit.
+    """
+    if not offers:
+        return "Waiting: no worker is connected."
+    if all(offered < cpus for offered, _ in offers):
+        most = max(offered for offered, _ in offers)
+        return f"Waiting: a task needs {cpus:g} CPUs, and no worker has more than {most:g}."
+    if all(offered < cpus or (memory is not None and memory < memory_bytes) for offered, memory in offers):
+        return f"Waiting: no worker offers {format_size(memory_bytes)} of memory and {cpus:g} CPUs for a task."
+    return ""

@@ -19,31 +19,59 @@ from gristmill.storage.contracts import PartFile
 from gristmill.storage.disk import is_disk_full, sync_file, sync_folder, translate_os_error
 from gristmill.storage.failpoints import failpoint
 from gristmill.storage.renames import exchange, rename_new
-from gristmill.storage.staging import FINAL, OLD, SWAP, Staging, recover_output, write_durably
+from gristmill.storage.staging import (
+    ATTEMPTS,
+    FINAL,
+    OLD,
+    SUCCESS,
+    SWAP,
+    Staging,
+    is_published,
+    recover_output,
+    remove_tree,
+    staging_path,
+    write_durably,
+)
 
 __all__ = ["SUCCESS", "OutputCommit", "recover_output"]
 
-SUCCESS = "_SUCCESS"
 _COLUMN_SUFFIXES = (".csv", ".parquet")
 
 
 class OutputCommit:
-    """One job's output on its way. Made by :meth:`prepare`; ends by :meth:`commit` or :meth:`abort`.
+    """One job's output on its way. Made by :meth:`prepare` or :meth:`adopt`; ends by :meth:`commit` or :meth:`abort`.
 
     Attributes:
+        output: the folder that it becomes.
         staging: where attempts write: ``attempts/`` is there for them.
+        published: an earlier process has put it in its place already.
     """
 
-    def __init__(self, output: Path, staging: Staging, overwrite: bool, made_parents: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        output: Path,
+        staging: Staging,
+        overwrite: bool,
+        made_parents: Sequence[Path],
+        published: bool = False,
+    ) -> None:
         self.output = output
         self.staging = staging.path
+        self.published = published
+        self._parts: Sequence[PartFile] = ()  # of a commit that has begun
         self._folder = staging
         self._overwrite = overwrite
         self._made_parents = made_parents  # by us, innermost first
 
     @classmethod
-    def prepare(cls, output: Path, job: str, overwrite: bool) -> OutputCommit:
+    def prepare(cls, output: Path, job: str, overwrite: bool, needed_by: Path | None = None) -> OutputCommit:
         """See that the output can be written, and make its staging folder. Missing parents are made.
+
+        Args:
+            output: the folder that is to appear.
+            job: the job's id.
+            overwrite: whether it may replace what is there.
+            needed_by: while this path exists, another process may take the job up and :meth:`adopt` its output.
 
         Raises:
             OutputExists: it is there (be it a file or a dangling link) and ``overwrite`` is False.
@@ -55,15 +83,65 @@ class OutputCommit:
         with _translated(output, "cannot be written"):
             recover_output(output)
             _check(output, overwrite)
-            try:
-                _make_parents(output.parent, made)
-                failpoint("prepare.parents-made")
-                staging = Staging.make(output, job)
-            except OSError:
-                _remove_empty(made)
-                raise
+            staging = cls._make_staging(output, job, needed_by, made)
         failpoint("prepare.done")
         return cls(output, staging, overwrite, made)
+
+    @classmethod
+    def adopt(
+        cls,
+        output: Path,
+        job: str,
+        overwrite: bool,
+        parts: Sequence[PartFile],
+        needed_by: Path | None = None,
+        kept: Path | None = None,
+    ) -> OutputCommit:
+        """Take over the output of a job whose process is gone, wherever in its life that was.
+
+        Args:
+            output: the folder that is to appear.
+            job: the job's id.
+            overwrite: whether it may replace what is there.
+            parts: the files of the accepted attempts: those that a commit had given their final names get their
+                former ones back.
+            needed_by: see :meth:`prepare`.
+            kept: where :meth:`abort` has moved what was staged.
+
+        Raises:
+            OutputExists: somebody else's output is there, and ``overwrite`` is False.
+            OutputNotWritable: its folder cannot be written, or the process lives after all.
+            DiskFull: no space is left there.
+        """
+        output = Path(os.path.abspath(output))  # noqa: PTH100 - as in prepare
+        made: list[Path] = []
+        path = staging_path(output, job)
+        with _translated(output, "cannot be written"):
+            recover_output(output)
+            published = is_published(output, job)
+            if not published:
+                _check(output, overwrite)
+            if path.is_dir():
+                staging = Staging.take_over(path)
+                made = staging.made_parents
+                if not published:  # else what is in there is the output that was replaced
+                    _unname(path, parts)
+            else:
+                staging = cls._make_staging(output, job, needed_by, made)
+            if kept is not None:
+                with suppress(OSError):  # there is nothing, or it is out of reach: those tasks run again
+                    kept.rename(path / ATTEMPTS)
+        return cls(output, staging, overwrite, made, published)
+
+    @staticmethod
+    def _make_staging(output: Path, job: str, needed_by: Path | None, made: list[Path]) -> Staging:
+        try:
+            _make_parents(output.parent, made)
+            failpoint("prepare.parents-made")
+            return Staging.make(output, job, needed_by, made)
+        except OSError:
+            _remove_empty(made)
+            raise
 
     def commit(self, parts: Sequence[PartFile], summary: Mapping[str, Any]) -> None:
         """Put the output in its place. Only ``parts`` are in it; what else was staged is gone.
@@ -78,22 +156,35 @@ class OutputCommit:
             DiskFull: no space is left.
         """
         failpoint("commit.begun")
+        self._parts = parts
         with _translated(self.output, "cannot be completed"):
-            self._assemble(_with_columns(parts), summary)
-            try:
-                self._publish()
-            except FileExistsError as error:
-                raise _exists(self.output) from error
+            if not self.published:
+                self._assemble(_with_columns(parts), summary)
+                try:
+                    self._publish()
+                except FileExistsError as error:
+                    raise _exists(self.output) from error
+                self.published = True
             failpoint("commit.published")
             sync_folder(self.output.parent)
         failpoint("commit.cleaning")
         with suppress(OSError):  # the output is there; what is left, the next run tries to remove again
             self._folder.remove()
+            recover_output(self.output, clear=True)
         failpoint("commit.cleaned")
 
-    def abort(self) -> None:
-        """Leave nothing behind. May be called again, and does nothing after a commit."""
+    def abort(self, keep: Path | None = None) -> None:
+        """Leave nothing behind. May be called again, and does nothing after a commit.
+
+        Args:
+            keep: move what was staged there, if that is one rename: the job may be taken up again, by :meth:`adopt`.
+        """
         failpoint("abort.begun")
+        if keep is not None and not self.published:
+            with suppress(OSError):  # on another file system, say: those tasks would run again
+                _unname(self.staging, self._parts)
+                remove_tree(keep)
+                (self.staging / ATTEMPTS).rename(keep)
         with suppress(OSError):  # the next run tries again
             self._folder.remove()
         _remove_empty(self._made_parents)
@@ -139,6 +230,17 @@ class OutputCommit:
             with suppress(OSError):  # somebody else's output is in its place
                 rename_new(self.staging / OLD, self.output)
             raise
+
+
+def _unname(staging: Path, parts: Sequence[PartFile]) -> None:
+    """Give the parts of a commit that did not come to its end their former names back."""
+    final = staging / FINAL
+    if not final.is_dir():
+        return
+    for part in parts:
+        if os.path.lexists(final / part.final) and not os.path.lexists(staging / part.staged):
+            (final / part.final).rename(staging / part.staged)
+    remove_tree(final)
 
 
 @contextmanager

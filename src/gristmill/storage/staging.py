@@ -1,8 +1,10 @@
 """Staging folders: hidden, beside the output, each locked by the process that it belongs to.
 
-A staging folder whose process is gone is litter, or an exchange of old and new output that was cut short in its
-middle. :func:`recover_output` sees to both. The lock is the system's (``flock``): it ends with the process however that
-ends, and is mistaken neither by a later process with the same number nor by a clock that is set.
+A staging folder whose process is gone is litter; or an exchange of old and new output that was cut short in its
+middle; or what a job that can be taken up again has done. :func:`recover_output` sees to the first two and leaves the
+third alone: it is needed for as long as the job's own folder is there, and the output has not been put in place. The
+lock is the system's (``flock``): it ends with the process however that ends, and is mistaken neither by a later process
+with the same number nor by a clock that is set.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,8 @@ except ImportError:  # Windows: only the process number tells whether an owner l
 FINAL = "final"  # the new output, as it will be
 OLD = "old"  # the old output, once it was moved away by the first of two steps
 SWAP = "swap.json"  # says that the two steps have begun; without it FINAL is not known to be whole
-_ATTEMPTS = "attempts"
+ATTEMPTS = "attempts"  # where attempts write
+SUCCESS = "_SUCCESS"
 _OWNER = "owner.json"
 _NEW = ".new"
 _REMOVE_TRIES = 5
@@ -42,20 +45,33 @@ class Staging:
         self._lock = lock
 
     @classmethod
-    def make(cls, output: Path, job: str) -> Staging:
+    def make(cls, output: Path, job: str, needed_by: Path | None = None, made_parents: Sequence[Path] = ()) -> Staging:
         """Make a job's staging folder beside its output, with ``attempts/`` in it.
+
+        Args:
+            output: the output.
+            job: the job's id.
+            needed_by: while this path exists, the job may be taken up again by another process.
+            made_parents: folders that were made for the output, innermost first.
 
         Raises:
             OSError: it cannot be made there.
         """
-        path = output.with_name(_prefix(output) + job)
+        path = staging_path(output, job)
         # It gets its name when its owner is in it, and locked; until then the owner is in its name.
         unfinished = path.with_name(f"{path.name}.{os.getpid()}{_NEW}")
         unfinished.mkdir()
         lock = None
         try:
-            (unfinished / _ATTEMPTS).mkdir()
-            owner = {"output": output.name, "host": socket.gethostname(), "pid": os.getpid()}
+            (unfinished / ATTEMPTS).mkdir()
+            owner = {
+                "output": output.name,
+                "job": job,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "needed_by": "" if needed_by is None else str(needed_by),
+                "made_parents": [str(folder) for folder in made_parents],
+            }
             (unfinished / _OWNER).write_text(json.dumps(owner) + "\n", "utf-8")
             lock = _lock(unfinished)
             failpoint("prepare.staging-unnamed")
@@ -66,6 +82,31 @@ class Staging:
                 remove_tree(unfinished)
             raise
         return cls(path, lock)
+
+    @classmethod
+    def take_over(cls, path: Path) -> Staging:
+        """Become the owner of the staging folder of a process that is gone.
+
+        Raises:
+            OSError: it is not there, or its owner lives.
+        """
+        lock = _lock(path)
+        try:
+            owner = {**(_read_owner(path) or {}), "host": socket.gethostname(), "pid": os.getpid()}
+            with (path / _OWNER).open("r+", encoding="utf-8") as file:  # in place: the lock is on this file
+                file.write(json.dumps(owner) + "\n")
+                file.truncate()
+            (path / ATTEMPTS).mkdir(exist_ok=True)
+            (path / SWAP).unlink(missing_ok=True)  # it had not begun, or it would have been completed
+        except OSError:
+            _unlock(lock)
+            raise
+        return cls(path, lock)
+
+    @property
+    def made_parents(self) -> list[Path]:
+        """The folders that were made for the output, innermost first."""
+        return [Path(folder) for folder in (_read_owner(self.path) or {}).get("made_parents", ())]
 
     def remove(self) -> None:
         """Remove it and all within. May be called again.
@@ -80,11 +121,16 @@ class Staging:
             self._lock = None
 
 
-def recover_output(output: Path) -> None:
+def recover_output(output: Path, *, clear: bool = False) -> None:
     """Put right what runs that died have left beside ``output``.
 
     An exchange of old and new output that was cut short is completed if the old one was moved away already, and
-    forgotten if not. Staging folders of processes that are gone are removed; all others are left alone.
+    forgotten if not. Staging folders of processes that are gone are removed, but for those of jobs that can be taken up
+    again; all others are left alone.
+
+    Args:
+        output: the output.
+        clear: remove those of jobs that can be taken up again as well: there is a newer output.
 
     Raises:
         OSError: an exchange cannot be completed.
@@ -94,8 +140,38 @@ def recover_output(output: Path) -> None:
             if seized:
                 if (path / SWAP).exists():
                     _complete_swap(path, output)
-                with suppress(OSError):  # of another user, say: it is in nobody's way
-                    _remove_staging(path)
+                if clear or not _is_needed(path, output):
+                    with suppress(OSError):  # of another user, say: it is in nobody's way
+                        _remove_staging(path)
+
+
+def is_published(output: Path, job: str) -> bool:
+    """Whether the output is there, and is this job's."""
+    try:
+        return bool(json.loads((output / SUCCESS).read_text("utf-8")).get("job_id") == job)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def remove_dead(path: Path) -> None:
+    """Remove a staging folder, unless its owner lives. What cannot be removed stays."""
+    with suppress(OSError), _seized(path) as seized:
+        if seized:
+            _remove_staging(path)
+
+
+def staging_path(output: Path, job: str) -> Path:
+    """Where a job's staging folder is."""
+    return output.with_name(_prefix(output) + job)
+
+
+def _is_needed(staging: Path, output: Path) -> bool:
+    """Whether the job of a staging folder may still be taken up again."""
+    owner = _read_owner(staging) or {}
+    needed_by = owner.get("needed_by")
+    if not needed_by or is_published(output, str(owner.get("job"))):
+        return False
+    return owner.get("host") != socket.gethostname() or os.path.lexists(needed_by)
 
 
 def write_durably(path: Path, content: Any) -> None:

@@ -1,0 +1,118 @@
+"""The end of a job: its output is put in place, or nothing of it is left, and the journal says so.
+
+All of this waits for disks, so it happens in a thread of its own while the coordinator goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gristmill.errors import GristmillError, JournalFailed, TaskError
+from gristmill.runtime import outcome as outcomes
+from gristmill.runtime.jobs import Job
+from gristmill.runtime.outcome import Outcome
+from gristmill.runtime.tally import summary_of
+from gristmill.runtime.views import JobView
+from gristmill.scheduling.commands import JobState
+from gristmill.storage.contracts import PartFile
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job is to end, as the coordinator says.
+
+    Attributes:
+        job: the job.
+        view: its last view.
+        parts: the files of its output, if it succeeded.
+        error: why there is none, else.
+    """
+
+    job: Job
+    view: JobView
+    parts: Sequence[PartFile] = ()
+    error: GristmillError | None = None
+
+
+def wind_up(ending: Ending) -> Outcome:
+    """Make an end. Returns when all that can be done is done, and is durable.
+
+    Raises:
+        JournalFailed: the journal of a server cannot be written: how the job ended must not be answered. Whoever takes
+            the job up will find out.
+    """
+    job, error, view = ending.job, ending.error, ending.view
+    if error is None and (error := _commit(ending)) is not None:
+        view = replace(view, state=JobState.FAILED)
+    if error is not None:
+        _abort(job)
+    outcome = Outcome(view, error)
+    if job.journal is not None:
+        from gristmill.runtime.facts import JobEnded
+
+        job.note(JobEnded(job.id, time.time(), outcome))
+        if job.journal.essential:
+            job.journal.durable(job.noted)
+        else:
+            job.journal.close()
+    if job.folder is not None:
+        _end_folder(job, outcome)
+    return outcome
+
+
+def _commit(ending: Ending) -> GristmillError | None:
+    """Put the output in its place; the error, if that cannot be done."""
+    job, spec = ending.job, ending.job.prepared.spec
+    if job.journal is not None:
+        from gristmill.runtime.facts import JobCommitting
+
+        job.note(JobCommitting(job.id, time.time(), tuple(ending.parts)))
+        try:
+            job.journal.durable(job.noted)
+        except JournalFailed:
+            if job.journal.essential:
+                raise
+            # The folder tells a later run as well how far the commit came.
+    try:
+        job.prepared.output.commit(ending.parts, summary_of(ending.view, job.prepared.output_path))
+    except TaskError as failure:  # the disk is full
+        return outcomes.job_failed(spec.job, failure.report, spec.folder)
+    except GristmillError as failure:
+        return failure
+    except OSError as failure:
+        return outcomes.output_failed(spec.job, failure, spec.folder)
+    return None
+
+
+def _abort(job: Job) -> None:
+    """Leave nothing beside the output. What is done of a job of this machine is kept in its folder for a later run."""
+    kept = None
+    if job.journal is not None and not job.journal.essential:
+        from gristmill.runtime.recovery import KEPT_PARTS
+
+        kept = Path(job.prepared.spec.folder, KEPT_PARTS)
+    with suppress(OSError):  # what cannot be removed now is removed by the next run
+        if kept is None:
+            job.prepared.output.abort()
+        else:
+            job.prepared.output.abort(kept)
+
+
+def _end_folder(job: Job, outcome: Outcome) -> None:
+    assert job.folder is not None
+    if outcome.error is None:
+        job.folder.remove()
+        return
+    report = getattr(outcome.error, "report", None)
+    with suppress(OSError):  # a full disk, say: the error itself is what matters
+        job.folder.update(
+            state=outcome.view.state.value,
+            ended=time.time(),
+            error=str(outcome.error),
+            failure=None if report is None else report.to_json(),
+        )
+    job.folder.release()

@@ -1,0 +1,269 @@
+"""What the journal holds: facts, as plain data. How a job stands is a fold over them.
+
+Each kind of fact has a version of its own. A kind or version that is not known here was written by a newer Gristmill,
+and is refused rather than guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, ClassVar
+
+from gristmill.errors import FailureReport, JournalFailed
+from gristmill.runtime.contracts import TaskResult
+from gristmill.runtime.outcome import Outcome
+from gristmill.runtime.tally import digest_of
+from gristmill.scheduling.events import AttemptId, TaskId
+from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
+from gristmill.storage.contracts import PartFile
+
+
+@dataclass(frozen=True)
+class JobAccepted:
+    """A job is here to stay. Its code and its splits lie in blobs beside the fact.
+
+    Attributes:
+        at: seconds since the epoch.
+        key: the idempotency key of its submission; empty when there was none.
+        boot: names the run of the system: what was not made durable before another one may be gone.
+        parents: the parents of each stage.
+        prepared: the rest of a ``PreparedJob``, see ``recovery``.
+    """
+
+    kind: ClassVar[str] = "job accepted"
+    job: str
+    name: str
+    at: float
+    key: str
+    boot: str
+    parents: tuple[tuple[int, ...], ...]
+    prepared: Mapping[str, Any]
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return {name: value for name, value in vars(self).items() if name != "job"}
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> JobAccepted:
+        """The inverse of :meth:`to_json`."""
+        return cls(job, **{**data, "parents": tuple(map(tuple, data["parents"]))})
+
+
+@dataclass(frozen=True)
+class JobTakenUp:
+    """Another coordinator goes on with a job. What it launches is of this epoch."""
+
+    kind: ClassVar[str] = "job taken up"
+    job: str
+    epoch: int
+    at: float
+    boot: str
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return [self.epoch, self.at, self.boot]
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> JobTakenUp:
+        """The inverse of :meth:`to_json`."""
+        return cls(job, *data)
+
+
+@dataclass(frozen=True)
+class TaskDone:
+    """An attempt counts for its task: its block and its files are what the task made."""
+
+    kind: ClassVar[str] = "task done"
+    job: str
+    stage: int
+    index: int
+    number: int
+    epoch: int
+    result: TaskResult
+
+    @property
+    def attempt(self) -> AttemptId:
+        """The attempt."""
+        return AttemptId(self.job, self.stage, self.index, self.number)
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes; a list, for there are many of these."""
+        return [self.stage, self.index, self.number, self.epoch, result_to_json(self.result)]
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> TaskDone:
+        """The inverse of :meth:`to_json`."""
+        stage, index, number, epoch, result = data
+        return cls(job, stage, index, number, epoch, result_from_json(result))
+
+
+@dataclass(frozen=True)
+class JobCommitting:
+    """All tasks are done, and from here on these files are being put in the output's place."""
+
+    kind: ClassVar[str] = "job committing"
+    job: str
+    at: float
+    parts: tuple[PartFile, ...]
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return [self.at, [list(_part_fields(part)) for part in self.parts]]
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> JobCommitting:
+        """The inverse of :meth:`to_json`."""
+        return cls(job, data[0], tuple(PartFile(*part) for part in data[1]))
+
+
+@dataclass(frozen=True)
+class JobEnded:
+    """A job is over: its output is in place, or there will be none."""
+
+    kind: ClassVar[str] = "job ended"
+    job: str
+    at: float
+    outcome: Outcome
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return {"at": self.at, **self.outcome.to_json()}
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> JobEnded:
+        """The inverse of :meth:`to_json`."""
+        return cls(job, data["at"], Outcome.from_json(data))
+
+
+Fact = JobAccepted | JobTakenUp | TaskDone | JobCommitting | JobEnded
+_KINDS: dict[str, type[Fact]] = {cls.kind: cls for cls in (JobAccepted, JobTakenUp, TaskDone, JobCommitting, JobEnded)}
+_VERSION = 1  # of every kind so far
+
+
+def to_row(fact: Fact) -> tuple[str, str, int, str]:
+    """A fact as the journal keeps it: job, kind, version, JSON."""
+    return fact.job, fact.kind, _VERSION, json.dumps(fact.to_json(), separators=(",", ":"))
+
+
+def from_row(job: str, kind: str, version: int, data: str) -> Fact:
+    """The inverse of :func:`to_row`.
+
+    Raises:
+        JournalFailed: a newer Gristmill has written it, or it is damaged.
+    """
+    cls = _KINDS.get(kind)
+    if cls is None or version > _VERSION:
+        raise JournalFailed(
+            f"The journal holds a fact ({kind}, version {version}) that this version of Gristmill does not know: "
+            f"a newer one has written it. Use that one, or another --data-dir."
+        )
+    try:
+        return cls.from_json(job, json.loads(data))
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise JournalFailed(f"The journal is damaged: a fact about job {job} ({kind}) makes no sense.") from error
+
+
+# Results are many: they are kept as lists, in the order of their classes' fields, which may be added to at the end.
+
+_result_fields = attrgetter(*TaskResult.__match_args__)
+_segment_fields = attrgetter(*SegmentInfo.__match_args__)
+_part_fields = attrgetter(*PartFile.__match_args__)
+_BLOCK = TaskResult.__match_args__.index("block")
+_PARTS = TaskResult.__match_args__.index("parts")
+_LAST_BAD = TaskResult.__match_args__.index("last_bad")
+
+
+def result_to_json(result: TaskResult) -> list[Any]:
+    """A result as values that ``json.dumps`` takes."""
+    data = list(_result_fields(result))
+    if (block := result.block) is not None:
+        data[_BLOCK] = [block.path, block.worker, [_segment_fields(segment) for segment in block.segments]]
+    data[_PARTS] = [_part_fields(part) for part in result.parts]
+    if result.last_bad is not None:
+        data[_LAST_BAD] = result.last_bad.to_json()
+    return data
+
+
+def result_from_json(data: list[Any]) -> TaskResult:
+    """The inverse of :func:`result_to_json`."""
+    fields = list(data)
+    if fields[_BLOCK] is not None:
+        path, worker, segments = fields[_BLOCK]
+        fields[_BLOCK] = BlockInfo(path, tuple(SegmentInfo(*segment) for segment in segments), worker)
+    fields[_PARTS] = tuple(PartFile(*part) for part in fields[_PARTS])
+    if fields[_LAST_BAD] is not None:
+        fields[_LAST_BAD] = FailureReport.from_json(fields[_LAST_BAD])
+    return TaskResult(*fields)
+
+
+# The fold.
+
+
+@dataclass
+class JobRecord:
+    """How a job stands by the journal.
+
+    Attributes:
+        accepted: how it began.
+        epoch: of the coordinator that had it last.
+        boots: the run of the system in which each epoch was.
+        done: what each finished task made. A task is not in it if it read what was made otherwise later.
+        attempts: how many attempts were accepted.
+        committing: its output was, or is, being put in place.
+        ended: how it ended.
+    """
+
+    accepted: JobAccepted
+    epoch: int = 0
+    boots: dict[int, str] = field(default_factory=dict)
+    done: dict[TaskId, TaskDone] = field(default_factory=dict)
+    attempts: int = 0
+    committing: bool = False
+    ended: JobEnded | None = None
+    _digests: dict[TaskId, int] = field(default_factory=dict)
+
+    @property
+    def job(self) -> str:
+        """The job's id."""
+        return self.accepted.job
+
+    def add(self, fact: Fact) -> None:
+        """Take in the next fact."""
+        match fact:
+            case JobTakenUp(_, epoch, _, boot):
+                self.epoch, self.boots[epoch] = epoch, boot
+                self.ended, self.committing = None, False  # it may have failed before, and be tried again
+            case TaskDone():
+                self._task_done(fact)
+            case JobCommitting():
+                self.committing = True
+            case JobEnded():
+                self.ended = fact
+
+    def _task_done(self, fact: TaskDone) -> None:
+        task = fact.attempt.task
+        self.attempts += 1
+        self.done[task] = fact
+        if fact.result.block is None:
+            return
+        digest = digest_of(fact.result.block)
+        if self._digests.setdefault(task, digest) != digest:
+            # It ran again and made other data: what has read the old data does not count. What follows from that
+            # is found in the same way, when those tasks have run again.
+            self._digests[task] = digest
+            readers = {stage for stage, parents in enumerate(self.accepted.parents) if task.stage in parents}
+            self.done = {other: done for other, done in self.done.items() if other.stage not in readers}
+
+
+def fold(facts: Iterable[Fact]) -> dict[str, JobRecord]:
+    """How all jobs stand. Facts of jobs whose beginning is not among them are left out."""
+    records: dict[str, JobRecord] = {}
+    for fact in facts:
+        if isinstance(fact, JobAccepted):
+            records[fact.job] = JobRecord(fact, boots={0: fact.boot})
+        elif record := records.get(fact.job):
+            record.add(fact)
+    return records

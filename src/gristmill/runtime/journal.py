@@ -1,0 +1,310 @@
+"""The journal: facts in a SQLite file, durable before anything that is answered rests on them.
+
+Whoever adds a fact does not wait. A thread of the journal writes what has come in groups, each a transaction of its own
+and one ``fsync``, at most 10 ms after the first of them. :meth:`Journal.durable` waits for a fact to be on the disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from gristmill.errors import JournalFailed
+from gristmill.runtime.facts import Fact, from_row, to_row
+
+JOURNAL = "journal.db"
+"""The file's name, in a job's folder or a server's data directory."""
+
+_APPLICATION = 0x67726973  # "gris": says whose file it is
+_SCHEMA_VERSION = 1
+_GROUP_SECONDS = 0.008
+_RETRY_SECONDS = 0.2
+_CLOSE_SECONDS = 10.0
+_DURABLE_SECONDS = 30.0
+_BUSY_SECONDS = 5.0
+_WAIT_SECONDS = 1.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (
+    number INTEGER PRIMARY KEY, job TEXT NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL, data TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS facts_of_job ON facts (job);
+CREATE INDEX IF NOT EXISTS facts_of_kind ON facts (kind) WHERE kind != 'task done';
+CREATE TABLE IF NOT EXISTS blobs (
+    job TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (job, name)
+) WITHOUT ROWID;
+"""
+
+_Blobs = Mapping[str, bytes]
+
+
+class Journal:
+    """One file of facts. Any thread may call.
+
+    Args:
+        path: the file; made with the first fact.
+        essential: whether jobs must not go on without it. A server's are promised to survive it; for a job of this
+            process it is there for a later run, and the job goes on if the journal cannot.
+        patience_seconds: how long a write that fails is tried again.
+    """
+
+    def __init__(self, path: Path, *, essential: bool = True, patience_seconds: float = 5.0) -> None:
+        self.path = path
+        self.essential = essential
+        self._patience_seconds = patience_seconds
+        self._changed = threading.Condition()
+        self._queue: list[tuple[Fact, _Blobs]] = []
+        self._added = self._written = 0  # facts, counted from when the journal was opened
+        self._urgent = self._closing = False
+        self._failure: JournalFailed | None = None
+        self._on_failure: Callable[[JournalFailed], None] | None = None
+        self._thread: threading.Thread | None = None
+
+    # Writing
+
+    def add(self, fact: Fact, blobs: _Blobs | None = None) -> int:
+        """Note a fact; returns at once. It will be durable soon, after all that were added before it.
+
+        Args:
+            fact: what happened.
+            blobs: large bytes that belong to the job, by name, kept beside it.
+
+        Returns:
+            The fact's number, for :meth:`durable`.
+        """
+        with self._changed:
+            self._added += 1
+            if self._failure is None and not self._closing:
+                self._queue.append((fact, blobs or {}))
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="gristmill-journal", daemon=True)
+                    self._thread.start()
+                if len(self._queue) == 1:
+                    self._changed.notify_all()
+            return self._added
+
+    def is_durable(self, number: int) -> bool:
+        """Whether a fact is on the disk; True as well if nobody may wait for it, since the journal has failed."""
+        return self._written >= number or self._failure is not None
+
+    def durable(self, number: int, timeout: float = _DURABLE_SECONDS) -> None:
+        """Wait until a fact is on the disk.
+
+        Raises:
+            JournalFailed: it cannot be written, or not within ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            self._urgent = True
+            self._changed.notify_all()
+            while self._written < number and self._failure is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise JournalFailed(f"The journal {self.path} could not be written within {timeout:g} seconds.")
+                self._changed.wait(min(left, _WAIT_SECONDS))
+            if self._written < number and self._failure is not None:
+                raise self._failure
+
+    @property
+    def failure(self) -> JournalFailed | None:
+        """Why nothing is written any more; None if all is well."""
+        return self._failure
+
+    def when_failed(self, call: Callable[[JournalFailed], None]) -> None:
+        """Have this called, in the journal's thread, when it fails; or now, if it has failed."""
+        with self._changed:
+            self._on_failure = call
+            failure = self._failure
+        if failure is not None:
+            call(failure)
+
+    def close(self) -> None:
+        """Write what was added, then end. May be called again."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_SECONDS)
+
+    # The thread.
+
+    def _run(self) -> None:
+        connection: sqlite3.Connection | None = None
+        try:
+            while batch := self._next_batch():
+                connection = self._write(connection, batch)
+                if connection is None:
+                    return
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _next_batch(self) -> list[tuple[Fact, _Blobs]]:
+        """The facts of the next group; none when the journal is closed."""
+        with self._changed:
+            while not self._queue and not self._closing:
+                self._changed.wait(_WAIT_SECONDS)
+            if not self._urgent and not self._closing:
+                self._changed.wait_for(lambda: self._urgent or self._closing, _GROUP_SECONDS)
+            batch, self._queue, self._urgent = self._queue, [], False
+            return batch
+
+    def _write(
+        self, connection: sqlite3.Connection | None, batch: list[tuple[Fact, _Blobs]]
+    ) -> sqlite3.Connection | None:
+        """Write a group, again and again while that fails; None if it is of no use."""
+        give_up_at = time.monotonic() + self._patience_seconds
+        while True:
+            try:
+                if connection is None:
+                    connection = _open_for_writing(self.path)
+                _insert(connection, batch)
+            except (sqlite3.Error, OSError, JournalFailed) as error:
+                if connection is not None:
+                    connection.close()  # rolls back
+                    connection = None
+                if isinstance(error, JournalFailed) or self._closing or time.monotonic() >= give_up_at:
+                    self._fail(_failed(self.path, error))
+                    return None
+                time.sleep(_RETRY_SECONDS)
+            else:
+                with self._changed:
+                    self._written += len(batch)
+                    self._changed.notify_all()
+                return connection
+
+    def _fail(self, failure: JournalFailed) -> None:
+        with self._changed:
+            self._failure = failure
+            self._queue.clear()
+            self._changed.notify_all()
+            call = self._on_failure
+        if call is not None:
+            call(failure)
+
+    # Reading
+
+    def facts(self, job: str | None = None) -> list[Fact]:
+        """What was noted, in order: of one job, or of all. Nothing if there is no journal yet.
+
+        Raises:
+            JournalFailed: it cannot be read.
+        """
+        where, values = ("WHERE job = ?", (job,)) if job is not None else ("", ())
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            rows = connection.execute(f"SELECT job, kind, version, data FROM facts {where} ORDER BY number", values)
+            return [from_row(*row) for row in rows]
+
+    def jobs(self) -> list[Fact]:
+        """As :meth:`facts`, but only how jobs began and ended."""
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            rows = connection.execute(
+                "SELECT job, kind, version, data FROM facts WHERE kind != 'task done' "
+                "AND kind IN ('job accepted', 'job taken up', 'job ended') ORDER BY number"
+            )
+            return [from_row(*row) for row in rows]
+
+    def blobs(self, job: str) -> dict[str, bytes]:
+        """The blobs of a job, by name.
+
+        Raises:
+            JournalFailed: the journal cannot be read.
+        """
+        with self._reading() as connection:
+            if connection is None:
+                return {}
+            return dict(connection.execute("SELECT name, data FROM blobs WHERE job = ?", (job,)))
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        if not self.path.exists():
+            yield None
+            return
+        try:
+            with closing(_connect(self.path)) as connection:
+                yield connection if _check(connection, self.path) else None
+        except (sqlite3.Error, OSError) as error:
+            raise _failed(self.path, error, "read") from error
+
+
+def drop_blobs(path: Path, job: str) -> None:
+    """Forget the blobs of a job that is over; the facts stay.
+
+    Raises:
+        JournalFailed: that cannot be written.
+    """
+    try:
+        with closing(_open_for_writing(path)) as connection, connection:
+            connection.execute("DELETE FROM blobs WHERE job = ?", (job,))
+    except (sqlite3.Error, OSError) as error:
+        raise _failed(path, error) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level="DEFERRED")
+
+
+def _open_for_writing(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = _connect(path)
+    try:
+        new = not _check(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        if new:
+            connection.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION}; "
+                f"PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is a journal; False if it is new, and empty.
+
+    Raises:
+        JournalFailed: it is something else, or a newer version's.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if version > _SCHEMA_VERSION and application == _APPLICATION:
+        raise JournalFailed(
+            f"The journal {path} was written by a newer version of Gristmill. Use that one, or another --data-dir."
+        )
+    if application == _APPLICATION:
+        return True
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+        raise JournalFailed(f"{path} is not a journal of Gristmill. Name another --data-dir.")
+    return False
+
+
+def _insert(connection: sqlite3.Connection, batch: list[tuple[Fact, _Blobs]]) -> None:
+    with connection:
+        connection.executemany(
+            "INSERT INTO facts (job, kind, version, data) VALUES (?, ?, ?, ?)", [to_row(fact) for fact, _ in batch]
+        )
+        for fact, blobs in batch:
+            if blobs:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO blobs (job, name, data) VALUES (?, ?, ?)",
+                    [(fact.job, name, data) for name, data in blobs.items()],
+                )
+
+
+def _failed(path: Path, error: Exception, verb: str = "written") -> JournalFailed:
+    if isinstance(error, JournalFailed):
+        return error
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        return JournalFailed(f"The journal {path} is damaged: {error}. Move it away, or name another --data-dir.")
+    advice = "Make room there, or name another --data-dir." if "full" in str(error) else "Name another --data-dir."
+    return JournalFailed(f"The journal {path} cannot be {verb}: {error}. {advice}")

@@ -1,0 +1,316 @@
+"""A job's way into the journal and back: what is noted of it, and what of its work is still there.
+
+A job that is taken up again runs the code, plan and splits that were noted, never new ones. What its tasks made counts
+if it can still be read: parts of the output lie in its staging folder; blocks lie on this machine or on shared storage,
+or a worker says that it keeps them.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gristmill.errors import JournalFailed, UsageError
+from gristmill.plan.stages import (
+    MapOp,
+    OutputSink,
+    ReduceOp,
+    ShuffleSink,
+    ShuffleSource,
+    SplitSource,
+    Stage,
+    StagePlan,
+)
+from gristmill.runtime.contracts import JobSpec
+from gristmill.runtime.facts import JobAccepted, JobRecord, JobTakenUp, TaskDone
+from gristmill.runtime.jobfolder import JobFolder
+from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.tally import JobTally
+from gristmill.scheduling.events import TaskId
+from gristmill.shuffle.contracts import BlockInfo
+from gristmill.storage.commit import OutputCommit
+from gristmill.storage.contracts import PartFile, Split
+
+KEPT_PARTS = "staged"
+"""Below a job's folder: what was staged when it ended without output."""
+
+_CODE, _SPLITS = "code", "splits"
+_PARTS_OF_PLAN = {cls.__name__: cls for cls in (SplitSource, ShuffleSource, MapOp, ReduceOp, ShuffleSink, OutputSink)}
+_IN_SPEC = ("code",)  # in blobs
+_NOTED = (
+    "name", "output_path", "max_attempts", "place", "overwrite", "priority", "task_cpus", "task_memory_bytes",
+    "speculation", "replay",
+)  # fmt: skip
+
+
+# Into the journal
+
+
+def accepted(prepared: PreparedJob, key: str, now: float) -> tuple[JobAccepted, dict[str, bytes]]:
+    """The fact that a job is accepted, and the blobs that belong to it."""
+    data: dict[str, Any] = {name: getattr(prepared, name) for name in _NOTED}
+    data["spec"] = {name: value for name, value in vars(prepared.spec).items() if name not in _IN_SPEC}
+    data["plan"] = [_stage_to_json(stage) for stage in prepared.plan.stages]
+    data["stage_keys"] = list(prepared.stage_keys)
+    data["ingredients"] = dict(prepared.ingredients)
+    splits = [[list(vars(split).values()) for split in task] for task in prepared.splits]
+    blobs = {_CODE: prepared.spec.code, _SPLITS: zlib.compress(json.dumps(splits).encode(), 1)}
+    parents = tuple(stage.parents for stage in prepared.plan.stages)
+    return JobAccepted(prepared.spec.job, prepared.name, now, key, boot_id(), parents, data), blobs
+
+
+def _stage_to_json(stage: Stage) -> dict[str, Any]:
+    def part(value: Any) -> list[Any]:
+        return [type(value).__name__, vars(value)]
+
+    return {
+        "name": stage.name,
+        "source": part(stage.source),
+        "ops": [part(op) for op in stage.ops],
+        "sink": part(stage.sink),
+    }
+
+
+# And back
+
+
+def restore(
+    record: JobRecord, blobs: Mapping[str, bytes], *, overwrite: bool | None = None
+) -> tuple[PreparedJob, Resumption]:
+    """A job that is to go on, as its next coordinator gets it. Its output's staging folder is taken over.
+
+    Args:
+        record: how it stands.
+        blobs: what the journal keeps beside.
+        overwrite: whether the output may replace what is there; None: as was said when the job was submitted.
+
+    Raises:
+        JournalFailed: what was noted is not enough.
+        UsageError: its output cannot be written.
+    """
+    prepared = read_job(record, blobs)
+    if overwrite is not None:
+        prepared = replace(prepared, overwrite=overwrite)
+    parts = [part for done in record.done.values() for part in done.result.parts]
+    folder = Path(prepared.spec.folder)
+    commit = OutputCommit.adopt(
+        Path(prepared.place), record.job, prepared.overwrite, parts, needed_by=folder, kept=folder / KEPT_PARTS
+    )
+    spec = replace(prepared.spec, staging=str(commit.staging), epoch=record.epoch + 1)
+    prepared = replace(prepared, spec=spec, output=commit)
+    return prepared, survey(record, prepared, published=commit.published)
+
+
+def reopen(record: JobRecord, blobs: Mapping[str, bytes]) -> tuple[PreparedJob, Resumption, JobFolder | None]:
+    """A server's job that is to go on, with its folder. If its output cannot be had back, its commit will say why.
+
+    Raises:
+        JournalFailed: what was noted is not enough.
+    """
+    prepared = read_job(record, blobs)
+    path = Path(prepared.spec.folder)
+    path.mkdir(parents=True, exist_ok=True)
+    folder = JobFolder.adopt(path)
+    try:
+        return *restore(record, blobs), folder
+    except UsageError as error:
+        prepared = replace(prepared, output=_Refused(error), spec=replace(prepared.spec, epoch=record.epoch + 1))
+        return prepared, survey(record, prepared, published=False), folder
+
+
+def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
+    """A job as it was accepted. Its output is nowhere yet.
+
+    Raises:
+        JournalFailed: what was noted is not enough.
+    """
+    data = record.accepted.prepared
+    try:
+        spec = {name: _tupled(value) for name, value in data["spec"].items()}
+        splits = json.loads(zlib.decompress(blobs[_SPLITS]))
+        return PreparedJob(
+            spec=JobSpec(code=blobs[_CODE], **spec),
+            plan=StagePlan(tuple(_stage_from_json(number, stage) for number, stage in enumerate(data["plan"]))),
+            splits=tuple(tuple(Split(*split) for split in task) for task in splits),
+            output=_Refused(UsageError("This job is only looked at.")),
+            stage_keys=tuple(data["stage_keys"]),
+            ingredients=data["ingredients"],
+            **{name: data[name] for name in _NOTED},
+        )
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise JournalFailed(f"The journal does not hold all of job {record.job}; it cannot be taken up.") from error
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(map(_tupled, value)) if isinstance(value, list) else value
+
+
+def _stage_from_json(number: int, data: Mapping[str, Any]) -> Stage:
+    def part(value: Any) -> Any:
+        return _PARTS_OF_PLAN[value[0]](**value[1])
+
+    ops = tuple(part(op) for op in data["ops"])
+    return Stage(number, part(data["source"]), ops, part(data["sink"]), data["name"])
+
+
+class _Refused:
+    """An output that cannot be."""
+
+    def __init__(self, error: UsageError) -> None:
+        self._error = error
+
+    def commit(self, parts: Iterable[PartFile], summary: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Say why not."""
+        raise self._error
+
+    def abort(self, keep: Path | None = None) -> None:
+        """Nothing."""
+
+
+# What is still there
+
+
+@dataclass
+class Resumption:
+    """What an earlier coordinator had done, while it is found out what is left of it.
+
+    Attributes:
+        record: how the job stood.
+        tasks: how many each stage has.
+        done: the tasks whose files are there, in the order in which they were accepted.
+        here: those whose block this process, and whoever reads it, sees.
+        elsewhere: those whose block a worker kept, by its path.
+        found: the worker that says that it keeps the block now.
+        missing: those whose block somebody will read, and no worker has named yet.
+        wait_until: when to go on without them.
+    """
+
+    record: JobRecord
+    tasks: tuple[int, ...]
+    done: dict[TaskId, TaskDone] = field(default_factory=dict)
+    here: set[TaskId] = field(default_factory=set)
+    elsewhere: dict[str, TaskId] = field(default_factory=dict)
+    found: dict[TaskId, str] = field(default_factory=dict)
+    missing: set[TaskId] = field(default_factory=set)
+    wait_until: float = 0.0
+
+    def keeps(self, worker: str, paths: Iterable[str]) -> None:
+        """A worker has these blocks of the job."""
+        for path in paths:
+            if (task := self.elsewhere.get(path)) is not None:
+                self.found[task] = worker
+                self.missing.discard(task)
+
+    def lost(self, worker: str) -> None:
+        """A worker is gone. It is not waited for again."""
+        self.found = {task: keeper for task, keeper in self.found.items() if keeper != worker}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all is found that is needed."""
+        return not self.missing
+
+    def block_of(self, task: TaskId) -> BlockInfo | None:
+        """The block of a task that was done, with the worker that keeps it now; None if it is gone or has none."""
+        block = self.done[task].result.block
+        if block is None or not block.path:
+            return None
+        if task in self.here:
+            return block
+        return replace(block, worker=self.found[task]) if task in self.found else None
+
+    def count_done(self) -> int:
+        """How many tasks need not run again, as far as is known now."""
+        wanted = self.wanted()
+        return sum(task.stage not in wanted or self._lives(task) for task in self.done)
+
+    def wanted(self) -> set[int]:
+        """The stages whose blocks somebody will read: those with a child that has tasks to run."""
+        done, living = [0] * len(self.tasks), [0] * len(self.tasks)
+        for task in self.done:
+            done[task.stage] += 1
+            living[task.stage] += self._lives(task)
+        wanted: set[int] = set()
+        for stage in reversed(range(len(self.tasks))):
+            if (living if stage in wanted else done)[stage] < self.tasks[stage]:
+                wanted.update(self.record.accepted.parents[stage])
+        return wanted
+
+    def _lives(self, task: TaskId) -> bool:
+        """Whether a task's block is there, or may be."""
+        block = self.done[task].result.block
+        return block is None or not block.path or task in self.here or block.path in self.elsewhere
+
+
+def survey(record: JobRecord, prepared: PreparedJob, *, published: bool) -> Resumption:
+    """Look at what is left of what a job's tasks made.
+
+    Args:
+        record: how the job stands.
+        prepared: the job.
+        published: its output is in its place, so that its parts are not where they were staged.
+    """
+    tally = JobTally(record.job, prepared.name, prepared.plan, prepared.splits)
+    found = Resumption(record, tally.task_counts())
+    staging = Path(prepared.spec.staging)
+    for task, done in record.done.items():
+        # What was not made durable may look whole after the system went down, and not be.
+        trusted = not done.result.parts or record.boots.get(done.epoch) == boot_id()
+        if not published and not (trusted and all(_is_there(staging, part) for part in done.result.parts)):
+            continue
+        found.done[task] = done
+        block = done.result.block
+        if block is not None and block.path:
+            if block.worker:
+                found.elsewhere[block.path] = task
+            elif _is_readable(block):
+                found.here.add(task)
+    wanted = found.wanted()
+    found.missing = {task for task in found.elsewhere.values() if task.stage in wanted}
+    return found
+
+
+def _is_there(staging: Path, part: PartFile) -> bool:
+    try:
+        return (staging / part.staged).stat().st_size == part.size_bytes
+    except OSError:
+        return False
+
+
+def _is_readable(block: BlockInfo) -> bool:
+    """Whether a block looks whole. What it holds is checked by whoever reads it."""
+    if "://" in block.path:
+        return True  # shared storage: a reader will find out
+    try:
+        return Path(block.path).stat().st_size >= max(
+            (segment.offset + segment.length for segment in block.segments), default=0
+        )
+    except OSError:
+        return False
+
+
+def taken_up(record: JobRecord, now: float) -> JobTakenUp:
+    """The fact that a coordinator goes on with a job."""
+    return JobTakenUp(record.job, record.epoch + 1, now, boot_id())
+
+
+@cache
+def boot_id() -> str:
+    """Names the run of the system; where it does not tell, the time at which it began."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        pass
+    try:
+        import psutil
+
+        return f"{socket.gethostname()} {psutil.boot_time():.0f}"
+    except (OSError, RuntimeError):
+        return f"{socket.gethostname()} {time.time():.0f}"  # unknown: nothing that was staged is trusted
