@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from bdb import BdbQuit
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from gristmill.errors import FailureReport
 from gristmill.runtime.attempts import prepare_folder, run_attempt
@@ -60,6 +62,7 @@ class InlineFleet:
         assert slot == SLOT, "there is one slot"
         progress = Progress()
         job = self._jobs[spec.attempt.job]
+        begun = time.monotonic()
         with _user_output(), _import_paths(job), _no_child_left():
             outcome = run_attempt(job, spec, progress)
             if isinstance(outcome, FailureReport) and outcome.exception == BdbQuit.__name__:
@@ -68,7 +71,7 @@ class InlineFleet:
         if isinstance(outcome, FailureReport):
             self._post(AttemptFailed(spec.attempt, outcome, slot_leaves=False))
         else:
-            self._post(AttemptDone(spec.attempt, outcome))
+            self._post(AttemptDone(spec.attempt, replace(outcome, seconds=time.monotonic() - begun)))
 
     def cancel(self, attempt: AttemptId) -> None:
         """Nothing: no attempt runs while anything else does."""

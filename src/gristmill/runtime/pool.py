@@ -280,7 +280,7 @@ class ExecutorPool:
         slot, job = self._slots.get(slot_id), self._jobs.get(spec.attempt.job)
         if job is None or slot is None or slot.ending:
             # The slot went down while the launch was on its way.
-            self._post(AttemptFailed(spec.attempt, not_begun(spec, f"came to {slot_id} too late"), slot_leaves=True))
+            self._post(AttemptFailed(spec.attempt, not_begun(spec, "came too late for its executor"), slot_leaves=True))
             return
         if job.job not in slot.jobs:
             slot.jobs[job.job] = set()
