@@ -18,7 +18,7 @@ from gristmill.scheduling.events import (
     TaskId,
 )
 from gristmill.scheduling.invariants import check
-from gristmill.scheduling.state import SchedulerState
+from gristmill.scheduling.state import COMMON_SHAPE, SchedulerState
 from gristmill.scheduling.step import step
 
 DEFAULT = RetryPolicy()
@@ -44,6 +44,11 @@ class Run:
             check(self.state)
         self.history += out
         return out
+
+    @property
+    def free(self) -> list[str]:
+        """Slots that are free, longest free first."""
+        return list(self.state.offers[COMMON_SHAPE].slots)
 
     def finish_all(self) -> list[Command]:
         """Finish every running attempt, and those launched because of it, until nothing runs."""

@@ -105,7 +105,7 @@ def test_a_failed_job_cancels_its_other_attempts() -> None:
     run = Run(*slots(2), *job(3))
     out = run(failed(0, 0, kind=FailureKind.FATAL))
     assert out[:2] == [Cancel(attempt(0, 1), "w-1"), EndJob("j", JobState.FAILED, attempt(0, 0))]
-    assert list(run.state.free) == ["w-0"]
+    assert run.free == ["w-0"]
 
 
 def test_what_was_not_the_tasks_fault_does_not_lengthen_its_pause() -> None:
@@ -216,7 +216,7 @@ def test_an_attempt_that_vanished_from_two_heartbeats_is_lost() -> None:
     out = run(beat())
     assert out[0] == Cancel(attempt(0, 0), "w-0")
     assert launches(out) == [(0, 0, 2, "w-1")]
-    assert list(run.state.free) == []
+    assert run.free == []
 
 
 def test_missing_once_in_a_while_is_no_loss() -> None:

@@ -205,7 +205,7 @@ class Simulation(RuleBasedStateMachine):
         assert not self.state.jobs, "a job does not end"
         assert self.fleet.ended.keys() == self.fleet.stages.keys()
         assert not self.fleet.blocks and not self.fleet.running
-        assert not self.state.ready_jobs
+        assert not any(offer.ready for offer in self.state.offers.values())
         assert set(self.fleet.ended.values()) <= {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
 
     def replay(self) -> None:

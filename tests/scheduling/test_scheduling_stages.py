@@ -18,6 +18,7 @@ from gristmill.scheduling.commands import (
 )
 from gristmill.scheduling.events import JobCancelled, JobSubmitted, SlotLeft, StageAdded, TaskFinished, TimePassed
 from gristmill.scheduling.slots import LEAVE_SECONDS
+from gristmill.scheduling.state import COMMON_SHAPE
 from gristmill.scheduling.step import step
 
 
@@ -181,8 +182,8 @@ def test_an_ended_job_leaves_nothing_behind() -> None:
     run = Run(*slots(2), *job(3, 2))
     run.finish_all()
     state = run.state
-    assert (state.jobs, state.ready_jobs, state.timers) == ({}, [], [])
-    assert len(state.free) == 2
+    assert (state.jobs, state.offers[COMMON_SHAPE].ready, state.timers) == ({}, [], [])
+    assert len(run.free) == 2
 
 
 def test_contradictory_submissions_are_refused() -> None:

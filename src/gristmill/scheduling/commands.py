@@ -28,10 +28,14 @@ class Launch:
 
 @dataclass(frozen=True)
 class Cancel:
-    """End this attempt. No answer is expected; one that comes is ignored. The slot answers with SlotLeft."""
+    """End this attempt. No answer is expected; one that comes is ignored. The slot answers with SlotLeft.
+
+    ``recalled`` says that it waits behind another attempt in its slot, so that the slot stays, unless it has begun.
+    """
 
     attempt: AttemptId
     slot: str
+    recalled: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,17 @@ class DiscardOutput:
     """This attempt came late, or its job is over: nothing of it may remain."""
 
     attempt: AttemptId
+
+
+@dataclass(frozen=True)
+class RevokeOutput:
+    """What was accepted for this task was made from data that has changed since: it counts no more.
+
+    Nothing of it may remain, and whoever keeps a journal takes note of this before it notes anything that follows. The
+    task runs again, and another attempt at it will be accepted.
+    """
+
+    task: TaskId
 
 
 @dataclass(frozen=True)
@@ -87,4 +102,15 @@ class EndJob:
     cause: AttemptId | None = None
 
 
-Command = Launch | Cancel | AcceptOutput | DiscardOutput | FreeBlock | ReportStage | DropWorker | WakeAt | EndJob
+Command = (
+    Launch
+    | Cancel
+    | AcceptOutput
+    | DiscardOutput
+    | RevokeOutput
+    | FreeBlock
+    | ReportStage
+    | DropWorker
+    | WakeAt
+    | EndJob
+)

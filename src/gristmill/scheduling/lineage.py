@@ -15,45 +15,110 @@ from __future__ import annotations
 
 from array import array
 
-from gristmill.scheduling.commands import AcceptOutput, Cancel, Command, EndJob, FreeBlock, JobState, ReportStage
-from gristmill.scheduling.events import AttemptId, TaskFinished
-from gristmill.scheduling.slots import expect_leave, refresh_job, refresh_stage
-from gristmill.scheduling.state import FREED, LOST, NO_BLOCK, Job, SchedulerState, Slot, Stage
+from gristmill.scheduling.commands import (
+    AcceptOutput,
+    Command,
+    EndJob,
+    FreeBlock,
+    JobState,
+    ReportStage,
+    RevokeOutput,
+)
+from gristmill.scheduling.events import AttemptId, TaskFinished, TaskRestored
+from gristmill.scheduling.order import refresh_job, refresh_stage
+from gristmill.scheduling.places import count_bytes, find_places
+from gristmill.scheduling.slots import cancel, drop_shape
+from gristmill.scheduling.state import FREED, LOST, NEVER, NO_BLOCK, SHARED, Job, SchedulerState, Stage, Worker
 from gristmill.scheduling.transitions import Cause, TaskState
 
+_DIGEST_BITS = (1 << 64) - 1
 
-def add_stage(state: SchedulerState, job: Job, stage: Stage, now: float, out: list[Command]) -> None:
+
+def add_stage(state: SchedulerState, job: Job, stage: Stage, out: list[Command]) -> None:
     """Take up a stage: count its parents that are not available, and want their blocks."""
     job.stages[stage.id] = stage
-    stage.blocked = sum(not parent.available for parent in stage.parents)
+    stage.blocked = sum(not parent.available for parent in stage.parents) + (job.held is not None)
     for parent in stage.parents:
         parent.children.append(stage)
-    _want_parents(state, job, stage)
-    refresh_stage(state, job, stage)
-    advance(state, job, stage, now, out)
+    want_parents(state, job, stage)
+    _gate_moved(state, job, stage)
+    advance(state, job, stage, out)
 
 
-def accept(state: SchedulerState, job: Job, stage: Stage, slot: Slot, event: TaskFinished, out: list[Command]) -> None:
+def accept(
+    state: SchedulerState, job: Job, stage: Stage, worker: Worker, event: TaskFinished, out: list[Command]
+) -> None:
     """Take an attempt's output as its task's."""
     index = event.attempt.index
-    first = stage.makers[index] != LOST
+    again = stage.makers[index] == LOST
+    if again and digest_of(stage, index) != event.digest & _DIGEST_BITS:
+        for child in stage.children:
+            _make_stale(state, job, child, out)
     stage.move(index, Cause.FINISHED)
     stage.troubles.pop(index, None)
-    if event.has_block:
-        worker = slot.worker.number
-        stage.makers[index] = worker
-        stage.blocks_on.setdefault(worker, array("I")).append(index)
-        stage.kept += 1
-    else:
-        stage.makers[index] = NO_BLOCK
-    if first:
-        _add_sizes(stage.partition_bytes, event.partition_bytes)
-    else:
+    stage.stale.discard(index)
+    note_output(job, stage, worker, event, again)
+    if again:
         stage.redone[index] = state.tick()
+    out.append(AcceptOutput(event.attempt))
+
+
+def note_output(job: Job, stage: Stage, worker: Worker | None, event: TaskFinished | TaskRestored, again: bool) -> None:
+    """Note what a task made, and where it lies. ``again``: its sizes have been counted."""
+    index = event.attempt.index
+    stage.makers[index] = NO_BLOCK
+    if event.has_block:
+        maker = SHARED if event.shared else worker.number if worker is not None else LOST
+        stage.makers[index] = maker
+        if maker != LOST:
+            stage.blocks_on.setdefault(maker, array("I")).append(index)
+            stage.kept += 1
+            if worker is not None and not event.shared:
+                count_bytes(stage, worker, event.partition_bytes)
+    if not again:
+        _add_sizes(stage.partition_bytes, event.partition_bytes)
+    _note_digest(stage, index, event.digest & _DIGEST_BITS)
     job.bad_records += event.bad_records - stage.bad_records.pop(index, 0)
     if event.bad_records:
         stage.bad_records[index] = event.bad_records
-    out.append(AcceptOutput(event.attempt))
+
+
+def digest_of(stage: Stage, index: int) -> int:
+    """What tells a task's last output from others."""
+    return stage.digests[index] if stage.digests is not None else 0
+
+
+def _note_digest(stage: Stage, index: int, digest: int) -> None:
+    if stage.digests is None:
+        if not digest:
+            return
+        stage.digests = array("Q", [0]) * stage.tasks
+    stage.digests[index] = digest
+
+
+def _make_stale(state: SchedulerState, job: Job, stage: Stage, out: list[Command]) -> None:
+    """An input of all the stage's tasks has changed: what was done with the old one, or runs, runs again."""
+    for index in range(stage.tasks):
+        if stage.makers[index] != NEVER:
+            stage.stale.add(index)
+        match stage.states[index]:
+            case TaskState.DONE | TaskState.GONE:
+                out.append(RevokeOutput(job.task(stage, index)))
+                stage.kept -= stage.makers[index] >= 0
+                stage.makers[index] = LOST
+                stage.gone.discard(index)
+                stage.requeue(index, Cause.INPUT_CHANGED)
+            case TaskState.RUNNING:
+                for attempt in (stage.copies.get(index), stage.running[index]):
+                    if attempt is not None:
+                        cancel(state, job, stage, attempt, out)
+                stage.requeue(index, Cause.RETURNED)
+    stage.freed = False
+    if stage.available:
+        set_available(state, job, stage, False)
+    refresh_stage(state, job, stage)
+    if stage.stale:
+        want_parents(state, job, stage)
 
 
 def _add_sizes(total: list[int], sizes: tuple[int, ...]) -> None:
@@ -63,51 +128,62 @@ def _add_sizes(total: list[int], sizes: tuple[int, ...]) -> None:
         total[partition] += size
 
 
-def advance(state: SchedulerState, job: Job, stage: Stage, now: float, out: list[Command]) -> None:
+def advance(state: SchedulerState, job: Job, stage: Stage, out: list[Command]) -> None:
     """Draw the conclusions of a stage's progress: report it, open its children's gates, free blocks, end the job."""
-    final_done = False
+    any_whole = False
     unfinished = [stage]
     while unfinished:
         stage = unfinished.pop()
-        done = stage.counts[TaskState.DONE] == stage.tasks
-        if done and not stage.reported and (stage.tasks or stage.open):
+        if stage.done and not stage.reported and (stage.tasks or stage.open):
             stage.reported = True
             out.append(ReportStage(job.id, stage.id, tuple(stage.partition_bytes)))
-        if stage.reported and done and not stage.available:
-            _set_available(state, job, stage, True)
+        if stage.reported and not stage.available and stage.counts[TaskState.DONE] == stage.tasks:
+            set_available(state, job, stage, True)
             unfinished.extend(child for child in reversed(stage.children) if child.tasks == 0)
         if stage.whole:
             _free_upward(job, stage, out)
-            final_done = final_done or stage.final
-    if final_done and all(final.whole for final in job.stages.values() if final.final):
-        end_job(state, job, JobState.SUCCEEDED, None, now, out)
+            any_whole = True
+    if any_whole and _is_over(job):
+        end_job(state, job, JobState.SUCCEEDED, None, out)
 
 
-def _set_available(state: SchedulerState, job: Job, stage: Stage, available: bool) -> None:
+def _is_over(job: Job) -> bool:
+    finals = [stage for stage in job.stages.values() if stage.final]
+    return bool(finals) and all(stage.whole for stage in finals) and not any(s.stale for s in job.stages.values())
+
+
+def set_available(state: SchedulerState, job: Job, stage: Stage, available: bool) -> None:
+    """Open or close the children's gates as far as they depend on this stage."""
     stage.available = available
     for child in stage.children:
         child.blocked += -1 if available else 1
-        refresh_stage(state, job, child)
+        _gate_moved(state, job, child)
+
+
+def _gate_moved(state: SchedulerState, job: Job, stage: Stage) -> None:
+    refresh_stage(state, job, stage)
+    if stage.listed:
+        find_places(state, stage)
 
 
 def lose_block(state: SchedulerState, job: Job, stage: Stage, index: int) -> None:
     """A block, if it was there, is gone. Its task runs again: now if the block is needed, else when it is."""
-    if stage.makers[index] < 0:
+    if stage.makers[index] < SHARED:
         return
     stage.makers[index] = LOST
     stage.kept -= 1
     if stage.needed:
         stage.requeue(index, Cause.BLOCK_WANTED)
-        _want_parents(state, job, stage)
+        want_parents(state, job, stage)
     else:
         stage.move(index, Cause.BLOCK_LOST)
         stage.gone.add(index)
     if stage.available:
-        _set_available(state, job, stage, False)
+        set_available(state, job, stage, False)
     refresh_stage(state, job, stage)
 
 
-def _want_parents(state: SchedulerState, job: Job, stage: Stage) -> None:
+def want_parents(state: SchedulerState, job: Job, stage: Stage) -> None:
     """A stage has tasks to run: what is gone of its ancestors runs again, as far up as blocks are gone."""
     wanting = [stage]
     while wanting:
@@ -131,11 +207,11 @@ def _unfree(state: SchedulerState, job: Job, stage: Stage) -> None:
             stage.move(index, Cause.BLOCK_LOST)
             stage.gone.add(index)
     if stage.available:
-        _set_available(state, job, stage, False)
+        set_available(state, job, stage, False)
 
 
 def _living(stage: Stage) -> list[int]:
-    return [index for index, maker in enumerate(stage.makers) if maker >= 0] if stage.kept else []
+    return [index for index, maker in enumerate(stage.makers) if maker >= SHARED] if stage.kept else []
 
 
 def _free_upward(job: Job, stage: Stage, out: list[Command]) -> None:
@@ -149,26 +225,23 @@ def _free_upward(job: Job, stage: Stage, out: list[Command]) -> None:
                 out.append(FreeBlock(job.task(stage, index)))
             stage.kept = 0
             stage.blocks_on.clear()
+            stage.bytes_on = stage.only_maker = None
             stage.freed = True
         if stage.settled:
             candidates.extend(parent for parent in reversed(stage.parents) if not parent.freed)
 
 
-def end_job(
-    state: SchedulerState, job: Job, end: JobState, cause: AttemptId | None, now: float, out: list[Command]
-) -> None:
+def end_job(state: SchedulerState, job: Job, end: JobState, cause: AttemptId | None, out: list[Command]) -> None:
     """Stop what still runs of a job and forget it. Blocks of a job without output stay: another run may take it up."""
     frees: list[Command] = []
     for stage in job.stages.values():
-        for slot in stage.running.values():
-            assert slot.attempt is not None
-            if slot.id in state.slots:  # not if its worker was just lost
-                out.append(Cancel(slot.attempt, slot.id))
-                expect_leave(state, slot, now)
+        for attempt in [*stage.running.values(), *stage.copies.values()]:
+            cancel(state, job, stage, attempt, out)
         if end is JobState.SUCCEEDED:
             frees += (FreeBlock(job.task(stage, index)) for index in _living(stage))
     out += frees
     job.ready_stages.clear()
     refresh_job(state, job)
     del state.jobs[job.id]
+    drop_shape(state, job.shape)
     out.append(EndJob(job.id, end, cause))

@@ -16,8 +16,10 @@ class Trouble:
     """What went wrong with one task since it was last done. Most tasks never have one."""
 
     failures: dict[FailureKind, int] = field(default_factory=dict)
-    slot: str = ""  # where the last attempt failed …
-    worker: str = ""  # … and on whose machine: the next attempt prefers another
+    slot: str = ""  # where the last attempt failed: the next one prefers another …
+    avoid: set[str] = field(default_factory=set)  # … and none of the workers where one failed
+    blamed: set[str] = field(default_factory=set)  # those of them where it or they did something wrong
+    unread: set[str] = field(default_factory=set)  # those of them where its input could not be read
 
     def count(self, kind: FailureKind) -> int:
         """Count one more failure of this kind and say how many there are now."""

@@ -10,6 +10,9 @@ The rules, in words:
   a million tasks becomes ready in one move.
 * A task that is done runs again only if its block is lost *and* something needs the block. If nothing does now,
   it is gone: it runs again when something does later.
+* The exception: a task that has read a block which, made again, turned out to be another (its digest differs) runs
+  again in any case, and so do its own readers if it makes something else in turn.
+* A job that is resumed is held until all that was done is known. Then what nothing needs is as good as gone.
 * When a job ends, its tasks are forgotten, whatever their state.
 """
 
@@ -25,7 +28,7 @@ class TaskState(IntEnum):
     WAITING = 0  # for a parent stage to be whole
     READY = 1  # it would run if a slot were free
     BACKING_OFF = 2  # failed; runs again after a pause
-    RUNNING = 3  # exactly one attempt runs, in one slot
+    RUNNING = 3  # one attempt runs, or waits in its slot; or two of them, in two slots
     DONE = 4  # an attempt was accepted; its block, if it has one, lives (or was freed for good)
     GONE = 5  # an attempt was accepted, its block was lost, and nothing needs it now
 
@@ -42,6 +45,9 @@ class Cause(IntEnum):
     RESTED = 6
     BLOCK_WANTED = 7
     BLOCK_LOST = 8
+    INPUT_CHANGED = 9
+    RESTORED = 10
+    NOT_WANTED = 11
 
 
 class Transition(NamedTuple):
@@ -59,11 +65,15 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(TaskState.READY, Cause.LAUNCHED, TaskState.RUNNING, "launched into a free slot"),
     Transition(TaskState.RUNNING, Cause.FINISHED, TaskState.DONE, "finished, and its output was accepted"),
     Transition(TaskState.RUNNING, Cause.FAILED, TaskState.BACKING_OFF, "failed, within the budget of its kind"),
-    Transition(TaskState.RUNNING, Cause.RETURNED, TaskState.WAITING, "slot lost, or an input block gone"),
+    Transition(TaskState.RUNNING, Cause.RETURNED, TaskState.WAITING, "slot lost, or an input block gone or changed"),
     Transition(TaskState.BACKING_OFF, Cause.RESTED, TaskState.WAITING, "the pause is over"),
     Transition(TaskState.DONE, Cause.BLOCK_WANTED, TaskState.WAITING, "block lost, and still needed"),
     Transition(TaskState.DONE, Cause.BLOCK_LOST, TaskState.GONE, "block lost, not needed now"),
     Transition(TaskState.GONE, Cause.BLOCK_WANTED, TaskState.WAITING, "needed again"),
+    Transition(TaskState.DONE, Cause.INPUT_CHANGED, TaskState.WAITING, "an input was made again and is not the same"),
+    Transition(TaskState.GONE, Cause.INPUT_CHANGED, TaskState.WAITING, "an input was made again and is not the same"),
+    Transition(TaskState.WAITING, Cause.RESTORED, TaskState.DONE, "done under an earlier coordinator"),
+    Transition(TaskState.WAITING, Cause.NOT_WANTED, TaskState.GONE, "job resumed, and nothing needs it"),
 )
 
 _NEXT: tuple[tuple[TaskState | None, ...], ...] = tuple(
