@@ -1,0 +1,319 @@
+"""Blocks of other workers: what arrives is what was made, whatever the way does to it, or an error names the bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import flight
+from wire_kit import Cutting, Flipping, Mangle, Proxy, content, make_block, silent, slow
+
+from gristmill.errors import BlockCorrupt, BlockMissing, BlockUnreachable, TaskError
+from gristmill.shuffle.blocks import read_segment
+from gristmill.shuffle.contracts import BlockInfo, BlockSource
+from gristmill.shuffle.fetch import fetch_blocks, to_fetch
+from gristmill.shuffle.request import Piece, Request
+from gristmill.shuffle.serve import BlockServer
+from gristmill.shuffle.transfer import FetchSettings
+
+JOB, TICKET = "20261120-120000-abcd", "secret"
+QUICK = FetchSettings(call_seconds=1.0, tries=3, backoff_seconds=0.02, grace_seconds=0.1)
+
+
+class Place:
+    """A worker's data directory, with a server."""
+
+    def __init__(self, root: Path, name: str, blocks: int, rows: int) -> None:
+        self.name = name
+        self.folder = root / name / "jobs" / JOB / "blocks"
+        self.folder.mkdir(parents=True)
+        self.server = BlockServer([root / name])
+        self.server.allow(JOB, TICKET)
+        made = [make_block(self.folder / f"{name}-{number}.block", 3, rows) for number in range(blocks)]
+        self.blocks = [replace(block, worker=name) for block in made]
+
+    @property
+    def source(self) -> BlockSource:
+        return BlockSource(self.name, f"127.0.0.1:{self.server.port}", self.name)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Iterator[list[Place]]:
+    made = [Place(tmp_path, f"w{number}", 4, 2_000) for number in range(3)]
+    yield made
+    for place in made:
+        place.server.close()
+
+
+def all_blocks(places: list[Place]) -> list[BlockInfo]:
+    return [block for four in zip(*(place.blocks for place in places), strict=True) for block in four]
+
+
+def fetch(blocks: list[BlockInfo], places: list[Place], folder: Path, **changes: Any) -> list[BlockInfo]:
+    settings = replace(QUICK, **changes)
+    sources = [place.source for place in places]
+    return fetch_blocks(blocks, 1, sources, folder / "scratch", job=JOB, ticket=TICKET, settings=settings)
+
+
+def through(place: Place, mangle: Mangle, folder: Path, **changes: Any) -> tuple[list[BlockInfo] | TaskError, Proxy]:
+    settings = replace(QUICK, **changes)
+    with Proxy(place.server.port, mangle) as proxy:
+        source = replace(place.source, address=proxy.address)
+        scratch = folder / "scratch"
+        try:
+            return fetch_blocks(place.blocks, 1, [source], scratch, job=JOB, ticket=TICKET, settings=settings), proxy
+        except TaskError as error:
+            return error, proxy
+
+
+def same(fetched: list[BlockInfo], blocks: list[BlockInfo]) -> bool:
+    return all(
+        content(read_segment(here, 1)) == content(read_segment(there, 1))
+        for here, there in zip(fetched, blocks, strict=True)
+    )
+
+
+def test_blocks_of_several_workers_come_in_their_order(places: list[Place], tmp_path: Path) -> None:
+    blocks = all_blocks(places)
+    fetched = fetch(blocks, places, tmp_path)
+    assert same(fetched, blocks)
+    assert {Path(block.path).parent for block in fetched} == {tmp_path / "scratch"}
+    assert len({block.path for block in fetched}) == len(places), "one file a worker"
+    assert [block.segment(1).rows for block in fetched] == [block.segment(1).rows for block in blocks]
+
+
+def test_a_small_budget_and_many_calls_make_no_difference(places: list[Place], tmp_path: Path) -> None:
+    blocks = all_blocks(places)
+    assert same(fetch(blocks, places, tmp_path, budget_bytes=1), blocks)
+
+
+def test_what_need_not_be_fetched(places: list[Place], tmp_path: Path) -> None:
+    sources = [place.source for place in places]
+    blocks = [
+        places[0].blocks[0],  # of a worker on this machine
+        replace(places[0].blocks[1], path=str(tmp_path / "nowhere")),  # likewise, but the file is not seen
+        places[1].blocks[0],
+        replace(places[1].blocks[1], worker=""),
+        BlockInfo("", ()),
+        BlockInfo("s3://bucket/block", places[0].blocks[0].segments),
+    ]
+    assert to_fetch(blocks, sources, "w0") == [1, 2, 5]
+    assert to_fetch(blocks, sources, "") == [0, 1, 2, 5]
+
+
+def test_empty_segments_ask_nobody(tmp_path: Path) -> None:
+    blocks = [BlockInfo("", (), "w0"), BlockInfo("", ())]
+    fetched = fetch_blocks(blocks, 0, [], tmp_path / "scratch", job=JOB, ticket=TICKET)
+    assert [block.segment(0).length for block in fetched] == [0, 0]
+    assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bits_flipped_on_the_way_are_fetched_again(seed: int, places: list[Place], tmp_path: Path) -> None:
+    flipping = Flipping(seed, times=2)
+    fetched, _ = through(places[0], flipping, tmp_path, tries=5)
+    assert not isinstance(fetched, TaskError), fetched
+    assert flipping.flipped == 2
+    assert same(fetched, places[0].blocks)
+
+
+def test_bits_always_flipped_end_as_an_error_with_names(places: list[Place], tmp_path: Path) -> None:
+    found, _ = through(places[0], Flipping(1, times=10**9, every=5_000), tmp_path)
+    assert isinstance(found, (BlockCorrupt, BlockUnreachable))
+    assert set(str(found.report.details["blocks"]).split("\n")) <= {block.path for block in places[0].blocks}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_connections_that_break(seed: int, places: list[Place], tmp_path: Path) -> None:
+    fetched, proxy = through(places[0], Cutting(seed, times=3), tmp_path, tries=5)
+    assert not isinstance(fetched, TaskError), fetched
+    assert same(fetched, places[0].blocks)
+    assert proxy.connections >= 3
+
+
+def test_a_slow_way_takes_longer_than_a_call_may(places: list[Place], tmp_path: Path) -> None:
+    size = sum(block.segment(1).length for block in places[0].blocks)
+    fetched, proxy = through(places[0], slow(size // 2), tmp_path, call_seconds=0.4)
+    assert not isinstance(fetched, TaskError), fetched
+    assert same(fetched, places[0].blocks)
+    assert proxy.connections > 1
+
+
+def test_a_worker_that_says_nothing(places: list[Place], tmp_path: Path) -> None:
+    began = time.monotonic()
+    found, _ = through(places[0], silent, tmp_path, call_seconds=0.2)
+    assert isinstance(found, BlockUnreachable)
+    assert time.monotonic() - began < 10
+    assert set(str(found.report.details["blocks"]).split("\n")) == {block.path for block in places[0].blocks}
+    assert "w0" in str(found)
+
+
+def test_a_worker_that_is_gone_takes_all_its_blocks_along(places: list[Place], tmp_path: Path) -> None:
+    places[1].server.close()
+    with pytest.raises(BlockUnreachable) as caught:
+        fetch(all_blocks(places), places, tmp_path)
+    assert set(str(caught.value.report.details["blocks"]).split("\n")) == {block.path for block in places[1].blocks}
+
+
+def test_a_worker_without_an_address(places: list[Place], tmp_path: Path) -> None:
+    sources = [places[0].source, BlockSource("w1", "", "")]
+    with pytest.raises(BlockUnreachable) as caught:
+        fetch_blocks(all_blocks(places[:2]), 1, sources, tmp_path / "s", job=JOB, ticket=TICKET, settings=QUICK)
+    assert set(str(caught.value.report.details["blocks"]).split("\n")) == {block.path for block in places[1].blocks}
+
+
+def test_all_bad_blocks_are_named(places: list[Place], tmp_path: Path) -> None:
+    missing, flipped, cut = places[0].blocks[2], places[1].blocks[0], places[2].blocks[3]
+    Path(missing.path).unlink()
+    with Path(flipped.path).open("r+b") as file:
+        file.seek(flipped.segment(1).offset + 100)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 4]))
+    os.truncate(cut.path, cut.segment(1).offset + 10)
+    with pytest.raises(BlockCorrupt) as caught:
+        fetch(all_blocks(places), places, tmp_path, grace_seconds=5.0)
+    named = str(caught.value.report.details["blocks"]).split("\n")
+    assert set(named) == {missing.path, flipped.path, cut.path}
+
+
+def test_a_missing_block_has_its_own_name(places: list[Place], tmp_path: Path) -> None:
+    Path(places[0].blocks[0].path).unlink()
+    with pytest.raises(BlockMissing, match="is gone"):
+        fetch(all_blocks(places), places, tmp_path)
+
+
+def test_a_full_scratch_disk_is_not_the_way(places: list[Place], tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (scratch / "fetched-00000").symlink_to("/dev/full")
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(OSError) as caught:
+        fetch(all_blocks(places), places, tmp_path)
+    assert caught.value.filename == str(scratch / "fetched-00000")
+
+
+# What the server refuses.
+
+
+def ask(place: Place, request: Request) -> list[tuple[int, bytes, str | None]]:
+    with flight.FlightClient(f"grpc://127.0.0.1:{place.server.port}") as client:
+        reader = client.do_get(flight.Ticket(request.to_bytes()), flight.FlightCallOptions(timeout=5))
+        rows = pa.Table.from_batches([chunk.data for chunk in reader]).to_pylist()
+    return [(row["piece"], row["data"], row["error"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("job", "ticket"), [(JOB, "wrong"), (JOB, ""), ("another-job", TICKET), ("", ""), ("no-secret", "")]
+)
+def test_only_the_jobs_own_secret_opens_its_blocks(job: str, ticket: str, places: list[Place]) -> None:
+    places[0].server.allow("no-secret", "")
+    block = places[0].blocks[0]
+    with pytest.raises(flight.FlightUnauthenticatedError):
+        ask(places[0], Request(job, ticket, (Piece(block.path, 0, 10),)))
+    places[0].server.forget(JOB)
+    with pytest.raises(flight.FlightUnauthenticatedError):
+        ask(places[0], Request(JOB, TICKET, (Piece(block.path, 0, 10),)))
+
+
+def test_files_outside_of_the_jobs_blocks_are_not_there(places: list[Place], tmp_path: Path) -> None:
+    place = places[0]
+    secret = tmp_path / "w0" / "token"
+    secret.write_text("do not tell")
+    other = place.folder.parent.parent / "other-job" / "blocks"
+    other.mkdir(parents=True)
+    (other / "o.block").write_text("do not tell")
+    (place.folder / "link.block").symlink_to(secret)
+    (place.folder / "deeper").mkdir()
+    (place.folder / "deeper" / "d.block").write_text("do not tell")
+    os.mkfifo(place.folder / "pipe.block")
+    asked = [
+        secret,
+        other / "o.block",
+        place.folder / "link.block",
+        place.folder / ".." / ".." / ".." / "token",
+        place.folder / "deeper" / "d.block",
+        place.folder / "pipe.block",
+        place.folder,
+        Path("/etc/passwd"),
+        Path("relative.block"),
+    ]
+    answer = ask(place, Request(JOB, TICKET, tuple(Piece(str(path), 0, 5) for path in asked)))
+    assert answer == [(number, b"", "gone") for number in range(len(asked))]
+
+
+def test_a_link_to_the_data_directory_is_followed(tmp_path: Path) -> None:
+    place = Place(tmp_path, "w0", 1, 50)
+    place.server.close()
+    (tmp_path / "link").symlink_to(tmp_path / "w0")
+    with BlockServer([tmp_path / "link"]) as server:
+        server.allow(JOB, TICKET)
+        block = place.blocks[0]
+        block = replace(block, path=block.path.replace("/w0/", "/link/"))
+        source = BlockSource("w0", f"127.0.0.1:{server.port}", "m")
+        fetched = fetch_blocks([block], 1, [source], tmp_path / "s", job=JOB, ticket=TICKET, settings=QUICK)
+        assert same(fetched, place.blocks)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"[]", b"\xff", b'{"job":"j","ticket":"t","pieces":[[1]],"batch_bytes":1}'],
+)
+def test_what_is_no_request_is_refused(data: bytes, places: list[Place]) -> None:
+    with flight.FlightClient(f"grpc://127.0.0.1:{places[0].server.port}") as client:
+        with pytest.raises(flight.FlightServerError):
+            list(client.do_get(flight.Ticket(data), flight.FlightCallOptions(timeout=5)))
+
+
+def test_impossible_pieces_are_refused() -> None:
+    for piece in (Piece("p", -1, 5), Piece("p", 0, -5)):
+        with pytest.raises(ValueError, match="impossible"):
+            Request.from_bytes(Request("j", "t", (piece,)).to_bytes())
+    with pytest.raises(ValueError, match="impossible"):
+        Request.from_bytes(Request("j", "t", (Piece("p", 0, 1),) * 5000).to_bytes())
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from gristmill.shuffle.serve import BlockServer
+server = BlockServer([Path(sys.argv[1])])
+server.allow(sys.argv[2], sys.argv[3])
+print(server.port, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_server_that_stops_in_the_middle_and_goes_on(tmp_path: Path) -> None:
+    """What came before is kept; the process sleeps for longer than a call may take, then wakes."""
+    place = Place(tmp_path, "w0", 4, 2_000)
+    place.server.close()
+    command = [sys.executable, "-c", SERVE, str(tmp_path / "w0"), JOB, TICKET]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        source = BlockSource("w0", f"127.0.0.1:{int(process.stdout.readline())}", "m")
+        process.send_signal(signal.SIGSTOP)
+        waker = subprocess.Popen(["sh", "-c", f"sleep 0.6; kill -CONT {process.pid}"])
+        settings = replace(QUICK, call_seconds=0.3)
+        try:
+            fetched = fetch_blocks(place.blocks, 1, [source], tmp_path / "s", job=JOB, ticket=TICKET, settings=settings)
+        finally:
+            waker.wait(5)
+            process.kill()
+    assert same(fetched, place.blocks)
+
+
+def test_compact_json(places: list[Place]) -> None:
+    block = places[0].blocks[0]
+    assert BlockInfo.from_json(json.loads(json.dumps(block.to_json()))) == block
