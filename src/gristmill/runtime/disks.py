@@ -32,6 +32,8 @@ def failure_of(error: OSError, spec: TaskSpec, env: TaskEnvironment) -> TaskErro
     path = str(error.filename or (env.scratch if is_full(error) else ""))
     reason = error.strerror or str(error)
     if spec.folder and path and _lies_in(path, Path(spec.folder)):
+        if is_full(error):
+            return data_dir_failed(path, f"No space is left for {path}: {reason}.", spec, full=True)
         return data_dir_failed(path, f"{path} cannot be written or read: {reason}.", spec)
     if is_full(error):
         return DiskFull(
@@ -48,9 +50,9 @@ def failure_of(error: OSError, spec: TaskSpec, env: TaskEnvironment) -> TaskErro
     return None
 
 
-def data_dir_failed(path: str, why: str, spec: TaskSpec) -> DataDirFailed:
+def data_dir_failed(path: str, why: str, spec: TaskSpec, *, full: bool = False) -> DataDirFailed:
     """An attempt's own files cannot be written, or are not what was written. Another directory may do."""
-    details: dict[str, int | float | str] = {"path": path, "folder": spec.folder}
+    details: dict[str, int | float | str] = {"path": path, "folder": spec.folder, "full": int(full)}
     return DataDirFailed(FailureReport(error="DataDirFailed", message=why, details=details))
 
 
