@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -20,6 +21,7 @@ from gristmill.plan.build import shapes_of
 from gristmill.plan.functions import JobCode
 
 if TYPE_CHECKING:
+    from gristmill.api.prepare import Preparation
     from gristmill.api.remote import RemoteHandle
     from gristmill.api.result import JobResult
     from gristmill.runtime.contracts import Fleet
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
+_log = logging.getLogger(__name__)
 _CANCEL_SECONDS = 10.0  # how long a cancelled job may take to be over
 
 
@@ -77,9 +80,22 @@ class Job:
 
 
 class JobHandle:
-    """A job that was started. A context manager: leaving it cancels the job if it still runs."""
+    """A job that was started. A context manager: leaving it cancels the job if it still runs.
 
-    def __init__(self, name: str, running: RunningJob, resources: _Resources, output: Path | None, format: str) -> None:
+    Attributes:
+        notice: what became of ``resume``, in a sentence; empty if it was not asked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        running: RunningJob,
+        resources: _Resources,
+        output: Path | None,
+        format: str,
+        notice: str = "",
+    ) -> None:
+        self.notice = notice
         self._name = name
         self._running = running
         self._resources = resources
@@ -257,23 +273,38 @@ def _start_job(
         coordinator.start()
         from gristmill.api.pickling import pickle_code
         from gristmill.api.prepare import Submission, prepare
+        from gristmill.api.shipping import Shipment
 
+        code = pickle_code(job.code)
         submission = Submission(
             name=job.name,
-            code=pickle_code(job.code),
+            code=code,
             shapes=shapes,
             inputs=_input_list(inputs),
             output=None if path is None else str(path),
             options=options,
             import_paths=job.import_paths,
+            sources=Shipment(code, options.py_files).sources(),
         )
         preparation = prepare(submission)
         undo.callback(preparation.undo)
-        running = coordinator.submit(preparation.prepared, observer)
+        running = _begin(coordinator, preparation, observer)
         resources = _Resources(coordinator, preparation.folder)
-        handle = JobHandle(job.name, running, resources, path, submission.format)
+        handle = JobHandle(job.name, running, resources, path, submission.format, preparation.notice)
         undo.pop_all()
         return handle
+
+
+def _begin(coordinator: Coordinator, preparation: Preparation, observer: Observer | None) -> RunningJob:
+    """Start a job, or go on with it; with a journal of its own, in its folder."""
+    from gristmill.runtime.journal import JOURNAL, Journal
+
+    prepared, folder = preparation.prepared, preparation.folder
+    journal = Journal(folder.path / JOURNAL, essential=False)
+    if preparation.resumption is None:
+        return coordinator.submit(prepared, observer, journal=journal)
+    _log.info("%s", preparation.notice)
+    return coordinator.resume(prepared, preparation.resumption, observer, journal=journal)
 
 
 @contextmanager

@@ -6,8 +6,9 @@ A :class:`Submission` is plain data and opaque bytes: a server can prepare a job
 from __future__ import annotations
 
 import os
+import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,17 @@ from typing import TYPE_CHECKING, Any
 from gristmill.config import JobOptions
 from gristmill.errors import UsageError
 from gristmill.plan.build import StepShape, build_plan
+from gristmill.plan.keys import stage_keys
 from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.jobs import PreparedJob
 
 if TYPE_CHECKING:
+    from gristmill.api.resume import TakenUp
     from gristmill.runtime.jobfolder import JobFolder
+    from gristmill.runtime.recovery import Resumption
+    from gristmill.storage.inputs import InputFile
 
+_SAMPLE_FILES = 1000
 _PRIVATE_FORMAT = "pickle"  # of results that only this process reads
 
 
@@ -39,6 +45,7 @@ class Submission:
         import_paths: where executors look for modules.
         bundles: zip files that came along with the job: paths, or the SHA-256 of what was uploaded.
         sources: what the code is made of: the SHA-256 of each file by its name. Empty when that is not known.
+        base: the folder that relative inputs are relative to; empty: the current one of this process.
     """
 
     name: str
@@ -50,6 +57,7 @@ class Submission:
     import_paths: tuple[str, ...] = ()
     bundles: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    base: str = ""
 
     @property
     def format(self) -> str:
@@ -59,11 +67,18 @@ class Submission:
 
 @dataclass(frozen=True)
 class Preparation:
-    """A job that can be submitted, and where its files are. Until it is, :meth:`undo` leaves nothing of it."""
+    """A job that can be submitted, and where its files are. Until it is, :meth:`undo` leaves nothing of it.
+
+    Attributes:
+        resumption: what is done of it already, if an interrupted run is taken up.
+        notice: what became of ``--resume``, for the user; empty if it was not asked for.
+    """
 
     prepared: PreparedJob
     folder: JobFolder
     undo: Callable[[], None]
+    resumption: Resumption | None = None
+    notice: str = ""
 
 
 def prepare(submission: Submission) -> Preparation:
@@ -72,6 +87,7 @@ def prepare(submission: Submission) -> Preparation:
     Raises:
         UsageError: something is wrong with the inputs or the output; nothing was left behind.
     """
+    from gristmill.api.resume import ingredients_of, take_up
     from gristmill.runtime.jobfolder import JobFolder, prune
     from gristmill.storage.commit import OutputCommit
     from gristmill.storage.inputs import default_reducers, plan_tasks, resolve_inputs
@@ -79,28 +95,56 @@ def prepare(submission: Submission) -> Preparation:
     options = submission.options
     if not submission.inputs:
         raise UsageError("There is no input: name at least one file, directory or glob.")
-    files = resolve_inputs(submission.inputs, options.input_format)
+    files = resolve_inputs(submission.inputs, options.input_format, submission.base)
     splits = plan_tasks(files, options.split_bytes)
     reducers = options.reducers or default_reducers(sum(file.size_bytes for file in files))
     plan = build_plan(submission.shapes, reducers=reducers, output_format=submission.format, combiner=options.combiner)
+    ingredients = ingredients_of(submission, files, plan, reducers)
+    keys = stage_keys(plan, ingredients)
+    notice = ""
+    if options.resume:
+        found = take_up(submission.name, keys, ingredients, options)
+        if not isinstance(found, str):
+            return _taken_up(found)
+        notice = found
     now = time.time()
     prune(options.data_dir, now)
     with ExitStack() as undo:
         folder = JobFolder.create(options.data_dir, _facts(submission, [str(file.path) for file in files]), now)
         undo.callback(folder.remove)
         path = Path(submission.output) if submission.output is not None else folder.path / "output"
-        commit = OutputCommit.prepare(path, folder.job, options.overwrite)
+        commit = OutputCommit.prepare(path, folder.job, options.overwrite, needed_by=folder.path)
         undo.callback(commit.abort)
+        folder.update(staging=str(commit.staging))
         prepared = PreparedJob(
-            spec=_job_spec(submission, folder, str(commit.staging)),
+            spec=_job_spec(submission, folder, str(commit.staging), _sample(files)),
             name=submission.name,
             plan=plan,
             splits=splits,
             output=commit,
             output_path=submission.output,
             max_attempts=options.max_attempts,
+            place=str(commit.output),
+            overwrite=options.overwrite,
+            priority=options.priority,
+            task_cpus=options.task_cpus,
+            task_memory_bytes=options.task_memory_bytes,
+            speculation=options.speculation,
+            stage_keys=keys,
+            ingredients=ingredients,
         )
-        return Preparation(prepared, folder, undo.pop_all().close)
+        return Preparation(prepared, folder, undo.pop_all().close, notice=notice)
+
+
+def _taken_up(found: TakenUp) -> Preparation:
+    def undo() -> None:
+        found.prepared.output.abort(Path(found.prepared.spec.folder, KEPT_PARTS))
+        found.folder.update(state="cancelled")
+        found.folder.release()
+
+    from gristmill.runtime.recovery import KEPT_PARTS
+
+    return Preparation(found.prepared, found.folder, undo, found.resumption, found.notice)
 
 
 def _facts(submission: Submission, files: list[str]) -> Mapping[str, Any]:
@@ -113,12 +157,18 @@ def _facts(submission: Submission, files: list[str]) -> Mapping[str, Any]:
         "input_files": len(files),
         "output": None if submission.output is None else os.path.abspath(submission.output),  # noqa: PTH100 - links are kept
         "options": chosen,
+        "shuffle_dir": _shuffle_dir(options.shuffle_dir, submission.base),
         "params": {key: repr(value) for key, value in options.params.items()},
         "cwd": os.getcwd(),  # noqa: PTH109 - as it is, not resolved
     }
 
 
-def _job_spec(submission: Submission, folder: JobFolder, staging: str) -> JobSpec:
+def _sample(files: Sequence[InputFile]) -> tuple[tuple[str, int], ...]:
+    """Some of the inputs, from all over: workers look whether they see the same."""
+    return tuple((str(file.path), file.size_bytes) for file in files[:: len(files) // _SAMPLE_FILES + 1])
+
+
+def _job_spec(submission: Submission, folder: JobFolder, staging: str, inputs: tuple[tuple[str, int], ...]) -> JobSpec:
     options = submission.options
     return JobSpec(
         job=folder.job,
@@ -131,4 +181,14 @@ def _job_spec(submission: Submission, folder: JobFolder, staging: str) -> JobSpe
         max_bad_records=options.max_bad_records,
         max_record_bytes=options.max_record_bytes,
         task_timeout_seconds=options.task_timeout_seconds,
+        ticket=secrets.token_hex(16),
+        inputs=inputs,
+        shuffle_dir=_shuffle_dir(options.shuffle_dir, submission.base),
     )
+
+
+def _shuffle_dir(named: str | None, base: str) -> str:
+    """Shared storage for blocks as all workers name it: an absolute path or a URI; empty if there is none."""
+    if not named or "://" in named:
+        return named or ""
+    return os.path.abspath(os.path.join(base, named))  # noqa: PTH100, PTH118 - links are kept

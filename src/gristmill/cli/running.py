@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import click
+
 if TYPE_CHECKING:
     from gristmill.api.job import Job
     from gristmill.api.result import JobResult
@@ -27,6 +29,8 @@ def run_interruptibly(
 
         handle = start_job(job, inputs, output, options, display)
         with handle:
+            if notice := getattr(handle, "notice", ""):
+                click.echo(notice, err=True)  # bars begin later, and what goes to stderr appears above them
             if interrupts.release():
                 handle.cancel()
             return handle.wait()

@@ -41,11 +41,11 @@ def _change(name: str, old: str | None, new: str | None) -> str:
         return ""
     kind, _, what = name.partition(" ")
     if kind == "option":
-        return f"{what} was {old or 'not given'} and is {new or 'not given'}"
+        return f"{what} has changed from {old or 'not given'} to {new or 'not given'}"
     if kind == "version":
-        return f"{what} was {old} and is {new}"
+        return f"{what} has changed from {old} to {new}"
     if kind == "parameter":
-        return f"the parameter {what} was {old or 'not given'} and is {new or 'not given'}"
+        return f"the parameter {what} has changed from {old or 'not given'} to {new or 'not given'}"
     verb = "is new" if old is None else "is gone" if new is None else "has changed"
     return f"the input {what} {verb}" if kind == "input" else f"{what} {verb}"
 

@@ -30,12 +30,14 @@ class InputFile:
         size_bytes: as stored.
         format: one of ``config.INPUT_FORMATS``.
         name: as the user named it.
+        changed_ns: when its content was changed last.
     """
 
     path: Path
     size_bytes: int
     format: str
     name: str = ""
+    changed_ns: int = 0
 
 
 def resolve_inputs(inputs: Sequence[str | Path], format: str | None, base: str = "") -> tuple[InputFile, ...]:
@@ -169,7 +171,7 @@ def _input_file(path: Path, format: str | None) -> InputFile:
     format = format or format_of(path.name)
     if format == "parquet" and is_compressed(path.name):
         raise InputUnreadable(f"The input {path} is a compressed parquet file. Unpack it first.")
-    return InputFile(path.absolute(), status.st_size, format, str(path))
+    return InputFile(path.absolute(), status.st_size, format, str(path), status.st_mtime_ns)
 
 
 def _expand(name: str) -> list[Path]:

@@ -1,0 +1,151 @@
+"""``--resume``: find the interrupted run of the same job, and take it up where it stood.
+
+The same job is one with the same stage keys: its code, inputs, parameters and options, and the versions of Python and
+Gristmill. It goes on with the code that was noted when it began.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gristmill.config import PYTHON_VERSION, VERSION, JobOptions
+from gristmill.errors import JournalFailed
+from gristmill.plan.keys import what_changed
+from gristmill.plan.stages import StagePlan
+from gristmill.runtime.facts import JobRecord, fold
+from gristmill.runtime.jobfolder import JobFolder, dead_jobs
+from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.recovery import Resumption, restore
+
+if TYPE_CHECKING:
+    from gristmill.api.prepare import Submission
+    from gristmill.storage.inputs import InputFile
+
+_NAMED_FILES = 1000
+_CANDIDATES = 100  # interrupted jobs that are looked at, the youngest first
+
+
+@dataclass(frozen=True)
+class TakenUp:
+    """An interrupted job that goes on."""
+
+    prepared: PreparedJob
+    resumption: Resumption
+    folder: JobFolder
+
+    @property
+    def notice(self) -> str:
+        """What to tell the user."""
+        done, tasks = self.resumption.count_done(), sum(self.resumption.tasks)
+        return f"Resuming job {self.folder.job}: {done:,} of {tasks:,} tasks are done."
+
+
+def ingredients_of(
+    submission: Submission, files: Sequence[InputFile], plan: StagePlan, reducers: int
+) -> Mapping[str, str]:
+    """All that a job's output follows from, by name; see ``plan.keys``."""
+    options = submission.options
+    code = {"code": hashlib.sha256(submission.code).hexdigest()}
+    others = hashlib.sha256()
+    for file in files[_NAMED_FILES:]:
+        others.update(f"{file.path} {_state_of(file)}\n".encode("utf-8", "surrogateescape"))
+    chosen = {
+        "-o": "" if submission.output is None else os.path.abspath(submission.output),  # noqa: PTH100 - links are kept
+        "--reducers": str(reducers) if len(plan.stages) > 1 else "",
+        "--split-size": str(options.split_bytes or ""),
+        "--input-format": options.input_format or "",
+        "--output-format": submission.format,
+        "--no-combiner": "" if options.combiner else "given",
+        "--max-bad-records": str(options.max_bad_records),
+        "--max-record-size": str(options.max_record_bytes),
+        "--shuffle-dir": options.shuffle_dir or "",
+    }
+    return {
+        **{f"source {name}": digest for name, digest in (submission.sources or code).items()},
+        **{f"option {name}": value for name, value in chosen.items()},
+        **{f"parameter {name}": repr(value) for name, value in options.params.items()},
+        **{f"input {file.path}": _state_of(file) for file in files[:_NAMED_FILES]},
+        **({"input files beyond the first thousand": others.hexdigest()} if len(files) > _NAMED_FILES else {}),
+        "version Python": PYTHON_VERSION,
+        "version Gristmill": VERSION,
+    }
+
+
+def _state_of(file: InputFile) -> str:
+    return f"{file.size_bytes} bytes, changed at {file.changed_ns}"
+
+
+def take_up(name: str, keys: tuple[str, ...], ingredients: Mapping[str, str], options: JobOptions) -> TakenUp | str:
+    """Find the interrupted run of a job, and take it over; or say why it begins afresh.
+
+    Args:
+        name: the job's.
+        keys: its stage keys.
+        ingredients: what these were made of.
+        options: how it is to run now.
+
+    Raises:
+        UsageError: its output cannot be written.
+    """
+    reason = "--resume: there is nothing to resume; starting afresh."
+    other = ""
+    for path, facts in dead_jobs(options.data_dir)[:_CANDIDATES]:
+        if facts.get("name") != name or facts.get("state") == "succeeded":
+            continue
+        try:
+            record = _record_of(path)
+            if record is None:
+                continue
+            if tuple(record.accepted.prepared["stage_keys"]) == keys:
+                if (taken := _take_over(path, record, options)) is not None:
+                    return taken
+                reason = f"--resume: starting afresh: job {path.name} is being taken up by another process."
+            elif not other:
+                changes = what_changed(record.accepted.prepared["ingredients"], ingredients)
+                other = f"--resume: starting afresh: {changes} since job {path.name}."
+        except JournalFailed as error:
+            other = other or f"--resume: starting afresh: {error}"
+    return other or reason
+
+
+def _record_of(path: Path) -> JobRecord | None:
+    """How a job of this machine stands, but for its tasks; None if it was never accepted."""
+    return fold(Journal(path / JOURNAL).jobs()).get(path.name)
+
+
+def _take_over(path: Path, record: JobRecord, options: JobOptions) -> TakenUp | None:
+    folder = JobFolder.adopt(path)
+    if folder is None:
+        return None
+    try:
+        journal = Journal(path / JOURNAL)
+        record = fold(journal.facts(record.job))[record.job]
+        prepared, resumption = restore(record, journal.blobs(record.job), overwrite=options.overwrite)
+    except BaseException:
+        folder.release()
+        raise
+    return TakenUp(_with_options(prepared, options), resumption, folder)
+
+
+def _with_options(prepared: PreparedJob, options: JobOptions) -> PreparedJob:
+    """The job as it was, run as the options say now. What would change its result is the same: see the keys."""
+    spec = replace(
+        prepared.spec,
+        memory_bytes=options.executor_memory_bytes,
+        task_timeout_seconds=options.task_timeout_seconds,
+    )
+    return replace(
+        prepared,
+        spec=spec,
+        max_attempts=options.max_attempts,
+        priority=options.priority,
+        task_cpus=options.task_cpus,
+        task_memory_bytes=options.task_memory_bytes,
+        speculation=options.speculation,
+    )
