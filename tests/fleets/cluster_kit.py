@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +23,7 @@ from gristmill import MapReduce
 from gristmill.fleets.cluster import ClusterFleet
 from gristmill.runtime.contracts import FleetEvent, Post, WorkerUp
 from gristmill.runtime.coordinator import Coordinator, RunningJob
+from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.outcome import Outcome
 
 TOKEN = "open sesame"
@@ -123,9 +126,10 @@ class Cluster:
         self.facts: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda facts: facts  # a test may bend the truth
         self.start()
 
-    def start(self) -> None:
+    def start(self, await_jobs: Sequence[str] = ()) -> None:
         """Start the coordinator, or another one after ``stop``."""
         self.fleet = NotedFleet(TOKEN, **self._settings)
+        self.fleet.await_jobs(await_jobs)
         self.coordinator = Coordinator(self.fleet)
         self.coordinator.start()
 
@@ -157,6 +161,10 @@ class Cluster:
 
     def submit(self, job: type[MapReduce], inputs: Any, output: Path, **options: Any) -> RunningJob:
         """Begin a job."""
+        return self.coordinator.submit(self.prepare(job, inputs, output, **options))
+
+    def prepare(self, job: type[MapReduce], inputs: Any, output: Path, **options: Any) -> PreparedJob:
+        """Make a job ready."""
         from gristmill.api.loading import job_of_class
         from gristmill.api.mapreduce import parse_options
         from gristmill.api.pickling import pickle_code
@@ -174,7 +182,7 @@ class Cluster:
             options=made.resolve(parsed, output),
             import_paths=made.import_paths,
         )
-        return self.coordinator.submit(prepare(submission).prepared)
+        return prepare(submission).prepared
 
     def run(self, job: type[MapReduce], inputs: Any, output: Path, **options: Any) -> Outcome:
         """Run a job to its end; it must succeed."""
@@ -214,6 +222,64 @@ def cluster(folder: Path, workers: int = 2, executors: int = 1, **settings: Any)
         yield made
     finally:
         made.close()
+
+
+class Proxy:
+    """A way to the coordinator's server for agents that a test can cut or stop."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._target = host, int(port)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
+        self._open: list[socket.socket] = []
+        self.connections = 0
+        self._flows = threading.Event()
+        self._flows.set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Break all connections."""
+        sockets, self._open = self._open, []
+        for one in sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def hold(self) -> None:
+        """Carry nothing in either direction; connections stay open."""
+        self._flows.clear()
+
+    def flow(self) -> None:
+        """Go on."""
+        self._flows.set()
+
+    def close(self) -> None:
+        """End it."""
+        self._listening.close()
+        self.cut()
+        self.flow()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near = self._listening.accept()[0]
+                far = socket.create_connection(self._target, 5)
+            except OSError:
+                return
+            self.connections += 1
+            self._open += [near, far]
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(1 << 16):
+                self._flows.wait(PATIENCE)
+                other.sendall(data)
+        for end in (one, other):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        one.close()
 
 
 def _front(cluster: Cluster) -> ThreadingHTTPServer:

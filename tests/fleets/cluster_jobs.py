@@ -1,0 +1,58 @@
+"""Jobs for the tests of the cluster, and what they must give."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gristmill import MapReduce
+
+
+class WordCount(MapReduce):
+    """Counts words."""
+
+    def mapper(self, _: Any, line: str) -> Iterator[tuple[str, int]]:
+        for word in line.split():
+            yield word, 1
+
+    def reducer(self, word: str, counts: Iterator[int]) -> Iterator[tuple[str, int]]:
+        yield word, sum(counts)
+
+
+class SlowMaps(WordCount):
+    """Each map task takes a while, and says in a folder that it has begun. Reduce tasks wait for a file."""
+
+    def mapper_init(self) -> None:
+        folder = Path(self.params["folder"])
+        (folder / f"map-{time.monotonic_ns()}").touch()
+        time.sleep(self.params.get("seconds", 0.2))
+
+    def reducer_init(self) -> None:
+        folder = Path(self.params["folder"])
+        (folder / f"reduce-{time.monotonic_ns()}").touch()
+        deadline = time.monotonic() + 60
+        while self.params.get("gate") and not (folder / "gate").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
+def write_words(folder: Path, lines: int = 2000) -> tuple[Path, Counter[str]]:
+    """Some text, and how often each of its words is in it."""
+    text = "".join(
+        f"{' '.join(f'w{(line * 7 + place * place) % 97}' for place in range(9))}\n" for line in range(lines)
+    )
+    path = folder / "words.txt"
+    path.write_text(text)
+    return path, Counter(text.split())
+
+
+def counts_in(output: Path) -> Counter[str]:
+    """What a word count wrote."""
+    found: Counter[str] = Counter()
+    for part in output.glob("part-*"):
+        for line in part.read_text().splitlines():
+            word, count = line.split("\t")
+            found[word] += int(count)
+    return found
