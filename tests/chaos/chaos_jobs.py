@@ -104,7 +104,7 @@ def damage_once(params: Mapping[str, Any]) -> None:
     except FileExistsError:
         return
     chance = random.Random(int(params["seed"]))
-    found = sorted(data.glob("jobs/*/blocks/*.block"))
+    found = sorted(data.glob("**/jobs/*/blocks/*.block"))
     newest = max(re.findall("-s[0-9]+-", path.name)[-1] for path in found)
     blocks = [path for path in found if newest in path.name]
     for path in chance.sample(blocks, min(int(params["blocks"]), len(blocks))):

@@ -43,6 +43,15 @@ def test_one_damaged_block_is_made_again(how: str, on: str, tmp_path: Path) -> N
     assert summary["attempts"] == summary["map_tasks"] + summary["reduce_tasks"] + 2, "only its maker runs again"
 
 
+@pytest.mark.parametrize("seed", seeds((0,), soak=25))
+def test_every_flip_is_noticed(seed: int, tmp_path: Path) -> None:
+    """A bit in each of 40 blocks: the reducer names them all, and each maker runs again, once."""
+    summary = run_damaged(tmp_path, seed=100 + seed, how="flip", blocks=1000, tasks=40, on="inline")
+    assert summary["map_tasks"] >= 40
+    assert summary["failed_attempts"] == 1
+    assert summary["attempts"] == 2 * summary["map_tasks"] + 2
+
+
 @pytest.mark.parametrize("how", ["flip", "delete"])
 def test_all_blocks_damaged(how: str, tmp_path: Path) -> None:
     summary = run_damaged(tmp_path, seed=3, how=how, blocks=1000, tasks=40, on="inline")
