@@ -107,8 +107,10 @@ def damage_once(params: Mapping[str, Any]) -> None:
     found = sorted(data.glob("**/jobs/*/blocks/*.block"))
     newest = max(re.findall("-s[0-9]+-", path.name)[-1] for path in found)
     blocks = [path for path in found if newest in path.name]
-    for path in chance.sample(blocks, min(int(params["blocks"]), len(blocks))):
+    chosen = chance.sample(blocks, min(int(params["blocks"]), len(blocks)))
+    for path in chosen:
         damage(path, params["damage"], chance)
+    (data / "damaged").write_text(str(len(chosen)))
 
 
 def damage(path: Path, how: str, chance: random.Random) -> None:
