@@ -15,11 +15,12 @@ import cloudpickle
 import pytest
 
 from gristmill.config import MIB
-from gristmill.errors import FailureReport
+from gristmill.errors import FailureReport, UsageError
 from gristmill.plan.functions import JobCode, StepFunctions
 from gristmill.plan.stages import MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource, SplitSource, Stage
 from gristmill.runtime.attempts import prepare_folder, run_attempt
 from gristmill.runtime.contracts import JobSpec, Progress, TaskResult, TaskSpec
+from gristmill.runtime.disks import mark_shared
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle import store
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
@@ -237,6 +238,25 @@ def test_blocks_on_shared_storage(kind: str, tmp_path: Path) -> None:
         report = shop.reduce(blocks, "", 0)
         assert isinstance(report, FailureReport)
         assert len(str(report.details["blocks"]).split("\n")) == sum(block.segment(0).length > 0 for block in blocks)
+
+
+@pytest.mark.parametrize("kind", ["path", "uri"])
+def test_the_mark_of_a_jobs_folder_on_shared_storage(kind: str, tmp_path: Path) -> None:
+    shuffle_dir = str(tmp_path / "shared") if kind == "path" else f"mock:///{tmp_path.name}/marked"
+    assert not store.is_marked(shuffle_dir, "j")
+    mark_shared(shuffle_dir, "j")
+    assert store.is_marked(shuffle_dir, "j")
+    assert not store.is_marked(shuffle_dir, "k")
+    store.delete_job(shuffle_dir, "j")
+    assert not store.is_marked(shuffle_dir, "j")
+
+
+def test_shared_storage_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for shuffle_dir in (str(tmp_path / "file"), "nothing://of/this/kind"):
+        with pytest.raises(UsageError, match="cannot be written"):
+            mark_shared(shuffle_dir, "j")
+        assert not store.is_marked(shuffle_dir, "j")
 
 
 def test_uris_are_joined_before_their_query() -> None:

@@ -5,11 +5,24 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from gristmill.errors import DataDirFailed, DiskFull, FailureReport, TaskError
+from gristmill.errors import DataDirFailed, DiskFull, FailureReport, TaskError, UsageError
 from gristmill.runtime.contracts import TaskEnvironment, TaskSpec
 from gristmill.shuffle import store
 
 _NO_SPACE = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def mark_shared(shuffle_dir: str, job: str) -> None:
+    """Make a job's folder on shared storage.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        store.mark(shuffle_dir, job)
+    except (OSError, ValueError) as error:  # a URI of a kind that does not exist is a ValueError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UsageError(f"The storage for the shuffle, {shuffle_dir}, cannot be written: {reason}.") from error
 
 
 def is_full(error: OSError) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gristmill.errors import FailureReport, PathNotShared
 from gristmill.runtime.protocol import agents as pb
+from gristmill.shuffle.store import is_marked
 
 _ADVICE = "Inputs and output must be on storage that the coordinator and all workers see under the same path."
 
@@ -28,6 +29,8 @@ def look(job: pb.AddJob) -> FailureReport | None:
             return _not_shared(file.path, what)
         if not os.access(file.path, os.R_OK):
             return _not_shared(file.path, f"the input {file.path} must not be read there")
+    if job.shuffle_dir and not is_marked(job.shuffle_dir, job.job):
+        return _not_shared(job.shuffle_dir, f"the storage for the shuffle, {job.shuffle_dir}, is not seen there")
     return _look_at_staging(job) if job.probe else None
 
 

@@ -20,6 +20,7 @@ from gristmill.shuffle.request import GONE, Request
 if TYPE_CHECKING:
     from gristmill.shuffle.transfer import Answer
 
+_MARK = "mark"
 _COPY_BYTES = 4 * 1024 * 1024
 
 
@@ -43,15 +44,40 @@ def job_folder(shuffle_dir: str, job: str) -> str:
     return _join(shuffle_dir, job)
 
 
+def mark(shuffle_dir: str, job: str) -> None:
+    """Make a job's folder, with a mark in it by which others tell that they see the same storage.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: it is no URI that can be used.
+    """
+    folder = job_folder(shuffle_dir, job)
+    if not is_uri(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        Path(folder, _MARK).write_text(job)
+        return
+    filesystem, path = _made(folder)
+    with filesystem.open_output_stream(f"{path}/{_MARK}") as target:
+        target.write(job.encode())
+
+
+def is_marked(shuffle_dir: str, job: str) -> bool:
+    """Whether this is the storage on which the job's folder was made."""
+    folder = job_folder(shuffle_dir, job)
+    try:
+        with _opened(f"{folder}/{_MARK}" if not is_uri(folder) else _join(folder, _MARK)) as file:
+            return file.read() == job.encode()
+    except (OSError, ValueError):
+        return False
+
+
 def put(file: Path, folder: str) -> str:
     """Copy a block to a job's folder that is a URI; its path there.
 
     Raises:
         OSError: it cannot be written; it is named.
     """
-    filesystem, path = _filesystem(folder)
-    with suppress(NotImplementedError):
-        filesystem.create_dir(path, recursive=True)
+    filesystem, path = _made(folder)
     put_as = _join(folder, file.name)
     with file.open("rb") as source:
         try:
@@ -126,6 +152,14 @@ def _opened(path: str) -> BinaryIO:
 def _join(uri: str, name: str) -> str:
     path, mark, query = uri.partition("?")
     return f"{path.rstrip('/')}/{name}{mark}{query}"
+
+
+def _made(folder: str) -> tuple[Any, str]:
+    """The file system of a URI and the path there, which is there after."""
+    filesystem, path = _filesystem(folder)
+    with suppress(NotImplementedError):
+        filesystem.create_dir(path, recursive=True)
+    return filesystem, path
 
 
 def _split(uri: str) -> tuple[str, str]:
