@@ -27,6 +27,7 @@ from gristmill.scheduling.events import AttemptId
 _log = logging.getLogger(__name__)
 
 _ACK_ITEMS = 200  # orders that arrive before they are acknowledged on their own; beats acknowledge the rest
+_GATHER_SECONDS = 0.005  # between two messages, so that many events share one; the first goes at once
 _LOOK_SECONDS = 5.0  # no wait for something to say is longer
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),  # batches are bounded where they are made
@@ -84,6 +85,8 @@ class Attendance:
         self._beat: pb.Beat | None = None  # to be sent
         self._beats = 0
         self._echoed = 0
+        self._idle = False  # the sender waits for something to send
+        self._sent_at = 0.0
         self._seen_at = 0.0  # when the coordinator last showed that it sees our beats
 
     # For any thread.
@@ -96,7 +99,7 @@ class Attendance:
             except SessionBroken as error:
                 self._news.put(Refused(pb.Refusal.FENCED, str(error)))
                 return
-            self._changed.notify()
+            self._wake_sender()
 
     def beat(self, attempts: Mapping[AttemptId, Progress]) -> None:
         """Say that this worker lives, and how far its attempts are."""
@@ -107,7 +110,12 @@ class Attendance:
         with self._changed:
             self._beats += 1
             self._beat = pb.Beat(number=self._beats, after=self._session.said, running=running)
-            self._changed.notify()
+            self._wake_sender()
+
+    def _wake_sender(self) -> None:
+        if self._idle:
+            self._idle = False
+            self._changed.notify_all()
 
     @property
     def is_connected(self) -> bool:
@@ -167,16 +175,24 @@ class Attendance:
         """The next message of a stream, waiting for it; None when the stream is over."""
         with self._changed:
             while self._stream is stream:
-                if stream.is_welcome and self._has_news():
-                    number, events = self._session.take()
-                    self._acked = self._session.heard
-                    message = pb.FromAgent(heard=self._acked, first=number, events=events)
-                    if self._beat is not None:
-                        message.beat.CopyFrom(self._beat)
-                        self._beat = None
-                    return message
-                self._changed.wait(_LOOK_SECONDS)
+                if not (stream.is_welcome and self._has_news()):
+                    self._idle = True
+                    self._changed.wait(_LOOK_SECONDS)
+                elif (pause := self._sent_at + _GATHER_SECONDS - time.monotonic()) > 0:
+                    self._changed.wait(pause)
+                else:
+                    self._sent_at = time.monotonic()
+                    return self._message()
         return None
+
+    def _message(self) -> pb.FromAgent:
+        number, events = self._session.take()
+        self._acked = self._session.heard
+        message = pb.FromAgent(heard=self._acked, first=number, events=events)
+        if self._beat is not None:
+            message.beat.CopyFrom(self._beat)
+            self._beat = None
+        return message
 
     def _has_news(self) -> bool:
         return self._session.has_more or self._beat is not None or self._session.heard - self._acked >= _ACK_ITEMS
@@ -211,7 +227,7 @@ class Attendance:
                 self._session.resume(message.heard)
                 self._is_welcome = stream.is_welcome = True
                 self._seen_at = time.monotonic()
-                self._changed.notify()
+                self._wake_sender()
             return True
         with self._changed:
             if self._stream is not stream:
@@ -222,7 +238,7 @@ class Attendance:
                 self._echoed = message.beat
                 self._seen_at = time.monotonic()
             if self._has_news():
-                self._changed.notify()
+                self._wake_sender()
         if orders:
             self._listener.hear(orders)
         if message.HasField("refusal"):

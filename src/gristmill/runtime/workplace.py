@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,8 @@ class Workplace:
         self._news = news
         self._stages: dict[tuple[str, int], Stage] = {}
         self._folders: dict[AttemptId, Path] = {}  # of attempts that run: the data directory of each
+        self._job_folders: dict[tuple[Path, str], str] = {}  # by data directory and job
+        self._made: deque[tuple[str, str]] = deque()  # blocks that the chores have yet to take note of, and their jobs
         self._jobs: set[str] = set()  # the chores' own
         self._closing = False
         self._chores: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -164,8 +167,8 @@ class Workplace:
                 self._chores.put(lambda: self._add_job(job))
             case "drop_job":
                 name = order.drop_job
-                for key in [key for key in self._stages if key[0] == name]:
-                    del self._stages[key]
+                self._stages = {key: stage for key, stage in self._stages.items() if key[0] != name}
+                self._job_folders = {key: path for key, path in self._job_folders.items() if key[1] != name}
                 self._agent.drop_job(name)
                 self._chores.put(lambda: self._drop_job(name))
 
@@ -180,7 +183,10 @@ class Workplace:
             return
         self._folders[attempt] = root
         stage = self._stages[attempt.job, attempt.stage]
-        spec = launch_spec(launch, stage, str(_job_folder(root, attempt.job)), self._premises.machine)
+        folder = self._job_folders.get((root, attempt.job))
+        if folder is None:
+            folder = self._job_folders[root, attempt.job] = str(_job_folder(root, attempt.job))
+        spec = launch_spec(launch, stage, folder, self._premises.machine)
         self._agent.launch(launch.slot, spec)
 
     # News of executors: in the agent's thread.
@@ -208,7 +214,9 @@ class Workplace:
                 self._news.put(Broken(report))
 
     def _note_block(self, job: str, block: BlockInfo) -> None:
-        self._chores.put(lambda: self._premises.dirs.add_block(job, block.path))
+        self._made.append((job, block.path))
+        if len(self._made) == 1:
+            self._chores.put(self._note_made)
 
     def _say_failed(self, event: AttemptFailed) -> None:
         data = json_bytes(event.report)
@@ -230,6 +238,11 @@ class Workplace:
                 self._news.put(
                     Broken(FailureReport("TaskError", f"The worker failed: {type(error).__name__}: {error}"))
                 )
+
+    def _note_made(self) -> None:
+        while self._made:  # the last one stays in until it is noted: who adds to it then leaves it to us
+            self._premises.dirs.add_block(*self._made[0])
+            self._made.popleft()
 
     def _tidy(self, living: set[str]) -> None:
         """Delete what is kept of all other jobs."""
@@ -290,7 +303,7 @@ class Workplace:
         """An attempt failed: is it a data directory's fault?"""
         if root is None:
             return
-        if report.error == "DiskFull":
+        if report.error == "DiskFull" or report.details.get("full"):
             self._premises.dirs.mark_full(str(report.details.get("path", root)), time.monotonic())
         suspects = []
         if report.error == "DataDirFailed":
