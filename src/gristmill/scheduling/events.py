@@ -38,7 +38,10 @@ class AttemptId(NamedTuple):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Budgets of attempts by kind of failure, and the backoff between attempts at one task."""
+    """Budgets of attempts by kind of failure, and the backoff between attempts at one task.
+
+    With ``deaths_expected`` processes and machines may go away without limit, and no worker is blamed for it.
+    """
 
     user_attempts: int = 4
     death_attempts: int = 20
@@ -47,6 +50,7 @@ class RetryPolicy:
     fetch_attempts: int = 20
     backoff_seconds: float = 0.1  # doubled at each failure of the task …
     backoff_limit_seconds: float = 2.0  # … up to here; jitter takes off up to half of it
+    deaths_expected: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -34,6 +35,8 @@ class Trouble:
 
 def attempts_allowed(policy: RetryPolicy, kind: FailureKind) -> int:
     """How many attempts at one task may fail in this way; the last of them ends the job."""
+    if policy.deaths_expected and kind in (FailureKind.DEATH, FailureKind.LOST):
+        return sys.maxsize
     match kind:
         case FailureKind.USER:
             return policy.user_attempts
