@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from gristmill.config import OUTPUT_FORMATS, JobOptions, parse_size
+from gristmill.config import OUTPUT_FORMATS, JobOptions, default_data_dir, parse_size
 from gristmill.errors import JobCancelled, UsageError
 from gristmill.plan.build import shapes_of
 from gristmill.plan.functions import JobCode
@@ -299,12 +300,20 @@ def _begin(coordinator: Coordinator, preparation: Preparation, observer: Observe
     """Start a job, or go on with it; with a journal of its own, in its folder."""
     from gristmill.runtime.journal import JOURNAL, Journal
 
-    prepared, folder = preparation.prepared, preparation.folder
+    folder = preparation.folder
+    prepared = replace(preparation.prepared, replay=_replay_command(folder))
     journal = Journal(folder.path / JOURNAL, essential=False)
     if preparation.resumption is None:
         return coordinator.submit(prepared, observer, journal=journal)
     _log.info("%s", preparation.notice)
     return coordinator.resume(prepared, preparation.resumption, observer, journal=journal)
+
+
+def _replay_command(folder: JobFolder) -> str:
+    """What runs a task of the job again, but for the task's name."""
+    data_dir = folder.path.parents[1]
+    where = "" if data_dir == default_data_dir().absolute() else f"--data-dir {shlex.quote(str(data_dir))} "
+    return f"gristmill replay {where}{folder.job}"
 
 
 @contextmanager

@@ -112,6 +112,10 @@ def prepare(submission: Submission) -> Preparation:
     with ExitStack() as undo:
         folder = JobFolder.create(options.data_dir, _facts(submission, [str(file.path) for file in files]), now)
         undo.callback(folder.remove)
+        if shuffle_dir := _shuffle_dir(options.shuffle_dir, submission.base):
+            from gristmill.runtime.disks import mark_shared
+
+            mark_shared(shuffle_dir, folder.job)
         path = Path(submission.output) if submission.output is not None else folder.path / "output"
         commit = OutputCommit.prepare(path, folder.job, options.overwrite, needed_by=folder.path)
         undo.callback(commit.abort)
@@ -130,6 +134,7 @@ def prepare(submission: Submission) -> Preparation:
             task_cpus=options.task_cpus,
             task_memory_bytes=options.task_memory_bytes,
             speculation=options.speculation,
+            deaths_expected=options.deaths_expected,
             stage_keys=keys,
             ingredients=ingredients,
         )

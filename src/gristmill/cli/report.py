@@ -96,6 +96,8 @@ def job_failed_text(error: JobFailed) -> str:
         lines.append(_bad(str(error).partition("\n")[0].removesuffix(" The last one:")))
     else:
         lines.append(f"{_bad('The job failed.')} No output was written.")
+    if error.report and (command := error.report.details.get("replay")):
+        lines.append(_row("Replay", f"{command} (that task again, here; --pdb stops where it raised)"))
     if error.job_folder:
         lines.append(_row("Kept", f"{_short(error.job_folder)} (logs of all tasks)"))
     return "\n".join(lines)

@@ -29,6 +29,7 @@ from gristmill.errors import (
     GristmillError,
     JournalFailed,
     ServerUnreachable,
+    TaskTimeout,
     task_error,
 )
 from gristmill.runtime import outcome as outcomes
@@ -436,7 +437,9 @@ class Coordinator:
             events.JobSubmitted(
                 spec.job,
                 seed=crc32(spec.job.encode()),
-                policy=events.RetryPolicy(user_attempts=prepared.max_attempts),
+                policy=events.RetryPolicy(
+                    user_attempts=prepared.max_attempts, deaths_expected=prepared.deaths_expected
+                ),
                 max_bad_records=spec.max_bad_records,
                 priority=prepared.priority,
                 task_cpus=prepared.task_cpus,
@@ -537,7 +540,8 @@ class Coordinator:
                 job.tally.failed(report)
                 job.last_failure = (attempt, report)
         for job in self._jobs.values():
-            job.draining.discard(slot)
+            for drained in [drained for drained, where in job.draining.items() if where == slot]:
+                del job.draining[drained]
         self._worker_of.pop(slot, None)
         self._feed(events.SlotLeft(slot))
 
@@ -581,24 +585,19 @@ class Coordinator:
         lost: tuple[TaskId, ...] = ()
         kind = task_error(report).kind
         job = self._stopped(attempt)
-        if report.error == AttemptNotBegun.__name__:
-            self._not_begun(attempt, report, job)
+        if job is not None and report.error == AttemptNotBegun.__name__:
+            job.tally.not_begun()
         elif job is not None:
             report = outcomes.of_attempt(report, attempt, _stage_name(job, attempt))
             job.tally.failed(report)
             job.last_failure = (attempt, report)
+            if job.prepared.deaths_expected and report.error == TaskTimeout.__name__:
+                kind = FailureKind.DEATH  # who is so late may as well be dead
             if kind is FailureKind.FETCH:
                 paths = [report.details.get("block", ""), *str(report.details.get("blocks", "")).split("\n")]
                 makers = [job.tally.maker_of(str(path)) for path in dict.fromkeys(paths)]
                 lost = tuple(maker for maker in makers if maker is not None)
         self._feed(events.TaskFailed(attempt, kind, lost, slot_leaves))
-
-    def _not_begun(self, attempt: AttemptId, report: FailureReport, job: Job | None) -> None:
-        """An attempt was launched and came back as it was. If it had been cancelled, its slot need not go down."""
-        if job is not None:
-            job.tally.not_begun()
-        elif (cancelled := self._jobs.get(attempt.job)) is not None:
-            cancelled.draining.discard(str(report.details.get("slot", "")))
 
     def _stopped(self, attempt: AttemptId) -> Job | None:
         """The job of an attempt that ran until now; None if it was not known to run."""
@@ -606,7 +605,10 @@ class Coordinator:
         if slot is not None:
             self._attempts_in[slot].pop(attempt, None)
         job = self._jobs.get(attempt.job)
-        return job if job is not None and job.tally.stopped(attempt) else None
+        if job is None:
+            return None
+        job.draining.pop(attempt, None)  # it was cancelled, and has answered after all
+        return job if job.tally.stopped(attempt) else None
 
     # What the scheduler says.
 
@@ -626,9 +628,9 @@ class Coordinator:
                 tally.launched(attempt)
                 self._fleet.launch(slot, tally.spec_for(attempt))
             case commands.Cancel(attempt, slot):
-                if self._threaded and next(iter(self._attempts_in.get(slot, ())), None) == attempt:
-                    self._jobs[attempt.job].draining.add(slot)  # it runs, and may still write
                 self._stopped(attempt)
+                if self._threaded:  # else nothing runs while the loop does
+                    self._jobs[attempt.job].draining[attempt] = slot
                 self._fleet.cancel(attempt)
             case commands.AcceptOutput(attempt):
                 self._accept(self._jobs[attempt.job], attempt)
@@ -767,6 +769,7 @@ def _failure_of(job: Job) -> GristmillError:
     if cause is None:
         return outcomes.too_many_bad_records(spec.job, job.bad_records, spec.max_bad_records, job.last_bad, spec.folder)
     report = last[1] if last is not None and last[0] == cause else outcomes.lost_report(cause, _stage_name(job, cause))
+    report = outcomes.with_replay(report, job.prepared.replay, f"{_stage_name(job, cause)}/{cause.index}")
     if report.error == BadRecordLimit.__name__:
         return outcomes.bad_record_limit(spec.job, spec.max_bad_records, report, spec.folder)
     return outcomes.job_failed(spec.job, report, spec.folder)

@@ -57,6 +57,7 @@ class PreparedJob:
         task_cpus: what each task takes of its worker.
         task_memory_bytes: likewise.
         speculation: whether stragglers run twice.
+        deaths_expected: processes may die, and attempts run too long, without limit.
         stage_keys: what each stage's output follows from; see ``plan.keys``.
         ingredients: what the keys were made of, by name.
         replay: the command that runs a task again, but for the task's name; empty when there is none.
@@ -75,6 +76,7 @@ class PreparedJob:
     task_cpus: float = 1.0
     task_memory_bytes: int = 0
     speculation: bool = True
+    deaths_expected: bool = False
     stage_keys: tuple[str, ...] = ()
     ingredients: Mapping[str, str] = field(default_factory=dict)
     replay: str = ""
@@ -100,7 +102,7 @@ class Job:
         resumption: what an earlier coordinator had done, until that is made known to the scheduler.
         cause: the attempt that made it fail.
         bad_records: of accepted attempts and of the one that was one too many, with the last of them.
-        draining: slots whose cancelled attempt may still write, until ``drain_until`` at most.
+        draining: cancelled attempts that may still write, and their slots; waited for until ``drain_until`` at most.
         frees: blocks that can go once the fact of that number is durable.
         outcome: how it ended; ``over`` is set with it.
     """
@@ -122,7 +124,7 @@ class Job:
     last_failure: tuple[AttemptId, FailureReport] | None = None
     bad_records: int = 0
     last_bad: FailureReport | None = None
-    draining: set[str] = field(default_factory=set)
+    draining: dict[AttemptId, str] = field(default_factory=dict)
     drain_until: float = 0.0
     accepted: int = 0  # the number of its first fact
     noted: int = 0  # the number of its last fact

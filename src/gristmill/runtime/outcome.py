@@ -12,6 +12,7 @@ from gristmill.runtime.views import JobView
 from gristmill.scheduling.events import AttemptId
 
 _LOG_LINES = 10
+_NOT_THE_TASK = ("TaskError", "DiskFull", "DataDirFailed", "BlockCorrupt", "BlockMissing", "BlockUnreachable")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,20 @@ def lost_report(attempt: AttemptId, stage: str) -> FailureReport:
     """For an attempt that nobody reported on."""
     message = f"The executor went away while it ran {stage} task {attempt.index}."
     return of_attempt(FailureReport(error="ExecutorDied", message=message), attempt, stage)
+
+
+def with_replay(report: FailureReport, command: str, task: str) -> FailureReport:
+    """A report that names the command by which its task can be run again, where that would tell more.
+
+    Args:
+        report: of the attempt that ended the job.
+        command: what runs a task of the job again, but for the task's name; empty when nothing does.
+        task: the task's name.
+    """
+    if not command or report.error in _NOT_THE_TASK:
+        return report
+    name = f"'{task}'" if " " in task else task
+    return replace(report, details={**report.details, "replay": f"{command} {name}"})
 
 
 def job_failed(job: str, report: FailureReport, folder: str) -> JobFailed:
@@ -141,6 +156,8 @@ def _describe(report: FailureReport) -> str:
         lines.append(f"in: {task}, attempt {attempts}")
     if report.advice:
         lines.append(report.advice)
+    if command := report.details.get("replay"):
+        lines.append(f"run it again alone: {command}")
     if report.log_tail.strip():
         tail = report.log_tail.rstrip().splitlines()[-_LOG_LINES:]
         lines += ["the last lines of its output:", *(f"    {line}" for line in tail)]

@@ -46,7 +46,7 @@ _PARTS_OF_PLAN = {cls.__name__: cls for cls in (SplitSource, ShuffleSource, MapO
 _IN_SPEC = ("code",)  # in blobs
 _NOTED = (
     "name", "output_path", "max_attempts", "place", "overwrite", "priority", "task_cpus", "task_memory_bytes",
-    "speculation", "replay",
+    "speculation", "deaths_expected", "replay",
 )  # fmt: skip
 
 

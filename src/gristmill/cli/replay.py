@@ -1,0 +1,65 @@
+"""``gristmill replay JOB TASK``: one task of a job again, in this process."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from gristmill.config import default_data_dir, format_duration
+from gristmill.errors import TaskError, UsageError
+
+_LINES = 10
+
+
+@click.command()
+@click.argument("job")
+@click.argument("task")
+@click.option("--pdb", "debug", is_flag=True, help="Stop in the debugger where it raised.")
+@click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    show_default="the platform's cache folder",
+    help="Where the job kept its working files.",
+)  # fmt: skip
+def replay(job: str, task: str, debug: bool, data_dir: Path | None) -> None:
+    """Run one task of a job again, in this process, with the code and the input that it had.
+
+    JOB is a job's id, or how it begins. TASK is map/3, reduce/0, or an attempt as messages and logs name it. What it
+    writes is shown in short and kept nowhere. Jobs that have succeeded leave nothing to replay.
+    """
+    from gristmill.runtime import replay as again
+
+    found = again.find_task(data_dir or default_data_dir(), job, task)
+    click.echo(f"Job {found.job.job}, {found.name}:", err=True)
+    with again.scratch_folder(found) as folder:
+        began = time.monotonic()
+        try:
+            result = again.run_again(found.job, found.spec, folder)
+        except TaskError as error:
+            if not debug:
+                raise
+            _debug(error)
+            raise click.exceptions.Exit(error.exit_code) from error
+        seconds = time.monotonic() - began
+        for line in again.first_lines(result, folder, again.format_of(found.spec), _LINES):
+            click.echo(line)
+        figures = f"{result.records_in:,} records in, {result.records_out:,} out, in {format_duration(seconds)}"
+        bad = f"; {result.bad_records:,} bad records were set aside" if result.bad_records else ""
+        click.echo(f"It is done: {figures}{bad}.", err=True)
+        if found.failed is not None:
+            click.echo(f"It failed in the job, and not now: {found.failed.what}", err=True)
+
+
+def _debug(error: TaskError) -> None:
+    """Say what failed, then stop where it was raised."""
+    import pdb
+
+    from gristmill.cli.report import show_error
+    from gristmill.runtime.replay import user_traceback
+
+    show_error(error)
+    traceback = user_traceback(error)
+    if traceback is None:
+        raise UsageError("There is no traceback to look at.") from error
+    pdb.post_mortem(traceback)

@@ -1,0 +1,221 @@
+"""One task again, alone, in this process: the code and the input that it had, and an output that nobody needs.
+
+:func:`find_task` looks into the journals of a data directory. :func:`run_again` needs no more than what an executor
+gets, so whoever has a job's and a task's specs, from a server say, can use it as well.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from gristmill.errors import FailureReport, JobNotFound, UsageError
+from gristmill.plan.stages import OutputSink, ShuffleSource, StagePlan
+from gristmill.runtime.attempts import load_code
+from gristmill.runtime.blobs import BlobStore, is_blob_name
+from gristmill.runtime.contracts import JobSpec, Progress, TaskEnvironment, TaskResult, TaskSpec
+from gristmill.runtime.facts import JobRecord, fold
+from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.recovery import read_job
+from gristmill.runtime.tally import JobTally
+from gristmill.scheduling.events import AttemptId, TaskId
+
+if TYPE_CHECKING:
+    from gristmill.storage.contracts import PartFile
+
+_ATTEMPT = re.compile(r"(?:.*-)?s(\d+)-t(\d+)(?:-a\d+)?(?:-e\d+)?(?:\.log)?")
+_PLACE = re.compile(r"(.+?)(?: task |[/ ])(\d+)")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task that can run again.
+
+    Attributes:
+        job: its job.
+        spec: what it works on.
+        name: for people.
+        failed: the report of the attempt that ended the job, if that was one at this task.
+    """
+
+    job: JobSpec
+    spec: TaskSpec
+    name: str
+    failed: FailureReport | None = None
+
+
+def find_task(data_dir: Path, job: str, task: str) -> Task:
+    """Find a task of a job of this machine, or of a server with this data directory.
+
+    Args:
+        data_dir: where jobs have their folders.
+        job: the job's id, or how it begins.
+        task: ``map/3``, a stage's number in place of its name, or an attempt as logs and messages name it.
+
+    Raises:
+        JobNotFound: there is no such job, or several.
+        UsageError: it has no such task, or the task's input is gone.
+        JournalFailed: the journal cannot be read.
+    """
+    journal, id = _find_job(data_dir.absolute(), job)
+    record = fold(journal.facts(id))[id]
+    blobs = journal.blobs(id)
+    if not blobs:
+        raise UsageError(f"Job {id} has succeeded: nothing is kept of it that could be run again.")
+    prepared = _at_home(read_job(record, blobs), data_dir)
+    tally = JobTally(id, prepared.name, prepared.plan, prepared.splits)
+    stage, index = _place_of(prepared.plan, tally.task_counts(), task)
+    for done in record.done.values():
+        tally.restored(done.attempt, done.result, has_block=False)
+    spec = _spec_for(prepared, record, tally, AttemptId(id, stage, index, 1))
+    name = f"{prepared.plan.stages[stage].name} task {index}"
+    return Task(prepared.spec, spec, name, _failure_of(record, name))
+
+
+def _find_job(data_dir: Path, name: str) -> tuple[Journal, str]:
+    found: dict[str, Journal] = {}
+    for path in (data_dir / "jobs").glob(f"*/{JOURNAL}"):
+        if path.parent.name.startswith(name):
+            found[path.parent.name] = Journal(path)
+    served = Journal(data_dir / JOURNAL)
+    found.update({job: served for job in fold(served.jobs()) if job.startswith(name)})
+    if name in found:
+        return found[name], name
+    if not found:
+        raise JobNotFound(
+            f"There is no job {name} in {data_dir}. Jobs that have succeeded leave nothing to replay; for another "
+            f"data directory there is --data-dir."
+        )
+    if len(found) > 1:
+        shown = ", ".join(sorted(found, reverse=True)[:_SHOWN])
+        raise JobNotFound(f"Several jobs begin with {name}: {shown}{' …' if len(found) > _SHOWN else ''}.")
+    [(job, journal)] = found.items()
+    return journal, job
+
+
+def _at_home(prepared: PreparedJob, data_dir: Path) -> PreparedJob:
+    """What came along with a server's job is named by its content there, and by its path here."""
+    store = BlobStore(data_dir.absolute() / "blobs")
+    bundles = tuple(str(store.path(name)) if is_blob_name(name) else name for name in prepared.spec.bundles)
+    return replace(prepared, spec=replace(prepared.spec, bundles=bundles))
+
+
+def _place_of(plan: StagePlan, counts: tuple[int, ...], text: str) -> tuple[int, int]:
+    """The stage and the index that a task's name says."""
+    if match := _ATTEMPT.fullmatch(text):
+        stage, index = int(match[1]), int(match[2])
+    elif match := _PLACE.fullmatch(text):
+        names = [stage.name for stage in plan.stages]
+        word, index = match[1], int(match[2])
+        stage = names.index(word) if word in names else int(word) if word.isdecimal() else len(names)
+    else:
+        stage = index = len(plan.stages)
+    if stage < len(counts) and index < counts[stage]:
+        return stage, index
+    there = [
+        f"{stage.name}/0" + (f" to {stage.name}/{count - 1}" if count > 1 else "")
+        for stage, count in zip(plan.stages, counts, strict=True)
+        if count
+    ]
+    raise UsageError(f"The job has no task {text!r}. It has: {', '.join(there)}.")
+
+
+def _spec_for(prepared: PreparedJob, record: JobRecord, tally: JobTally, attempt: AttemptId) -> TaskSpec:
+    source = prepared.plan.stages[attempt.stage].source
+    if isinstance(source, ShuffleSource):
+        parent = prepared.plan.stages[source.parent].name
+        for index in range(tally.task_counts()[source.parent]):
+            done = record.done.get(TaskId(record.job, source.parent, index))
+            if done is None or done.result.block is None:
+                raise UsageError(f"The task's input is not there: {parent} task {index} was not done.")
+            path = done.result.block.path
+            if path and "://" not in path and not Path(path).exists():
+                where = f" on worker {done.result.block.worker}" if done.result.block.worker else ""
+                raise UsageError(f"The task's input is gone: the block of {parent} task {index}{where}, {path}.")
+    spec = tally.spec_for(attempt)
+    return replace(spec, blocks=tuple(replace(block, worker="") for block in spec.blocks))
+
+
+def _failure_of(record: JobRecord, name: str) -> FailureReport | None:
+    report = getattr(record.ended.outcome.error, "report", None) if record.ended is not None else None
+    return report if isinstance(report, FailureReport) and report.details.get("task") == name else None
+
+
+@contextmanager
+def scratch_folder(task: Task) -> Iterator[Path]:
+    """A folder for what the task writes, below its job's; gone at the end."""
+    folder = Path(task.job.folder, "replay")
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("blocks", "scratch", "staging/attempts"):
+        (folder / name).mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_again(job: JobSpec, spec: TaskSpec, folder: Path) -> TaskResult:
+    """Run a task in this process.
+
+    Args:
+        job: its job. Imports find the job's own modules first from here on.
+        spec: what it works on.
+        folder: where it writes; see :func:`scratch_folder`.
+
+    Raises:
+        TaskError: it failed. What user code raised is its cause.
+    """
+    from gristmill.runtime.modules import JobModules
+    from gristmill.runtime.task import run_task
+
+    JobModules().enter(job)
+    here = replace(job, staging=str(folder / "staging"), folder=str(folder))
+    return run_task(load_code(job), spec, TaskEnvironment(here, folder / "scratch", folder / "blocks"), Progress())
+
+
+def user_traceback(error: BaseException) -> TracebackType | None:
+    """Where it was raised: of the first cause that has a traceback."""
+    found = error.__traceback__
+    cause: BaseException | None = error
+    while cause is not None:
+        found = cause.__traceback__ or found
+        cause = cause.__cause__
+    return found
+
+
+def format_of(spec: TaskSpec) -> str:
+    """The format of the parts that a task writes; empty if it writes none."""
+    return spec.stage.sink.format if isinstance(spec.stage.sink, OutputSink) else ""
+
+
+def first_lines(result: TaskResult, folder: Path, format: str, limit: int) -> list[str]:
+    """The first pairs that a task made, as lines of text."""
+    lines: list[str] = []
+    for key, values in _pairs(result, folder, format):
+        lines += [f"{key!r}\t{value!r}" for value in values]
+        if len(lines) >= limit:
+            break
+    return lines[:limit]
+
+
+def _pairs(result: TaskResult, folder: Path, format: str) -> Iterator[tuple[Any, Iterator[Any]]]:
+    from gristmill.compute.group import groups
+    from gristmill.shuffle.blocks import read_segment
+    from gristmill.storage.writers import read_part
+
+    if result.block is not None and result.block.path:
+        for partition in range(len(result.block.segments)):
+            yield from groups(read_segment(result.block, partition))
+    parts: tuple[PartFile, ...] = result.parts
+    for part in parts:
+        if part.final.startswith("part-"):
+            for keys, values in read_part(folder / "staging" / part.staged, format):
+                yield from ((key, iter([value])) for key, value in zip(keys, values, strict=True))
