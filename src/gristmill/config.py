@@ -171,6 +171,7 @@ class JobOptions:
     shuffle_dir: str | None = None
     py_files: tuple[str, ...] = ()
     token_file: Path | None = None  # holds the server's token
+    deaths_expected: bool = False  # processes may die, and attempts run too long, without limit
 
     def __post_init__(self) -> None:
         for name in ("executors", "reducers", "split_bytes", "memory_bytes"):
