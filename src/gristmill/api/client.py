@@ -15,11 +15,13 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gristmill.api.messages import VERSION_HEADERS
+from gristmill.config import default_data_dir
 from gristmill.errors import GristmillError, NotAuthorized, ServerUnreachable, UsageError
 from gristmill.runtime.outcome import error_from_json
 
@@ -47,6 +49,9 @@ class ServerClient:
         url: where it listens.
         token: what it knows its clients by.
         patience_seconds: for how long to go on without any answer, once there was one.
+
+    Attributes:
+        on_silence: is called before a call is made again, if anybody wants to know.
     """
 
     def __init__(self, url: str, token: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -54,6 +59,7 @@ class ServerClient:
         self._token = token
         self._patience_seconds = patience_seconds
         self._answered = False
+        self.on_silence: Callable[[], None] | None = None
         host = urllib.parse.urlsplit(url).hostname
         # No proxy leads to this machine, whatever the environment says of others.
         handlers = [urllib.request.ProxyHandler({})] if host in _LOOPBACK else []
@@ -123,6 +129,8 @@ class ServerClient:
                 raise UsageError(f"{self.url} is not a Gristmill server: its answer is not JSON.") from error
             if time.monotonic() + pause > give_up:
                 raise self._unreachable(why)
+            if self.on_silence is not None:
+                self.on_silence()
             time.sleep(pause * random.uniform(0.7, 1.3))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
@@ -161,8 +169,17 @@ def connect(url: str | None, token_file: Path | None, data_dir: Path) -> ServerC
     Raises:
         UsageError: no server is named, or its token cannot be found.
     """
-    own = _own_server(data_dir)
-    url = url or os.environ.get("GRISTMILL_SERVER") or own
+    url = server_url(url, data_dir)
+    return ServerClient(url, token_for(url, token_file, data_dir))
+
+
+def server_url(url: str | None, data_dir: Path) -> str:
+    """Where the server is; see :func:`connect`.
+
+    Raises:
+        UsageError: no server is named.
+    """
+    url = url or os.environ.get("GRISTMILL_SERVER") or _own_server(data_dir)
     if not url:
         raise UsageError(
             f"No server is named, and none runs on {data_dir}. Name one with --server http://HOST:PORT or "
@@ -170,7 +187,7 @@ def connect(url: str | None, token_file: Path | None, data_dir: Path) -> ServerC
         )
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url!r} is not the address of a server; one is written http://HOST:PORT.")
-    return ServerClient(url, _token(url, token_file, data_dir, own))
+    return url
 
 
 def _own_server(data_dir: Path) -> str | None:
@@ -182,7 +199,12 @@ def _own_server(data_dir: Path) -> str | None:
         return None
 
 
-def _token(url: str, token_file: Path | None, data_dir: Path, own: str | None) -> str:
+def token_for(url: str, token_file: Path | None, data_dir: Path) -> str:
+    """The token to show a server; see :func:`connect`.
+
+    Raises:
+        UsageError: it cannot be found.
+    """
     if token_file is not None:
         try:
             return token_file.read_text(encoding="utf-8").strip()
@@ -190,12 +212,11 @@ def _token(url: str, token_file: Path | None, data_dir: Path, own: str | None) -
             raise UsageError(f"The token file {token_file} cannot be read: {error.strerror}.") from error
     if named := os.environ.get("GRISTMILL_TOKEN"):
         return named.strip()
-    # A token is shown to nobody but the server that made it.
-    if url.rstrip("/") == own or urllib.parse.urlsplit(url).hostname in _LOOPBACK:
-        try:
-            return (data_dir / "token").read_text(encoding="utf-8").strip()
-        except OSError:
-            pass
+    for folder in (data_dir, default_data_dir()):
+        # A token is shown to nobody but the server that made it.
+        if url.rstrip("/") == _own_server(folder) or urllib.parse.urlsplit(url).hostname in _LOOPBACK:
+            with suppress(OSError):
+                return (folder / "token").read_text(encoding="utf-8").strip()
     raise NotAuthorized(
         f"The server {url} asks for a token. It is in the file DATA_DIR/token on its machine; name a copy of it with "
         "--token-file, or set GRISTMILL_TOKEN."

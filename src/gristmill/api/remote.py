@@ -46,6 +46,8 @@ class RemoteHandle:
         self._job = job
         self._observer = observer
         self._status: JobStatus | None = None
+        if observer is not None:
+            server.on_silence = self._tell_of_silence
 
     @property
     def job_id(self) -> str:
@@ -69,7 +71,12 @@ class RemoteHandle:
         """End the job. ``wait`` then raises JobCancelled."""
         self._server.post(f"/jobs/{self._job}/cancel")
 
-    def wait(self, timeout: float | None = None) -> JobResult:
+    @property
+    def last(self) -> JobStatus | None:
+        """What the server said last."""
+        return self._status
+
+    def wait(self, timeout: float | None = None, *, cancel_on_interrupt: bool = True) -> JobResult:
         """Wait for the job and return its result. A server that is restarted meanwhile is waited for as well.
 
         Raises:
@@ -81,6 +88,8 @@ class RemoteHandle:
         try:
             status = self._wait(timeout)
         except KeyboardInterrupt:
+            if not cancel_on_interrupt:
+                raise
             self.cancel()
             status = self._wait(_CANCEL_SECONDS)
         if status.error is not None:
@@ -102,6 +111,11 @@ class RemoteHandle:
                 return status
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"Job {self._job} still runs.")
+
+    def _tell_of_silence(self) -> None:
+        if self._observer is not None and self._status is not None:
+            note = "The server does not answer; its jobs go on when it is back."
+            self._observer(replace(self._status.view, note=note))
 
     def close(self) -> None:
         """Cancel the job if it still runs. May be called again."""
@@ -146,9 +160,35 @@ def submit(
     if options.resume:
         raise UsageError("--resume is for jobs on this machine: a server resumes its jobs by itself.")
     server = connect(options.on if options.is_remote else None, options.token_file, options.data_dir)
+    return submit_to(server, job, inputs, output, options, observer)
+
+
+def submit_to(
+    server: ServerClient,
+    job: Job,
+    inputs: Sequence[str],
+    output: str | os.PathLike[str],
+    options: JobOptions,
+    observer: Observer | None = None,
+    *,
+    key: str = "",
+    base: str = "",
+) -> RemoteHandle:
+    """Hand a job over to a server; see :func:`submit`.
+
+    Args:
+        server: the server.
+        job: what to run.
+        inputs: what the user named.
+        output: the folder where the result is to appear.
+        options: how to run it.
+        observer: is told how the job stands while it is waited for.
+        key: a job that was submitted with the same key is this job, whoever it was that did so; empty: there is none.
+        base: the folder that relative inputs are relative to; empty: the current one.
+    """
     path = _absolute(output)
-    request, blobs = _request(job, inputs, path, options)
-    key = uuid.uuid4().hex
+    request, blobs = _request(job, inputs, path, options, base)
+    key = key or uuid.uuid4().hex
     with _probe(path) as probe:
         body = replace(request, probe=probe).to_json()
         for _ in range(3):
@@ -162,7 +202,7 @@ def submit(
 
 
 def _request(
-    job: Job, inputs: Sequence[str], output: str, options: JobOptions
+    job: Job, inputs: Sequence[str], output: str, options: JobOptions, base: str
 ) -> tuple[SubmitRequest, dict[str, bytes]]:
     """What to ask of the server, and the blobs that it names."""
     from gristmill.api.pickling import pickle_code
@@ -179,13 +219,13 @@ def _request(
         code=b"",
         shapes=shapes,
         inputs=tuple(inputs),
-        base=os.getcwd(),  # noqa: PTH109 - as it is, not resolved
+        base=base or os.getcwd(),  # noqa: PTH109 - as it is, not resolved
         output=output,
         options=job.resolve(options, Path(output)),
         bundles=() if bundle is None else (digest_of(bundle),),
         sources=shipment.sources(),
     )
-    seen = tuple(_seen(submission.inputs, submission.options.input_format))
+    seen = tuple(_seen(submission.inputs, submission.options.input_format, submission.base))
     sample = seen[:: len(seen) // MAX_SEEN_FILES + 1]
     return SubmitRequest(submission, digest_of(code), sample, len(seen)), blobs
 
@@ -205,12 +245,12 @@ def _absolute(output: str | os.PathLike[str]) -> str:
     return os.path.abspath(text)  # noqa: PTH100 - links are kept
 
 
-def _seen(inputs: Sequence[str], format: str | None) -> Iterator[SeenFile]:
+def _seen(inputs: Sequence[str], format: str | None, base: str) -> Iterator[SeenFile]:
     """The inputs as they are here; none if this machine does not see them, which need not mean that workers don't."""
     from gristmill.storage.inputs import resolve_inputs
 
     try:
-        files = resolve_inputs(inputs, format)
+        files = resolve_inputs(inputs, format, base)
         for file in files:
             yield SeenFile(str(file.path), file.size_bytes, file.path.stat().st_mtime)
     except (UsageError, OSError):

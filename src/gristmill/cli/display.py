@@ -117,15 +117,27 @@ def render(lines: list[Bar], note: str, width: int) -> RenderableType:
     return table
 
 
-def show_summary(view: JobView, output: str | None) -> None:
-    """Print the closing summary on stderr."""
+def show_status(view: JobView, output: str | None) -> None:
+    """Print how a job stands on stdout: its summary if it is over, else its stages."""
+    if view.state.value != "running":
+        show_summary(view, output, err=False)
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{view.name}[/bold] {view.job} runs.")
+    console.print(render(bars(view, Clock().after(view)), trouble(view), console.width))
+
+
+def show_summary(view: JobView, output: str | None, *, err: bool = True) -> None:
+    """Print the closing summary, on stderr if not otherwise told."""
     import click
 
     colour = {"succeeded": "green", "failed": "red"}.get(view.state.value, "yellow")
     lines = summary_lines(view, output)
     width = max(len(line.label) for line in lines)
     color = False if os.environ.get("NO_COLOR") else None
-    click.echo(click.style(summary_title(view), fg=colour, bold=True), err=True, color=color)
+    click.echo(click.style(summary_title(view), fg=colour, bold=True), err=err, color=color)
     for line in lines:
         text = click.style(line.text, fg="yellow") if line.alarm else line.text
-        click.echo(f"  {click.style(f'{line.label:<{width}}', dim=True)}  {text}", err=True, color=color)
+        click.echo(f"  {click.style(f'{line.label:<{width}}', dim=True)}  {text}", err=err, color=color)

@@ -23,6 +23,15 @@ EXIT_INTERRUPTED = 130
 # name → "module:attribute"; a command's module imports nothing heavy at its top.
 _COMMANDS = {
     "run": "gristmill.cli.run:run",
+    "submit": "gristmill.cli.submit:submit",
+    "jobs": "gristmill.cli.jobs:jobs",
+    "status": "gristmill.cli.status:status",
+    "wait": "gristmill.cli.wait:wait",
+    "logs": "gristmill.cli.logs:logs",
+    "cancel": "gristmill.cli.cancel:cancel",
+    "replay": "gristmill.cli.replay:replay",
+    "serve": "gristmill.cli.serve:serve",
+    "worker": "gristmill.cli.worker:worker",
     "demo": "gristmill.cli.demo:demo",
     "generate": "gristmill.cli.generate:generate",
 }
@@ -83,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; those of this process by default.
 
     Returns:
-        The exit code: 0 done, 1 failed or cancelled, 2 wrong use, 130 interrupted.
+        The exit code: 0 done, 1 failed or cancelled, 2 wrong use, 75 the server is unreachable, 130 interrupted.
     """
     return run_guarded(lambda: cli.main(args=_args(argv), prog_name="gristmill", standalone_mode=False))
 

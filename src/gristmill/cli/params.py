@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gristmill.config import parse_duration, parse_size
+from gristmill.config import JobOptions, parse_duration, parse_size
 from gristmill.errors import UsageError
 
 
@@ -14,6 +14,16 @@ def size_bytes(ctx: click.Context, param: click.Parameter, value: str | None) ->
         return None if value is None else parse_size(value)
     except UsageError as error:
         raise click.BadParameter(str(error), ctx, param) from error
+
+
+def place(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Where a job is to run."""
+    try:
+        return JobOptions(on=value).on
+    except UsageError as error:
+        raise click.BadParameter(
+            f"{value!r} is not one of 'inline', 'local' and http://HOST:PORT.", ctx, param
+        ) from error
 
 
 def duration_seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

@@ -139,7 +139,9 @@ def _time_left(fraction: float, seconds: float) -> str:
 
 
 def trouble(view: JobView) -> str:
-    """One line on the last failed attempt of a job that goes on; empty when there is none."""
+    """One line on what keeps a job from going on, else on its last failed attempt; empty when there is none."""
+    if view.note and view.state.value == "running":
+        return view.note
     if not view.failed_attempts or not view.failures or view.state.value != "running":
         return ""
     last = view.failures[-1]

@@ -17,8 +17,9 @@ from gristmill.api.messages import JobStatus, SubmitRequest, server_options
 from gristmill.api.prepare import Preparation, prepare
 from gristmill.errors import InputMissing, PathNotShared, UsageError
 from gristmill.runtime.blobs import BlobStore
-from gristmill.runtime.coordinator import Coordinator, RunningJob
+from gristmill.runtime.coordinator import Coordinator
 from gristmill.runtime.outcome import error_to_json
+from gristmill.runtime.registry import KnownJob
 
 _CLOCKS_SECONDS = 2.0  # file systems keep times of change more or less exactly
 _LOG_BYTES = 256 * 1024  # of one attempt's log, from its end
@@ -72,10 +73,13 @@ class JobService:
             preparation = _prepared(replace(request, submission=replace(job, options=options)), self.blobs)
             try:
                 _check_count(request, preparation)
-                return self._coordinator.submit(preparation.prepared, folder=preparation.folder, key=key).job
+                running = self._coordinator.submit(preparation.prepared, folder=preparation.folder, key=key)
             except BaseException:
                 preparation.undo()
                 raise
+            if running.job != preparation.prepared.spec.job:
+                preparation.undo()
+            return running.job
 
     def status(self, job: str) -> JobStatus | None:
         """How a job stands; None if there is no such job."""
@@ -84,8 +88,7 @@ class JobService:
 
     def all(self) -> list[JobStatus]:
         """Every job that is known, the newest first."""
-        jobs = sorted(self._coordinator.jobs(), key=lambda running: running.job, reverse=True)
-        return [_status(running) for running in jobs]
+        return [_status(running) for running in self._coordinator.jobs()]
 
     def cancel(self, job: str) -> bool:
         """Ask for a job to end; False if there is no such job."""
@@ -108,7 +111,7 @@ class JobService:
         yield from sorted(found.items())
 
 
-def _status(running: RunningJob) -> JobStatus:
+def _status(running: KnownJob) -> JobStatus:
     outcome = running.wait(0.0)
     view = running.view() if outcome is None else outcome.view
     error = None if outcome is None or outcome.error is None else error_to_json(outcome.error)

@@ -91,12 +91,35 @@ class Server:
         self.url = self.public_url = ""
         self.token_file = settings.token_file or settings.data_dir.absolute() / TOKEN
         self.resumed: tuple[str, ...] = ()
+        self._coordinator: Coordinator | None = None
+        self._fleet: ClusterFleet | None = None
+        self._jobs: JobService | None = None
+
+    @property
+    def jobs(self) -> JobService:
+        """What its REST interface speaks for. Only while it runs."""
+        assert self._jobs is not None, "the server does not run"
+        return self._jobs
+
+    def dismiss(self) -> None:
+        """Tell all workers, those that come later too, that there is no more to do: they end."""
+        if self._fleet is not None:
+            self._fleet.dismiss()
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             self._start(undo)
             self._close = undo.pop_all()
         return self
+
+    def check(self) -> None:
+        """See that it goes on.
+
+        Raises:
+            RuntimeError: a defect has ended its coordinator. The process must end; its jobs go on with the next one.
+        """
+        if self._coordinator is not None and self._coordinator.crash is not None:
+            raise RuntimeError("the coordinator has ended") from self._coordinator.crash
 
     def __exit__(self, *_error: object) -> None:
         self._close.close()
@@ -117,26 +140,29 @@ class Server:
         fleet = ClusterFleet(
             token, host=settings.host, beat_seconds=settings.beat_seconds, lost_seconds=settings.lost_seconds
         )
-        coordinator = self._coordinator(fleet, data_dir, close)
-        jobs = JobService(coordinator, blobs, data_dir)
+        coordinator = self._open_coordinator(fleet, data_dir, close)
+        self._fleet = fleet
+        jobs = self._jobs = JobService(coordinator, blobs, data_dir)
         _serve(create_app(jobs, token, lambda host: _join_facts(fleet, host), fleet.blob), listening, close)
         if settings.executors:
-            worker = OwnWorker(
-                self.url, self.token_file, data_dir / "worker", settings.executors, settings.memory_bytes
-            )
+            worker = OwnWorker(self.url, self.token_file, data_dir, settings.executors, settings.memory_bytes)
             close.callback(worker.close)
             worker.start()
         facts = data_dir / FACTS
         _write_privately(facts, {"url": self.url, "public_url": self.public_url, "pid": os.getpid()})
         close.callback(facts.unlink, missing_ok=True)
 
-    def _coordinator(self, fleet: ClusterFleet, data_dir: Path, close: ExitStack) -> Coordinator:
+    def _open_coordinator(self, fleet: ClusterFleet, data_dir: Path, close: ExitStack) -> Coordinator:
         """The coordinator, with the jobs that an earlier one had not ended."""
         journal = Journal(data_dir / JOURNAL)
         close.callback(journal.close)
-        coordinator = Coordinator(fleet, journal=journal)
+        # A worker that is not back by then would count as lost.
+        coordinator = Coordinator(fleet, journal=journal, rejoin_seconds=self._settings.lost_seconds)
         close.callback(coordinator.close)
+        self.resumed = tuple(running.job for running in coordinator.resume_all())
+        fleet.await_jobs(self.resumed)
         coordinator.start()
+        self._coordinator = coordinator
         return coordinator
 
 

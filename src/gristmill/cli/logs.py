@@ -1,0 +1,28 @@
+"""``gristmill logs ID``: what the tasks of a job printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gristmill.cli.options import server_options
+from gristmill.cli.servers import server_of
+from gristmill.cli.streams import stdout_for_data
+
+
+@click.command()
+@click.argument("job", metavar="ID")
+@server_options
+def logs(job: str, server: str | None, token_file: Path | None, data_dir: Path | None) -> None:
+    """Print what the tasks of a job of a server wrote to stdout and stderr.
+
+    Kept are those of running and failed jobs.
+    """
+    found = server_of(server, token_file, data_dir).get(f"/jobs/{job}/logs")["logs"]
+    if not found:
+        click.echo(f"There are no logs of job {job} (any more).", err=True)
+    with stdout_for_data() as out:
+        for log in found:
+            text = str(log["text"])
+            out.write(f"==> {log['attempt']} <==\n{text}{'' if text.endswith(chr(10)) else chr(10)}\n".encode())

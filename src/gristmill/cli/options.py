@@ -1,0 +1,195 @@
+"""The options of ``run`` and ``submit``: what a job is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gristmill.cli.params import duration_seconds, key_value_pairs, place, size_bytes
+from gristmill.config import INPUT_FORMATS, MAX_RECORD_BYTES, OUTPUT_FORMATS, JobOptions, default_data_dir
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_Option = Callable[[Any], Any]
+
+_OVERWRITE = click.option(
+    "--overwrite", is_flag=True, help="Replace an existing output, in one step, once the new one is whole."
+)
+
+_JOB_OPTIONS: tuple[_Option, ...] = (
+    _OVERWRITE,
+    click.option(
+        "--reducers", type=click.IntRange(min=1), metavar="N",
+        show_default="by the input's size",
+        help="Reduce tasks, and so files in the output.",
+    ),
+    click.option(
+        "--split-size", callback=size_bytes, metavar="SIZE",
+        show_default="by the input's size, at most 64MiB",
+        help="Input of one map task, such as 16MiB.",
+    ),
+    click.option(
+        "--input-format", type=click.Choice(INPUT_FORMATS),
+        show_default="by the file's suffix, else text",
+        help="What the input holds: lines, whole files, or records.",
+    ),
+    click.option(
+        "--output-format", type=click.Choice(OUTPUT_FORMATS), show_default="by the suffix of DIR, else text",
+        help="What the output holds."
+    ),
+    click.option("--no-combiner", is_flag=True, help="Do not run the combiner."),
+    click.option(
+        "--max-attempts", type=click.IntRange(min=1), default=4, show_default=True, metavar="N",
+        help="How often a task is tried when the job's own code fails.",
+    ),
+    click.option(
+        "--max-bad-records", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+        help="Set up to N failing records aside, in _bad_records/ of the output, instead of failing.",
+    ),
+    click.option(
+        "--max-record-size", callback=size_bytes, metavar="SIZE", show_default="64MiB",
+        help="A longer record is refused, before it fills the memory.",
+    ),
+    click.option(
+        "--task-timeout", callback=duration_seconds, metavar="DURATION",
+        show_default="none",
+        help="End an attempt that runs longer, such as 10m.",
+    ),
+    click.option(
+        "--task-cpus", type=click.FloatRange(min=0, min_open=True), metavar="N", show_default="1",
+        help="CPUs that each task takes of its worker.",
+    ),
+    click.option(
+        "--task-memory", callback=size_bytes, metavar="SIZE", show_default="nothing is reserved",
+        help="Memory that each task reserves on its worker.",
+    ),
+    click.option(
+        "--priority", type=int, default=0, show_default=True, metavar="N",
+        help="Jobs of a higher one go first on a server.",
+    ),
+    click.option(
+        "--speculation/--no-speculation", default=True, show_default=True, help="Run stragglers twice.",
+    ),
+    click.option(
+        "--shuffle-dir", metavar="DIR", show_default="each worker keeps its own",
+        help="A folder or URI on storage that all workers share, for the data between map and reduce.",
+    ),
+    click.option(
+        "--py-files", multiple=True, metavar="PATH",
+        help="A .py, .zip or .whl file or a directory that the job imports from. May be given several times.",
+    ),
+    click.option(
+        "--set", "params", callback=key_value_pairs, multiple=True, metavar="KEY=VALUE",
+        help='A parameter of the job, self.params["KEY"]. May be given several times.',
+    ),
+)  # fmt: skip
+
+_DATA_DIR = click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    show_default="the platform's cache folder",
+    help="Where jobs keep their working files.",
+)  # fmt: skip
+
+_TOKEN_FILE = click.option(
+    "--token-file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    show_default="GRISTMILL_TOKEN, else DATA_DIR/token",
+    help="Holds the server's token.",
+)  # fmt: skip
+
+_HERE: tuple[_Option, ...] = (
+    click.option(
+        "-o", "--output", type=str, metavar="DIR",
+        help="Where the result goes; must not exist. Without it the result is printed.",
+    ),
+    click.option(
+        "--on", callback=place, default="local", show_default=True, metavar="WHERE",
+        help="inline (in this process, for debugging), local (in executor processes on this machine), or a server: "
+        "http://HOST:PORT.",
+    ),
+    click.option(
+        "--executors", type=click.IntRange(min=1), metavar="N",
+        show_default="the CPUs this process may use",
+        help="Executor processes.",
+    ),
+    click.option(
+        "--memory", callback=size_bytes, metavar="SIZE",
+        show_default="60 % of what this process may use",
+        help="Memory of all executors together, such as 2GiB.",
+    ),
+    click.option("--resume", is_flag=True, help="Take up an interrupted run of the same job where it stood."),
+)  # fmt: skip
+
+_ON_A_SERVER: tuple[_Option, ...] = (
+    click.option(
+        "-o", "--output", type=str, metavar="DIR", required=True,
+        help="Where the result goes, on a path that all workers see; must not exist.",
+    ),
+)  # fmt: skip
+
+_SERVER: tuple[_Option, ...] = (
+    click.option(
+        "--server", metavar="URL", show_default="GRISTMILL_SERVER, else this machine's",
+        help="The server, such as http://HOST:7077.",
+    ),
+    _TOKEN_FILE,
+    click.option(
+        "--data-dir", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+        show_default="the platform's cache folder",
+        help="Where a server on this machine keeps its files.",
+    ),
+)  # fmt: skip
+
+
+def run_options(command: _Command) -> _Command:
+    """The options of ``run``."""
+    as_json = click.option(
+        "--json", "as_json", is_flag=True, help="With -o: print one JSON summary on stdout at the end."
+    )
+    return _decorate(command, (*_HERE, *_JOB_OPTIONS, _DATA_DIR, _TOKEN_FILE, as_json))
+
+
+def submit_options(command: _Command) -> _Command:
+    """The options of ``submit``."""
+    return _decorate(command, (*_ON_A_SERVER, *_JOB_OPTIONS, *_SERVER))
+
+
+def server_options(command: _Command) -> _Command:
+    """The options by which a command finds a server."""
+    return _decorate(command, _SERVER)
+
+
+def _decorate(command: _Command, options: tuple[_Option, ...]) -> _Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def job_options(on: str, named: dict[str, Any]) -> JobOptions:
+    """The values of these options in their parsed form; those that a command does not have are left to be chosen."""
+    return JobOptions(
+        on=on,
+        executors=named.get("executors"),
+        memory_bytes=named.get("memory"),
+        reducers=named["reducers"],
+        split_bytes=named["split_size"],
+        input_format=named["input_format"],
+        output_format=named["output_format"],
+        overwrite=named["overwrite"],
+        combiner=not named["no_combiner"],
+        max_attempts=named["max_attempts"],
+        max_bad_records=named["max_bad_records"],
+        max_record_bytes=named["max_record_size"] or MAX_RECORD_BYTES,
+        task_timeout_seconds=named["task_timeout"],
+        task_cpus=named["task_cpus"] or 1.0,
+        task_memory_bytes=named["task_memory"] or 0,
+        priority=named["priority"],
+        speculation=named["speculation"],
+        shuffle_dir=named["shuffle_dir"],
+        py_files=named["py_files"],
+        resume=named.get("resume", False),
+        data_dir=named["data_dir"] or default_data_dir(),
+        token_file=named["token_file"],
+        params=named["params"],
+    )

@@ -1,0 +1,129 @@
+"""``gristmill serve``: run a server."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gristmill.cli.params import duration_seconds, size_bytes
+from gristmill.config import available_cpus, default_data_dir
+
+if TYPE_CHECKING:
+    from gristmill.service.server import Server
+
+_WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
+
+
+@click.command(context_settings={"max_content_width": 100})
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 for all.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7077,
+    show_default=True,
+    metavar="N",
+    help="The port to listen on; 0 for any free one.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    show_default="the platform's cache folder",
+    help="The journal, working files, and the token. A server that was killed goes on from here.",
+)
+@click.option(
+    "--executors",
+    type=click.IntRange(min=0),
+    metavar="N",
+    show_default="the CPUs this process may use",
+    help="Executor processes of a worker on this machine; 0 for none.",
+)
+@click.option(
+    "--memory",
+    callback=size_bytes,
+    metavar="SIZE",
+    show_default="60 % of what this process may use",
+    help="Memory of those executors together, such as 2GiB.",
+)
+@click.option(
+    "--heartbeat",
+    callback=duration_seconds,
+    default="1s",
+    show_default=True,
+    metavar="DURATION",
+    help="How often each worker says that it lives.",
+)
+@click.option(
+    "--heartbeat-limit",
+    callback=duration_seconds,
+    default="10s",
+    show_default=True,
+    metavar="DURATION",
+    help="A worker that has not said so for this long is lost; its tasks run elsewhere.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    show_default="DATA_DIR/token, made when it is not there",
+    help="Holds the token that clients and workers must bring.",
+)
+def serve(
+    host: str,
+    port: int,
+    data_dir: Path | None,
+    executors: int | None,
+    memory: int | None,
+    heartbeat: float,
+    heartbeat_limit: float,
+    token_file: Path | None,
+) -> None:
+    """Run a server: it takes jobs and lets workers join, until it is interrupted.
+
+    Jobs survive it: whoever submitted one may go, and a server that is started again on the same data directory takes
+    up what it had not finished.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    from gristmill.service.server import Server, ServeSettings
+
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        data_dir=data_dir or default_data_dir(),
+        executors=available_cpus() if executors is None else executors,
+        memory_bytes=memory,
+        beat_seconds=heartbeat,
+        lost_seconds=heartbeat_limit,
+        token_file=token_file,
+    )
+    with Server(settings) as server:
+        _greet(server, settings.executors)
+        while not stop.wait(_WAIT_SECONDS):
+            server.check()
+        click.echo("Ending. Jobs that still run go on when a server is started here again.", err=True)
+
+
+def _greet(server: Server, executors: int) -> None:
+    """Where it listens, and what to do next."""
+    token = f"--token-file {server.token_file}"
+    own = f"{executors} executor{'s' if executors != 1 else ''} of its own" if executors else "no executors of its own"
+    lines = [
+        f"{click.style('Gristmill listens on', bold=True)} {click.style(server.url, fg='green')}, with {own}.",
+        f"  Submit a job    gristmill submit JOB INPUT... -o OUT --server {server.url}",
+        f"  Add a worker    gristmill worker {server.public_url} {token}",
+    ]
+    if server.public_url == server.url:
+        lines.append(
+            "                  (from another machine: serve with --host 0.0.0.0, and copy the token file there)"
+        )
+    if server.resumed:
+        count = len(server.resumed)
+        lines.append(f"  Taken up        {count} job{'s' if count != 1 else ''}: {', '.join(server.resumed[:5])}")
+    lines.append(click.style("  Ctrl-C ends it.", dim=True))
+    click.echo("\n".join(lines), err=True)

@@ -1,0 +1,40 @@
+"""``gristmill status [ID]``: how a job stands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from gristmill.cli.options import server_options
+from gristmill.cli.servers import server_of
+
+
+@click.command()
+@click.argument("job", metavar="[ID]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the job in figures, as JSON, on stdout.")
+@server_options
+def status(job: str | None, as_json: bool, server: str | None, token_file: Path | None, data_dir: Path | None) -> None:
+    """Show how a job of a server stands; the newest one if no ID is given."""
+    from gristmill.api.remote import RemoteHandle, job_list
+    from gristmill.errors import UsageError
+
+    client = server_of(server, token_file, data_dir)
+    if job is None:
+        known = job_list(client)
+        if not known:
+            raise UsageError(f"The server {client.url} has no jobs yet.")
+        job = str(known[0]["id"])
+    found = RemoteHandle(client, job).status()
+    if as_json:
+        click.echo(json.dumps(found.summary()))
+        return
+    from gristmill.api.remote import with_own_sources
+    from gristmill.cli.display import show_status
+    from gristmill.cli.report import error_text
+    from gristmill.runtime.outcome import error_from_json
+
+    show_status(found.view, found.output)
+    if found.error is not None:
+        click.echo(f"\n{error_text(with_own_sources(error_from_json(found.error)))}")

@@ -1,0 +1,35 @@
+"""``gristmill wait ID``: wait for a job of a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from gristmill.cli.options import server_options
+from gristmill.cli.servers import server_of
+
+
+@click.command()
+@click.argument("job", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON summary on stdout at the end.")
+@server_options
+def wait(job: str, as_json: bool, server: str | None, token_file: Path | None, data_dir: Path | None) -> None:
+    """Wait for a job of a server, with progress; the exit code is the job's.
+
+    Ctrl-C ends the waiting, not the job.
+    """
+    from gristmill.api.remote import RemoteHandle
+    from gristmill.cli.display import ProgressDisplay, show_summary
+
+    display = ProgressDisplay()
+    handle = RemoteHandle(server_of(server, token_file, data_dir), job, display)
+    try:
+        with display:
+            result = handle.wait(cancel_on_interrupt=False)
+    finally:
+        if as_json and handle.last is not None and handle.last.is_over:
+            click.echo(json.dumps(handle.last.summary()))
+    if not as_json:
+        show_summary(result.view, None if result.output is None else str(result.output))

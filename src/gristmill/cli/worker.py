@@ -1,0 +1,106 @@
+"""``gristmill worker URL``: run tasks for a server."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from gristmill.cli.params import size_bytes
+from gristmill.config import default_data_dir
+
+
+@click.command(context_settings={"max_content_width": 100})
+@click.argument("url")
+@click.option(
+    "--executors",
+    type=click.IntRange(min=1),
+    metavar="N",
+    show_default="the CPUs this process may use",
+    help="Executor processes.",
+)
+@click.option(
+    "--memory",
+    callback=size_bytes,
+    metavar="SIZE",
+    show_default="60 % of what this process may use",
+    help="Memory of all executors together, such as 2GiB.",
+)
+@click.option(
+    "--data-dir",
+    "data_dirs",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    show_default="the platform's cache folder",
+    help="Where blocks, spills and logs go. Several, on several disks, share them.",
+)
+@click.option("--rack", default="", metavar="NAME", help="Where this machine stands: near data is read first.")
+@click.option("--name", metavar="NAME", show_default="the host's", help="What to call this worker.")
+@click.option(
+    "--machine",
+    metavar="NAME",
+    show_default="found out",
+    help="Which disks it sees: workers of the same machine read each other's files instead of fetching them.",
+)
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    show_default="the one that reaches the server",
+    help="Where other workers reach this one.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    show_default="GRISTMILL_TOKEN, else DATA_DIR/token",
+    help="Holds the server's token.",
+)
+@click.option("--ends-with-stdin", is_flag=True, hidden=True)  # of a server's own worker
+def worker(
+    url: str,
+    executors: int | None,
+    memory: int | None,
+    data_dirs: tuple[Path, ...],
+    rack: str,
+    name: str | None,
+    machine: str | None,
+    host: str | None,
+    token_file: Path | None,
+    ends_with_stdin: bool,
+) -> None:
+    """Run tasks for the server at URL, until it is interrupted.
+
+    Workers may come and go at any time. SIGTERM drains one: it finishes what it runs, keeps its data readable for as
+    long as running jobs need it (a minute at most), and leaves. Ctrl-C, or a second SIGTERM, ends it at once; its tasks
+    run elsewhere then.
+    """
+    if ends_with_stdin:
+        threading.Thread(target=_end_with_stdin, name="gristmill-parent", daemon=True).start()
+    from gristmill.api.client import token_for
+    from gristmill.runtime.worker import WorkerSettings, run_worker
+
+    dirs = data_dirs or (default_data_dir(),)
+    run_worker(
+        WorkerSettings(
+            url=url,
+            token=token_for(url, token_file, dirs[0]),
+            executors=executors,
+            memory_bytes=memory,
+            data_dirs=dirs,
+            rack=rack,
+            name=name,
+            machine=machine,
+            host=host,
+        )
+    )
+
+
+def _end_with_stdin() -> None:
+    """End at once when whoever started this is gone. Executors notice; what is on the disk stays, for the next one."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(0)
