@@ -3,8 +3,8 @@
     python bench/run.py [--only NAME...] [--runs 3] [--size-mb 500] [--text FOLDER] [--peers none|all|spark,dask,…]
     python bench/run.py --smoke     everything once, tiny, nothing written: does it all still run?
 
-Names: wordcount, access_log, inverted_index, first_result, memory, scheduler. Inputs are made in `.bench-data`, the
-peers are installed in `.bench-venv`; a full run takes about an hour on two cores, most of it the peers'.
+Names: wordcount, access_log, inverted_index, first_result, memory, tasks, scheduler. Inputs are made in `.bench-data`,
+the peers are installed in `.bench-venv`; a full run takes about an hour on two cores, most of it the peers'.
 """
 
 from __future__ import annotations
@@ -32,6 +32,17 @@ SMOKE = Settings(runs=1, size_mb=2)
 _SMOKE_KEYS = 20_000
 
 
+def tasks(count: int) -> tuple[str, str]:
+    """Empty tasks a second, as their own script prints them."""
+    command = [sys.executable, HERE / "tasks.py", "--tasks", str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    about = (
+        "A map task without input in a job with a shuffle: real coordinator, agent and executors, each result awaited. "
+        "`journal` notes every task; `grpc` does so too, and its worker is a process of its own, over gRPC."
+    )
+    return f"## Empty tasks\n\n{about}\n\n```\n{done.stdout.rstrip()}\n```", done.stderr.strip()
+
+
 def scheduler(tasks: int) -> tuple[str, str]:
     """Decisions a second of the scheduler, as its own script prints them."""
     command = [sys.executable, HERE / "scheduler.py", "--tasks", str(tasks)]
@@ -46,6 +57,7 @@ def measurements(settings: Settings, smoke: bool) -> dict[str, Measurement]:
         **{claim.name: partial(compare, claim, settings) for claim in CLAIMS},
         "first_result": partial(first_result.section, 1 if smoke else first_result.RUNS, settings.peers),
         "memory": partial(memory.section, *((_SMOKE_KEYS, "256MiB") if smoke else (memory.KEYS, memory.MEMORY))),
+        "tasks": partial(tasks, 200 if smoke else 50_000),
         "scheduler": partial(scheduler, 1_000 if smoke else 100_000),
     }
 

@@ -1,10 +1,13 @@
 """How many empty tasks a second the engine carries: what a task costs beside its work.
 
-    python bench/tasks.py [--tasks 20000] [--executors 2] [--runs 3]
+    python bench/tasks.py [--tasks 20000] [--executors 2] [--runs 3] [--only NAME...]
 
 An empty task is a map task without input in a job with a shuffle. Everything is real: the coordinator, its scheduler,
 the agent, executor processes, and a result that is awaited and counted for every task. The time is that of the whole
 job, from its submission to its committed output; the executors are up before.
+
+Names: local, journal (local, with a journal) and grpc (what ``gristmill serve --executors`` starts: a journal, and a
+worker process beside it that is reached over gRPC).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from gristmill.plan.functions import JobCode, StepFunctions
 from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.coordinator import Coordinator
 from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.journal import Journal
 from gristmill.scheduling.commands import JobState
 from gristmill.storage.commit import OutputCommit
 
@@ -61,20 +65,36 @@ def prepared_job(folder: Path, name: str, tasks: int) -> PreparedJob:
 
 
 @contextmanager
-def local(executors: int) -> Iterator[Coordinator]:
-    """A coordinator on this machine's executors."""
-    coordinator = Coordinator(LocalFleet(executors))
-    coordinator.start()
-    try:
-        yield coordinator
-    finally:
-        coordinator.close()
+def local(executors: int, folder: Path) -> Iterator[tuple[Coordinator, Journal | None]]:
+    """A coordinator on this machine's executors, which notes nothing."""
+    with closing(Coordinator(LocalFleet(executors))) as coordinator:
+        coordinator.start()
+        yield coordinator, None
 
 
-def run_job(coordinator: Coordinator, prepared: PreparedJob) -> float:
+@contextmanager
+def with_journal(executors: int, folder: Path) -> Iterator[tuple[Coordinator, Journal | None]]:
+    """The same, and a journal of its jobs."""
+    with local(executors, folder) as (coordinator, _), closing(Journal(folder / "journal.db")) as journal:
+        yield coordinator, journal
+
+
+@contextmanager
+def over_grpc(executors: int, folder: Path) -> Iterator[tuple[Coordinator, Journal | None]]:
+    """A server with a worker of its own."""
+    from gristmill.service.server import Server, ServeSettings
+
+    with Server(ServeSettings(port=0, data_dir=folder / "server", executors=executors)) as server:
+        yield server.coordinator, None  # it has its own
+
+
+SETTINGS = {"local": local, "journal": with_journal, "grpc": over_grpc}
+
+
+def run_job(coordinator: Coordinator, journal: Journal | None, prepared: PreparedJob) -> float:
     """Seconds that a job took."""
     begun = time.perf_counter()
-    outcome = coordinator.submit(prepared).wait(_PATIENCE_SECONDS)
+    outcome = coordinator.submit(prepared, journal=journal).wait(_PATIENCE_SECONDS)
     seconds = time.perf_counter() - begun
     assert outcome is not None, f"not done within {_PATIENCE_SECONDS:.0f} s"
     assert outcome.view.state is JobState.SUCCEEDED, outcome.error
@@ -82,12 +102,14 @@ def run_job(coordinator: Coordinator, prepared: PreparedJob) -> float:
     return seconds
 
 
-def measure(coordinator: Coordinator, tasks: int, runs: int) -> list[float]:
+def measure(name: str, tasks: int, runs: int, executors: int) -> list[float]:
     """Tasks a second of some jobs, one after another."""
-    with tempfile.TemporaryDirectory(prefix="gristmill-bench-") as folder:
-        run_job(coordinator, prepared_job(Path(folder), "warm-up", 100))
-        jobs = (prepared_job(Path(folder), f"job-{number}", tasks) for number in range(runs))
-        return [tasks / run_job(coordinator, job) for job in jobs]
+    with tempfile.TemporaryDirectory(prefix="gristmill-bench-") as made:
+        folder = Path(made)
+        with SETTINGS[name](executors, folder) as (coordinator, journal):
+            run_job(coordinator, journal, prepared_job(folder, "warm-up", 10 * executors))
+            jobs = (prepared_job(folder, f"job-{number}", tasks) for number in range(runs))
+            return [tasks / run_job(coordinator, journal, job) for job in jobs]
 
 
 def main() -> None:
@@ -96,11 +118,12 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--executors", type=int, default=EXECUTORS)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     options = parser.parse_args()
-    print(f"{'fleet':<24} {'tasks':>9} {'tasks/s, best':>14} {'worst':>9}")
-    with local(options.executors) as coordinator:
-        rates = measure(coordinator, options.tasks, options.runs)
-    print(f"{'local':<24} {options.tasks:>9,} {max(rates):>14,.0f} {min(rates):>9,.0f}")
+    print(f"{'fleet':<9} {'tasks':>9} {'tasks/s, best':>14} {'worst':>9}")
+    for name in options.only:
+        rates = measure(name, options.tasks, options.runs, options.executors)
+        print(f"{name:<9} {options.tasks:>9,} {max(rates):>14,.0f} {min(rates):>9,.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,12 @@ class Server:
         assert self._jobs is not None, "the server does not run"
         return self._jobs
 
+    @property
+    def coordinator(self) -> Coordinator:
+        """What runs its jobs. Only while it runs."""
+        assert self._coordinator is not None, "the server does not run"
+        return self._coordinator
+
     def dismiss(self) -> None:
         """Tell all workers, those that come later too, that there is no more to do: they end."""
         if self._fleet is not None:
