@@ -124,15 +124,35 @@ def forkservers(pid: int) -> list[psutil.Process]:
 
 
 class Command:
-    """``gristmill run`` in a process of its own, whose whole family can be found, orphans included."""
+    """``gristmill`` in a process of its own, whose whole family can be found, orphans included.
 
-    def __init__(self, log: Path, *arguments: str | Path) -> None:
-        self._mark = uuid.uuid4().hex
+    Args:
+        log: gets all that it says.
+        *arguments: after the verb.
+        verb: ``run``, ``serve`` or ``worker``.
+        prefix: a command in front that becomes it, such as ``ip netns exec NAME``.
+        mark: names the family; commands may share one.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        *arguments: str | Path,
+        verb: str = "run",
+        prefix: Sequence[str] = (),
+        mark: str | None = None,
+        **environment: str,
+    ) -> None:
+        self._mark = mark or uuid.uuid4().hex
         self._log = log
-        command = [sys.executable, "-m", "gristmill.cli.main", "run", *map(str, arguments)]
-        with log.open("wb") as file:
+        command = [*prefix, sys.executable, "-m", "gristmill.cli.main", verb, *map(str, arguments)]
+        with log.open("ab") as file:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, _MARK: self._mark}
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env={**os.environ, **environment, _MARK: self._mark},
             )
 
     def said(self) -> str:
@@ -156,17 +176,7 @@ class Command:
 
     def family(self) -> list[int]:
         """Living processes that descend from it, whoever their parent is by now."""
-        mark = f"{_MARK}={self._mark}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                try:
-                    environment = (entry / "environ").read_bytes()
-                except OSError:  # it is gone, or somebody else's
-                    continue
-                if mark in environment:  # a zombie has no environment any more
-                    found.append(int(entry.name))
-        return found
+        return family(self._mark)
 
     def assert_gone(self, within_seconds: float = 5.0) -> float:
         """Wait until nobody of the family lives. Returns how long it took."""
@@ -180,12 +190,32 @@ class Command:
 
     def close(self) -> None:
         """End what a failed test would leave."""
-        for pid in self.family():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        end_family(self._mark)
         self.process.wait(10)
+
+
+def family(mark: str) -> list[int]:
+    """Living processes that descend from those that were started with this mark."""
+    entry_of = f"{_MARK}={mark}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                environment = (entry / "environ").read_bytes()
+            except OSError:  # it is gone, or somebody else's
+                continue
+            if entry_of in environment:  # a zombie has no environment any more
+                found.append(int(entry.name))
+    return found
+
+
+def end_family(mark: str) -> None:
+    """End them all, those that are stopped included."""
+    for pid in family(mark):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
 
 
 def run_to_end(log: Path, *arguments: str | Path) -> Command:

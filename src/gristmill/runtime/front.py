@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -94,7 +95,7 @@ class Front:
                         f"It stands in the file `token` of its data directory."
                     ) from error
                 raise ServerUnreachable(f"{self.url}{path} answers {error.code} {error.reason}.") from error
-        except (OSError, ValueError) as error:  # URLError, time-outs, and what is no HTTP
+        except (OSError, ValueError, http.client.HTTPException) as error:  # time-outs, half an answer, what is no HTTP
             reason = getattr(error, "reason", None) or error
             raise ServerUnreachable(f"No coordinator answers at {self.url}: {reason}.") from error
 

@@ -1,0 +1,71 @@
+"""Executors, agents and the server are killed every few seconds; the client waits, and gets the right result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from chaos_cluster_jobs import Spread, expected_spread, write_ranges
+from chaos_cluster_kit import CLUSTER_JOBS, Havoc, read_rows, site, split_size
+from chaos_kit import read_output, seeds
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes by /proc")
+
+SEEDS = 20
+NUMBERS = 10_000_000
+TASKS = 100
+REDUCERS = 200
+
+
+def check(output: Path, calm: Path, numbers: int, keys: int) -> None:
+    """The output is what arithmetic says, and byte for byte that of a run that nobody disturbed."""
+    assert {int(key): value for key, value in read_rows(output).items()} == expected_spread(numbers, keys)
+    assert read_output(output) == read_output(calm)
+
+
+@pytest.mark.parametrize("seed", seeds((0,), soak=12))
+def test_whoever_is_killed_nothing_is_lost(seed: int, tmp_path: Path) -> None:
+    numbers, keys, tasks = 240_000, 1009, 36
+    ranges = write_ranges(tmp_path / "ranges.txt", numbers, 240)
+    options = [*split_size(ranges, tasks), "--reducers", "12"]
+    size = int(options[1])
+    Spread.run(ranges, tmp_path / "calm", on="inline", reducers=12, split_size=size, params={"keys": str(keys)})
+    with site(tmp_path, workers=3, executors=1, beat="0.2s", limit="1.5s") as s:
+        params = ["--set", f"keys={keys}", "--set", "pause=0.25"]
+        client = s.run(f"{CLUSTER_JOBS}:Spread", ranges, tmp_path / "out", *options, *params)
+        with Havoc(s, seed, (0.3, 1.0), ["executor", "executor", "agent", "executor", "server"], rounds=2) as havoc:
+            s.finish(client)
+        assert all(havoc.kills[kind] for kind in ("executor", "agent", "server")), havoc.kills
+        check(tmp_path / "out", tmp_path / "calm", numbers, keys)
+        s.assert_clean(tmp_path)
+        s.end()
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The large input, and the output of a run on it that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("calm")
+    ranges = write_ranges(folder / "ranges.txt", NUMBERS, 1000)
+    size = ranges.stat().st_size // TASKS
+    Spread.run(ranges, folder / "out", reducers=REDUCERS, split_size=size, data_dir=folder / "data")
+    return ranges, folder / "out"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_ten_million_rows_and_two_hundred_partitions(
+    seed: int, calm: tuple[Path, Path], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    ranges, undisturbed = calm
+    with site(tmp_path, workers=3, executors=1, beat="0.5s", limit="3s") as s:
+        options = [*split_size(ranges, TASKS), "--reducers", str(REDUCERS)]
+        client = s.run(f"{CLUSTER_JOBS}:Spread", ranges, tmp_path / "out", *options)
+        with Havoc(s, seed, (1.0, 3.0), ["executor", "executor", "executor", "agent", "server"]) as havoc:
+            summary = s.finish(client, 600)
+        check(tmp_path / "out", undisturbed, NUMBERS, 100_003)
+        s.assert_clean(tmp_path)
+        s.end()
+    kills = ", ".join(f"{kind} {havoc.kills[kind]}" for kind in ("executor", "agent", "server"))
+    record_property("note", f"seed {seed}: {summary['seconds']:.0f} s; killed: {kills}; {summary['attempts']} attempts")
+    assert havoc.kills["agent"] and havoc.kills["server"]
