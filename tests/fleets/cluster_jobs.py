@@ -38,6 +38,13 @@ class SlowMaps(WordCount):
             time.sleep(0.01)
 
 
+class HoldsTheGil(WordCount):
+    """A mapper that holds the interpreter's lock in one call to C, for a while."""
+
+    def mapper_init(self) -> None:
+        sum(range(int(self.params["count"])))
+
+
 def write_words(folder: Path, lines: int = 2000) -> tuple[Path, Counter[str]]:
     """Some text, and how often each of its words is in it."""
     text = "".join(

@@ -122,6 +122,7 @@ class Cluster:
         self._settings = settings
         self._front = _front(self)
         self.url = f"http://127.0.0.1:{self._front.server_port}"
+        self.asked: list[str] = []  # of the REST interface
         self.blobs: dict[str, bytes] = {}
         self.facts: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda facts: facts  # a test may bend the truth
         self.start()
@@ -289,7 +290,9 @@ def _front(cluster: Cluster) -> ThreadingHTTPServer:
         def do_GET(self) -> None:
             if self.headers["Authorization"] != f"Bearer {TOKEN}":
                 self.send_error(401)
-            elif self.path == "/api/v1/join":
+                return
+            cluster.asked.append(self.path)
+            if self.path == "/api/v1/join":
                 self._answer(json.dumps(cluster.facts(cluster.fleet.join_facts)).encode())
             else:
                 name = self.path.rpartition("/")[2]

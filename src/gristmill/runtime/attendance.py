@@ -53,6 +53,13 @@ class Refused:
     reason: str
 
 
+@dataclass(frozen=True)
+class Crashed:
+    """What the coordinator said could not be followed: a defect here, or nothing works here."""
+
+    error: Exception
+
+
 class Listener(Protocol):
     """Whoever does what the coordinator orders. Calls come from the stream's thread, and return at once."""
 
@@ -70,7 +77,7 @@ class Attendance:
 
     Args:
         listener: who hears the orders.
-        news: gets StreamOver and Refused.
+        news: gets StreamOver, Refused and Crashed.
     """
 
     def __init__(self, listener: Listener, news: queue.SimpleQueue[Any]) -> None:
@@ -209,6 +216,9 @@ class Attendance:
             over = StreamOver(error.code().name, error.details() or "")
         except SessionBroken as error:
             self._news.put(Refused(pb.Refusal.FENCED, str(error)))
+        except Exception as error:  # the thread's last line: nobody else would hear of it
+            _log.debug("an order could not be followed", exc_info=True)
+            self._news.put(Crashed(error))
         with self._changed:
             was_present = self._stream is stream
             if was_present:

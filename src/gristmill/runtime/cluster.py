@@ -292,9 +292,12 @@ class AgentServer:
 
     async def _write(self, link: Link, stream: object, context: Any) -> None:
         idle = False
-        while link.stream is stream and self._stop is not None and not self._stop.is_set():
+        assert self._stop is not None, "the server runs"
+        while link.stream is stream:
             message = link.next_message(idle)
             if message is None:
+                if self._stop.is_set():
+                    return
                 idle = not await link.wait(self._beat_seconds)
                 continue
             idle = False

@@ -32,7 +32,7 @@ from gristmill.config import (
     parse_size,
 )
 from gristmill.errors import GristmillError, NotAuthorized, ServerUnreachable, UsageError, VersionMismatch
-from gristmill.runtime.attendance import Attendance, Refused, StreamOver
+from gristmill.runtime.attendance import Attendance, Crashed, Refused, StreamOver
 from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.front import Front
 from gristmill.runtime.protocol import agents as pb
@@ -45,6 +45,7 @@ DRAIN_SECONDS = 60.0
 _TICK_SECONDS = 0.1
 _GOODBYE_SECONDS = 2.0  # to be heard; then we are gone anyway
 _PAUSE_LIMIT_SECONDS = 2.0  # between two tries to connect
+_WENT_WELL_SECONDS = 60.0
 _REFUSED_LIMIT_SECONDS = 30.0  # … to join again after a refusal
 _JOIN_SECONDS = 10.0  # for the coordinator to answer, before it has said how long it wants to be waited for
 _OWN_FOLDER = "worker"  # below each data directory: jobs of a caller on this machine have their folders beside it
@@ -196,10 +197,12 @@ class _Worker:
         self._memory_bytes = memory_bytes
         self._news = news
         self._session = _Session(premises, news)
+        self._began = time.monotonic()  # the session
         self._contact = time.monotonic()  # when the coordinator was last there
         self._tries = 0  # to connect, since it was
         self._next_try = 0.0
-        self._refusals = 0  # since a session was last welcome
+        self._refusals = 0  # since a session last went well
+        self._delete = False  # the blocks, at the end: nobody will ask for them
         self._draining = False
         self._drain_until: float | None = None  # when blocks are given up, once no attempt runs any more
 
@@ -208,8 +211,10 @@ class _Worker:
         try:
             while self._turn():
                 pass
+            self._session.say_goodbye("It was told to leave.")
+            self._delete = True
         finally:
-            self._session.close(delete=True)
+            self._session.close(delete=self._delete)
 
     def _turn(self) -> bool:
         """What happened, and what time brings. False when it is time to leave."""
@@ -220,7 +225,6 @@ class _Worker:
         match item:
             case _Signalled(number):
                 if self._draining or number != signal.SIGTERM:
-                    self._session.say_goodbye("It was told to end at once.")
                     return False
                 self._drain()
             case Refused():
@@ -230,6 +234,9 @@ class _Worker:
             case Broken(report):
                 self._session.say_goodbye(report.message)
                 raise GristmillError(f"{report.message}\n{report.log_tail}".rstrip())
+            case Crashed(error):
+                self._session.say_goodbye(f"It failed: {type(error).__name__}: {error}")
+                raise error
         now = time.monotonic()
         self._keep_connected(now)
         return not (self._draining and self._is_drained(now))
@@ -240,7 +247,7 @@ class _Worker:
         attendance, seconds = self._session.attendance, self._session.welcome.lost_seconds or _JOIN_SECONDS
         if attendance.is_connected:
             if attendance.is_live:
-                self._contact, self._tries, self._refusals = now, 0, 0
+                self._contact, self._tries = now, 0
             if attendance.unseen_seconds(now) > seconds / 2:
                 _log.warning("the coordinator is not heard any more; connecting again")
                 attendance.disconnect()
@@ -282,7 +289,14 @@ class _Worker:
     def _stream_over(self, over: StreamOver) -> None:
         if over.code == "UNAUTHENTICATED":
             raise NotAuthorized(over.details)
-        self._next_try = time.monotonic() + _pause(self._tries, _PAUSE_LIMIT_SECONDS)
+        now = time.monotonic()
+        self._next_try = now + _pause(self._tries, _PAUSE_LIMIT_SECONDS)
+        if self._tries > 1 and over.details:  # it answered our question where to connect, and then this
+            message = f"The coordinator at {self._premises.front.url} cannot be joined: {over.details}."
+            if now - self._contact > self._settings.patience_seconds:
+                raise ServerUnreachable(message)
+            if self._tries == 2:
+                _log.warning("%s Trying again.", message)
 
     # The end of sessions, and of all.
 
@@ -295,11 +309,12 @@ class _Worker:
             _log.info("leaving: %s", refusal.reason)
             return False
         _log.warning("%s Joining again.", refusal.reason)
-        self._refusals += 1
-        self._session = _Session(self._premises, self._news)
+        now = time.monotonic()
+        self._refusals = 1 if now - self._began > _WENT_WELL_SECONDS else self._refusals + 1
+        self._session, self._began = _Session(self._premises, self._news), now
         shared = refusal.kind != pb.Refusal.NOT_SHARED
         pause = 0.0 if shared and self._refusals == 1 else _pause(self._refusals + 3, _REFUSED_LIMIT_SECONDS)
-        self._next_try = time.monotonic() + pause
+        self._next_try = now + pause
         return True
 
     def _drain(self) -> None:
@@ -320,7 +335,6 @@ class _Worker:
             self._drain_until = now + self._settings.drain_seconds
         if now < self._drain_until and (workplace.keeps_blocks() or not self._session.attendance.all_heard()):
             return False
-        self._session.say_goodbye("It has drained.")
         return True
 
 
