@@ -15,7 +15,7 @@ from gristmill.errors import JobCancelled, JobFailed, OutputExists
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("run", "demo", "generate"))
+    assert all(name in out for name in ("run", "submit", "serve", "worker", "demo", "generate"))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,7 +28,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["runn"], "Did you mean 'run'?"),
         (["job.py"], "gristmill run job.py INPUT..."),
-        (["xyzzy"], "There are: run, demo, generate."),
+        (["xyzzy"], "There are: run, submit, "),
         (["run", "job.py", "x", "--reducer", "3"], "--reducers"),
         (["run", "job.py"], "INPUT"),
         (["run", "job.py", "x", "--memory", "lots"], "such as 64MiB"),

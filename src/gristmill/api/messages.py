@@ -16,7 +16,6 @@ from gristmill.errors import UsageError, VersionMismatch
 from gristmill.plan.build import StepShape
 from gristmill.runtime.tally import summary_of
 from gristmill.runtime.views import JobView
-from gristmill.scheduling.commands import JobState
 
 VERSION_HEADERS = {"Gristmill-Version": VERSION, "Gristmill-Python": PYTHON_VERSION}
 MAX_SEEN_FILES = 1000
@@ -137,7 +136,7 @@ class JobStatus:
     @property
     def is_over(self) -> bool:
         """Whether it has ended."""
-        return self.view.state is not JobState.RUNNING
+        return self.view.state.value != "running"
 
     def summary(self) -> dict[str, Any]:
         """The job in figures, as ``--json`` prints them."""

@@ -20,7 +20,6 @@ from gristmill.errors import FailureReport, GristmillError, JobFailed, UsageErro
 from gristmill.plan.build import shapes_of
 from gristmill.runtime.blobs import digest_of
 from gristmill.runtime.outcome import error_from_json
-from gristmill.scheduling.commands import JobState
 
 if TYPE_CHECKING:
     from gristmill.api.job import Job
@@ -131,8 +130,8 @@ class RemoteHandle:
             self.close()
 
     def __repr__(self) -> str:
-        state = JobState.RUNNING if self._status is None else self._status.view.state
-        return f"<RemoteHandle {self._job} {state.value} on {self._server.url}>"
+        state = "running" if self._status is None else self._status.view.state.value
+        return f"<RemoteHandle {self._job} {state} on {self._server.url}>"
 
 
 def submit(

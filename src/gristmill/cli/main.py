@@ -60,11 +60,11 @@ class _LazyGroup(click.Group):
 
 
 def _no_such_command(name: str) -> str:
+    if name.endswith(".py"):
+        return f"No such command {name!r}. To run a job: gristmill run {name} INPUT..."
     close = difflib.get_close_matches(name, _COMMANDS, n=1)
     if close:
         return f"No such command {name!r}. Did you mean {close[0]!r}?"
-    if name.endswith(".py"):
-        return f"No such command {name!r}. To run a job: gristmill run {name} INPUT..."
     return f"No such command {name!r}. There are: {', '.join(_COMMANDS)}."
 
 

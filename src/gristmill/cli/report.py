@@ -37,11 +37,14 @@ _HEADLINES = {
     "BadRecordLimit": "More records failed than --max-bad-records allows",
     "OutputUnencodable": "A result cannot be written in the output's format",
     "ExecutorDied": "The process that ran a task died",
+    "AttemptNotBegun": "A task did not come to begin",
     "MemoryLimitExceeded": "A task needed more memory than it may use",
     "TaskTimeout": "A task ran longer than it may",
     "DiskFull": "The disk is full",
+    "DataDirFailed": "A data directory of a worker cannot be used any more",
     "BlockCorrupt": "Data between two stages was damaged",
     "BlockMissing": "Data between two stages is gone",
+    "BlockUnreachable": "Data between two stages cannot be fetched",
 }
 
 _ADVICE = {
@@ -54,10 +57,13 @@ _ADVICE = {
     "BadRecordLimit": "Correct the function, or allow more with --max-bad-records N.",
     "OutputUnencodable": "Choose another --output-format (text takes anything), or yield plainer values.",
     "ExecutorDied": "Look at its last lines; run it in this process with --on inline to see it happen.",
+    "AttemptNotBegun": "Run the job again; its executors went away before the task's turn came.",
     "MemoryLimitExceeded": "Give more with --memory, run fewer executors with --executors, or make smaller tasks with "
     "--split-size or --reducers.",
     "TaskTimeout": "Give it longer with --task-timeout, or make smaller tasks with --split-size.",
     "DiskFull": "Make room there, or keep the job's files elsewhere with --data-dir.",
+    "DataDirFailed": "Check the disk that holds it, or give the worker another --data-dir.",
+    "BlockUnreachable": "See whether the worker that is named lives, and can be reached from the others.",
     "BlockCorrupt": "Check the disk that holds the data folder, then run the job again.",
     "BlockMissing": "Does something clean the data folder while jobs run? Run the job again.",
 }

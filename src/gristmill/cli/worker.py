@@ -59,7 +59,9 @@ from gristmill.config import default_data_dir
     show_default="GRISTMILL_TOKEN, else DATA_DIR/token",
     help="Holds the server's token.",
 )
-@click.option("--ends-with-stdin", is_flag=True, hidden=True)  # of a server's own worker
+@click.option(
+    "--ends-with-stdin", is_flag=True, help="End at once when standard input does: with the program that started it."
+)
 def worker(
     url: str,
     executors: int | None,
