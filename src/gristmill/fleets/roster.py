@@ -60,7 +60,8 @@ class _Worker:
     source: BlockSource
     held: list[FleetEvent] | None = field(default_factory=list)  # what it said until it was admitted; then None
     stages: dict[tuple[str, int], Stage] = field(default_factory=dict)  # those that it was told of
-    running: dict[AttemptId, Progress] = field(default_factory=dict)  # launched and not answered
+    running: set[AttemptId] = field(default_factory=set)  # launched and not answered
+    listed: dict[AttemptId, Progress] = field(default_factory=dict)  # in its last beat
     freed: list[str] = field(default_factory=list)  # blocks that it is about to be told to delete
 
 
@@ -135,7 +136,7 @@ class Roster:
         if known is not spec.stage and known != spec.stage:
             worker.stages[key] = spec.stage
             worker.link.say(pb.Order(add_stage=stage_message(spec.attempt.job, spec.stage)))
-        worker.running[spec.attempt] = Progress()
+        worker.running.add(spec.attempt)
         self._places[spec.attempt] = worker
         worker.link.say(launch_order(slot, spec, self._sources), 200 + _BLOCK_BYTES * len(spec.blocks))
 
@@ -268,16 +269,14 @@ class Roster:
         return replace(result, block=replace(result.block, worker=worker.up.worker))
 
     def beat(self, link: Link, beat: pb.Beat) -> None:
-        """A worker lives. A list older than what it said since is taken for a sign of life alone."""
+        """A worker lives. If results that it sent before are still on their way, its list is taken up later."""
         worker = self._workers[link.worker]
         if beat.after <= link.session.heard:
-            listed = {attempt_id(running.attempt): running for running in beat.running}
-            worker.running.update(
-                (attempt, Progress(running.records_in, running.bytes_in))
-                for attempt, running in listed.items()
-                if attempt in worker.running
-            )
-        self._say(worker, Beat(worker.up.worker, dict(worker.running)))
+            worker.listed = {
+                attempt_id(running.attempt): Progress(running.records_in, running.bytes_in) for running in beat.running
+            }
+        running = {attempt: progress for attempt, progress in worker.listed.items() if attempt in worker.running}
+        self._say(worker, Beat(worker.up.worker, running))
 
     def lose(self, link: Link, reason: str) -> None:
         """A session has ended through a fault."""
@@ -302,7 +301,7 @@ class Roster:
         """Where an attempt ran until now."""
         worker = self._places.pop(attempt, None)
         if worker is not None:
-            worker.running.pop(attempt, None)
+            worker.running.discard(attempt)
         return worker
 
     def _end(self, worker: _Worker, kind: int, reason: str) -> None:
