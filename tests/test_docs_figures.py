@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from gristmill.config import GIB, MIN_EXECUTOR_MEMORY_BYTES, JobOptions, format_size
+from gristmill.runtime.agent import AgentSettings
 from gristmill.runtime.jobfolder import MAX_AGE_SECONDS, MAX_TOTAL_BYTES
-from gristmill.runtime.pool import AgentSettings
 from gristmill.scheduling.events import RetryPolicy
 
 PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")

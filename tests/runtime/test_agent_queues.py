@@ -220,3 +220,18 @@ def test_the_last_words_of_the_attempt_that_died_are_its_own(mill: Mill, tmp_pat
     launch_all(mill, [chatty, mapper, chatty])
     assert mill.wait_for(AttemptFailed).report.log_tail == "last words"
     assert not list(tmp_path.glob("job*/logs/executor-*"))
+
+
+def test_no_spool_is_left_when_the_fleet_is_closed(mill: Mill, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
+    def mapper(_: Any, line: str) -> Any:
+        print("interrupted", flush=True)
+        begun.write_text("\n")
+        time.sleep(60)
+
+    launch_all(mill, [harmless, mapper, harmless])
+    read_when_there(begun)
+    mill.fleet.close()
+    assert not list(tmp_path.glob("job*/logs/executor-*"))
+    assert (tmp_path / "job2" / "logs" / "job2-s0-t00000-a1.log").read_text() == "interrupted\n"

@@ -21,7 +21,8 @@ from functools import partial
 from gristmill.errors import FailureReport
 from gristmill.runtime.attempts import prepare_folder
 from gristmill.runtime.contracts import FleetBroken, FleetEvent, JobAdmitted, JobSpec, Post, TaskSpec, WorkerUp
-from gristmill.runtime.pool import AgentSettings, ExecutorPool
+from gristmill.runtime.pool import ExecutorPool
+from gristmill.runtime.watch import AgentSettings
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.shuffle.store import delete

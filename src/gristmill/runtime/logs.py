@@ -14,7 +14,7 @@ import re
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gristmill.errors import Frame
@@ -82,10 +82,11 @@ def name_spool(pid: int, job: JobSpec, spec: TaskSpec) -> None:
             spool.replace(log_path(job, spec))
 
 
-def remove_spool(pid: int, folder: str) -> None:
-    """Leave no spool of an executor that is gone."""
-    with contextlib.suppress(OSError):
-        spool_path(folder, pid).unlink()
+def remove_spools(pid: int, folders: Iterable[str]) -> None:
+    """Leave no spool of an executor that is gone, or will write there no more."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            spool_path(folder, pid).unlink()
 
 
 class OutputRedirect:

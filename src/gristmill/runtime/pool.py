@@ -12,7 +12,6 @@ import selectors
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,29 +31,26 @@ from gristmill.runtime.contracts import (
     TaskResult,
     TaskSpec,
 )
-from gristmill.runtime.logs import crash_frames, log_path, log_tail, name_spool, remove_spool
+from gristmill.runtime.logs import crash_frames, log_path, log_tail, name_spool, remove_spools
 from gristmill.runtime.processes import ProcessEnd, oom_kills, tree_bytes
-from gristmill.runtime.slots import Run, Slot
+from gristmill.runtime.slots import KnownJob, Run, Slot
 from gristmill.runtime.starters import Born, Died, Starter, StarterEvent, open_starter
-from gristmill.runtime.watch import Death, Ending, Vitals, death_report, look_again, not_begun, start_pause, verdict
+from gristmill.runtime.watch import (
+    AgentSettings,
+    Death,
+    Ending,
+    Vitals,
+    death_report,
+    look_again,
+    not_begun,
+    start_pause,
+    verdict,
+)
 from gristmill.runtime.wire import Order, order_frame, task_order
 from gristmill.scheduling.events import AttemptId
 
 _log = logging.getLogger(__name__)
 _WELL_SUPPLIED = 32  # attempts in a slot: some milliseconds of work, or they would not have been sent ahead
-
-
-@dataclass(frozen=True)
-class AgentSettings:
-    """How often an agent looks, and how long it is patient."""
-
-    beat_seconds: float = 1.0
-    watch_seconds: float = 0.25
-    stall_seconds: float = 1800.0  # without progress, until the attempt's stack is written to its log
-    depth: int = 256  # attempts that a slot takes at a time
-    hello_seconds: float = 60.0  # from an executor's start until it must have reported
-    orphan_seconds: float = 1.0  # from a channel's end until a process that still lives is ended
-    start_attempts: int = 3  # in a row, until the fleet is broken
 
 
 class ExecutorPool:
@@ -158,6 +154,7 @@ class ExecutorPool:
         del self._slots[slot.id]
         if slot.queue:
             self._report_death(slot, end)
+        self._remove_spools(slot)
         if slot.ready:
             self._post(SlotDown(slot.id))
         elif not forkserver:
@@ -179,10 +176,13 @@ class ExecutorPool:
                 report = not_begun(run.spec, "waited for an executor that ended")
                 self._post(AttemptFailed(run.spec.attempt, report, slot_leaves=True))
 
+    def _remove_spools(self, slot: Slot) -> None:
+        for known in slot.jobs.values():
+            remove_spools(slot.pid, known.folders)
+
     def _clear_away(self, slot: Slot, run: Run) -> None:
         remove_scratch(scratch_path(run.job, run.spec))
         name_spool(slot.pid, run.job, run.spec)
-        remove_spool(slot.pid, run.spec.folder or run.job.folder)
 
     def _death_report(self, slot: Slot, run: Run, end: ProcessEnd) -> FailureReport:
         self._clear_away(slot, run)
@@ -282,13 +282,14 @@ class ExecutorPool:
             # The slot went down while the launch was on its way.
             self._post(AttemptFailed(spec.attempt, not_begun(spec, "came too late for its executor"), slot_leaves=True))
             return
-        if job.job not in slot.jobs:
-            slot.jobs[job.job] = set()
+        known = slot.jobs.get(job.job)
+        if known is None:
+            known = slot.jobs[job.job] = KnownJob()
             self._order(slot, ("job", job))
-        stages = slot.jobs[job.job]
-        if spec.stage.id not in stages:
-            stages.add(spec.stage.id)
+        if spec.stage.id not in known.stages:
+            known.stages.add(spec.stage.id)
             self._order(slot, ("stage", (job.job, spec.stage)))
+        known.folders.add(spec.folder or job.folder)
         now, run = time.monotonic(), Run(job, spec)
         if not slot.queue:
             self._watch_sooner(run, Vitals(0.0, slot.idle_bytes, slot.idle_bytes), now)
@@ -310,8 +311,9 @@ class ExecutorPool:
         """Forget a job's code."""
         self._jobs.pop(job, None)
         for slot in self._slots.values():
-            if slot.jobs.pop(job, None) is not None:
+            if (known := slot.jobs.pop(job, None)) is not None:
                 self._order(slot, ("drop", job))
+                remove_spools(slot.pid, known.folders)
 
     # Time passes.
 
@@ -388,7 +390,8 @@ class ExecutorPool:
         self._starter.close()
         for slot in self._slots.values():
             if slot.run is not None:
-                remove_scratch(scratch_path(slot.run.job, slot.run.spec))
+                self._clear_away(slot, slot.run)
+            self._remove_spools(slot)
         self._slots.clear()
 
 

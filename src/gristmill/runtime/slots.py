@@ -41,6 +41,14 @@ class Run:
 
 
 @dataclass
+class KnownJob:
+    """What an executor knows of a job."""
+
+    stages: set[int] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)  # where it has written
+
+
+@dataclass
 class Slot:
     """Lives from the request for a process until that process is gone.
 
@@ -54,7 +62,7 @@ class Slot:
     pid: int = 0
     idle_bytes: int = 0
     ready: bool = False  # it said hello
-    jobs: dict[str, set[int]] = field(default_factory=dict)  # whose code the executor has, and which of its stages
+    jobs: dict[str, KnownJob] = field(default_factory=dict)  # whose code the executor has
     queue: deque[Run] = field(default_factory=deque)
     ending: Ending | None = None  # why the agent has asked for its end
     silent_since: float | None = None  # its channel has ended

@@ -20,6 +20,19 @@ _START_PAUSE_SECONDS = 0.1
 _START_PAUSE_LIMIT_SECONDS = 10.0
 
 
+@dataclass(frozen=True)
+class AgentSettings:
+    """How often an agent looks, and how long it is patient."""
+
+    beat_seconds: float = 1.0
+    watch_seconds: float = 0.25
+    stall_seconds: float = 1800.0  # without progress, until the attempt's stack is written to its log
+    depth: int = 256  # attempts that a slot takes at a time
+    hello_seconds: float = 60.0  # from an executor's start until it must have reported
+    orphan_seconds: float = 1.0  # from a channel's end until a process that still lives is ended
+    start_attempts: int = 3  # in a row, until the fleet is broken
+
+
 class Ending(Enum):
     """Why the agent ended an executor."""
 
