@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -76,6 +77,15 @@ def through(place: Place, mangle: Mangle, folder: Path, **changes: Any) -> tuple
             return error, proxy
 
 
+def flip(block: BlockInfo, place: int, bit: int) -> None:
+    """Flip a bit of a block's file; done again, it is as it was."""
+    with Path(block.path).open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1 << bit]))
+
+
 def same(fetched: list[BlockInfo], blocks: list[BlockInfo]) -> bool:
     return all(
         content(read_segment(here, 1)) == content(read_segment(there, 1))
@@ -118,13 +128,34 @@ def test_empty_segments_ask_nobody(tmp_path: Path) -> None:
     assert not (tmp_path / "scratch").exists()
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_bits_flipped_on_the_way_are_fetched_again(seed: int, places: list[Place], tmp_path: Path) -> None:
-    flipping = Flipping(seed, times=2)
-    fetched, _ = through(places[0], flipping, tmp_path, tries=5)
-    assert not isinstance(fetched, TaskError), fetched
-    assert flipping.flipped == 2
-    assert same(fetched, places[0].blocks)
+@pytest.mark.parametrize("flips", [40, pytest.param(1000, marks=pytest.mark.soak)])
+def test_every_bit_flipped_on_the_way_is_noticed(flips: int, places: list[Place], tmp_path: Path) -> None:
+    """In headers, in what says how the bytes are laid out, in the bytes: what arrives in the end is what was sent."""
+    expected = [content(read_segment(block, 1)) for block in places[0].blocks]
+    done = seed = 0
+    while done < flips:
+        seed += 1
+        flipping = Flipping(seed, times=1 + seed % 4, every=(20_000, 2_000, 200)[seed % 3])
+        fetched, _ = through(places[0], flipping, tmp_path, tries=8, faults=8, backoff_seconds=0.01)
+        assert not isinstance(fetched, TaskError), fetched
+        assert [content(read_segment(block, 1)) for block in fetched] == expected
+        assert flipping.flipped
+        done += flipping.flipped
+
+
+@pytest.mark.parametrize("flips", [40, pytest.param(1000, marks=pytest.mark.soak)])
+def test_every_bit_flipped_where_it_lies_is_noticed(flips: int, places: list[Place], tmp_path: Path) -> None:
+    chance = random.Random(7)
+    for _ in range(flips):
+        block = chance.choice(places[0].blocks)
+        segment = block.segment(1)
+        place, bit = segment.offset + chance.randrange(segment.length), chance.randrange(8)
+        flip(block, place, bit)
+        with pytest.raises(BlockCorrupt) as caught:
+            fetch(places[0].blocks, places, tmp_path, grace_seconds=1.0)
+        assert caught.value.report.details["blocks"] == block.path
+        flip(block, place, bit)
+    assert same(fetch(places[0].blocks, places, tmp_path), places[0].blocks)
 
 
 def test_bits_always_flipped_end_as_an_error_with_names(places: list[Place], tmp_path: Path) -> None:
@@ -143,7 +174,7 @@ def test_connections_that_break(seed: int, places: list[Place], tmp_path: Path) 
 
 def test_a_slow_way_takes_longer_than_a_call_may(places: list[Place], tmp_path: Path) -> None:
     size = sum(block.segment(1).length for block in places[0].blocks)
-    fetched, proxy = through(places[0], slow(size // 2), tmp_path, call_seconds=0.4)
+    fetched, proxy = through(places[0], slow(2 * size), tmp_path, call_seconds=0.2)
     assert not isinstance(fetched, TaskError), fetched
     assert same(fetched, places[0].blocks)
     assert proxy.connections > 1
@@ -175,11 +206,7 @@ def test_a_worker_without_an_address(places: list[Place], tmp_path: Path) -> Non
 def test_all_bad_blocks_are_named(places: list[Place], tmp_path: Path) -> None:
     missing, flipped, cut = places[0].blocks[2], places[1].blocks[0], places[2].blocks[3]
     Path(missing.path).unlink()
-    with Path(flipped.path).open("r+b") as file:
-        file.seek(flipped.segment(1).offset + 100)
-        byte = file.read(1)[0]
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte ^ 4]))
+    flip(flipped, flipped.segment(1).offset + 100, 2)
     os.truncate(cut.path, cut.segment(1).offset + 10)
     with pytest.raises(BlockCorrupt) as caught:
         fetch(all_blocks(places), places, tmp_path, grace_seconds=5.0)

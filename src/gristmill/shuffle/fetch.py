@@ -145,6 +145,7 @@ def _ask_worker(address: str, batch_bytes: int, request: Request, seconds: float
     options: list[tuple[str, Any]] = [
         ("grpc.enable_http_proxy", 0),  # workers are near, whatever the environment says of the world
         ("grpc.use_local_subchannel_pool", 1),  # a new client means a new connection
+        ("grpc.enable_retries", 0),  # gRPC's own: with them a connection that breaks may end the process (SIGSEGV)
         ("grpc.http2.lookahead_bytes", 2 * batch_bytes),
     ]
     schema = answer_schema()
