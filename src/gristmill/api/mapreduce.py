@@ -227,6 +227,10 @@ class MapReduce:
 
         observer = _observer(options.pop("progress", None))
         parsed = parse_options(options)
+        if parsed.py_files:
+            from gristmill.api.shipping import add_to_path
+
+            add_to_path(parsed.py_files)
         return job_of_class(cls, parsed.params), inputs, output, parsed, observer
 
     @classmethod

@@ -17,7 +17,6 @@ import json
 import os
 import sys
 import sysconfig
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +28,7 @@ from gristmill.errors import UsageError
 from gristmill.runtime.bundles import SOURCES, TEXTS
 
 MAX_BUNDLE_BYTES = 256 * MIB
+_LARGE_BYTES = 16 * MIB
 _ARCHIVES = (".zip", ".whl", ".egg")
 _ENGINE = Path(__file__).resolve().parents[1]
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -37,10 +37,37 @@ _NOT_OURS = ("__pycache__", "node_modules", "site-packages", "dist-packages")
 
 @dataclass(frozen=True)
 class _Member:
-    """A file that travels: where it lies, or lay, and its bytes."""
+    """A file that travels: where it lies, and its bytes if they are not to be read from there."""
 
     home: str
-    data: bytes
+    content: bytes | None = None
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes."""
+        if self.content is not None:
+            return self.content
+        try:
+            return Path(self.home).read_bytes()
+        except OSError as error:
+            raise UsageError(f"{self.home} belongs to the job and cannot be read: {error.strerror}.") from error
+
+    @property
+    def size_bytes(self) -> int:
+        """How many there are; 0 if it is gone."""
+        if self.content is not None:
+            return len(self.content)
+        try:
+            return Path(self.home).stat().st_size
+        except OSError:
+            return 0
+
+    def digest(self) -> str:
+        """The SHA-256 of its bytes. A large file, which can only be data, is told by its size and time of change."""
+        if self.size_bytes <= _LARGE_BYTES:
+            return hashlib.sha256(self.data).hexdigest()
+        about = f"{self.size_bytes} {Path(self.home).stat().st_mtime_ns}" if self.content is None else self.content
+        return hashlib.sha256(about.encode() if isinstance(about, str) else about).hexdigest()
 
 
 class Shipment:
@@ -51,7 +78,7 @@ class Shipment:
         py_files: what ``--py-files`` names.
 
     Raises:
-        UsageError: one of ``py_files`` cannot be sent, or all together is too much.
+        UsageError: there is no such file as one of ``py_files``, or it cannot be sent.
     """
 
     def __init__(self, pickled: bytes, py_files: Sequence[str] = ()) -> None:
@@ -61,32 +88,29 @@ class Shipment:
                 self._given.setdefault(member, file)
         self._scripts = dict(_scripts(pickled))
         self._local = dict(_local_members([*self._scripts.values(), *self._given.values()], _loaded()))
-        size = sum(len(file.data) for file in self._members.values())
+
+    def sources(self) -> Mapping[str, str]:
+        """What the job's code is made of: the SHA-256 of each file by its name."""
+        files = {**self._local, **self._given, **self._scripts}
+        return {name: file.digest() for name, file in sorted(files.items())}
+
+    def bundle(self) -> bytes | None:
+        """All of it as a zip file; None if there is nothing to send.
+
+        Raises:
+            UsageError: it is too much, or a file cannot be read.
+        """
+        scripts = {TEXTS + name: file for name, file in self._scripts.items()}
+        members = {**self._local, **self._given, **scripts}
+        size = sum(file.size_bytes for file in members.values())
         if size > MAX_BUNDLE_BYTES:
-            largest = max(self._members.values(), key=lambda file: len(file.data))
+            largest = max(members.values(), key=lambda file: file.size_bytes)
             raise UsageError(
                 f"The modules that the job imports are {format_size(size)} together, and at most "
                 f"{format_size(MAX_BUNDLE_BYTES)} travel with a job. The largest file is {largest.home}: read such "
                 "data from a path that all workers see."
             )
-
-    @property
-    def _members(self) -> dict[str, _Member]:
-        scripts = {TEXTS + name: file for name, file in self._scripts.items()}
-        return {**self._local, **self._given, **scripts}
-
-    def sources(self) -> Mapping[str, str]:
-        """What the job's code is made of: the SHA-256 of each file by its name."""
-        files = {**self._local, **self._given, **self._scripts}
-        return {name: hashlib.sha256(file.data).hexdigest() for name, file in sorted(files.items())}
-
-    def bundle(self) -> bytes | None:
-        """All of it as a zip file; None if there is nothing to send."""
-        return _zip(self._members)
-
-    def given_bundle(self) -> bytes | None:
-        """Only what ``--py-files`` names, for executors that see the rest where it lies."""
-        return _zip(self._given)
+        return _zip(members) if members else None
 
 
 def add_to_path(py_files: Sequence[str]) -> None:
@@ -119,12 +143,14 @@ def _is_folder_of_modules(path: Path) -> bool:
 
 
 def _given_members(name: str) -> Iterator[tuple[str, _Member]]:
+    import zipfile
+
     path = _checked(name)
     if path.is_dir():
         prefix = "" if _is_folder_of_modules(path) else f"{path.name}/"
         yield from _folder_members(path, prefix)
     elif path.suffix == ".py":
-        yield path.name, _Member(str(path), _read(path))
+        yield path.name, _Member(str(path))
     else:
         try:
             with zipfile.ZipFile(path) as archive:
@@ -144,23 +170,11 @@ def _folder_members(folder: Path, prefix: str, *, only_code: bool = False) -> It
             if name.startswith(".") or name.endswith(".pyc") or (only_code and path.suffix != ".py"):
                 continue
             if path.is_file():
-                yield prefix + path.relative_to(folder).as_posix(), _Member(str(path), _read(path))
+                yield prefix + path.relative_to(folder).as_posix(), _Member(str(path))
 
 
 def _travels(folder: Path) -> bool:
     return not folder.name.startswith(".") and folder.name not in _NOT_OURS and not (folder / "pyvenv.cfg").exists()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_BUNDLE_BYTES:
-            raise UsageError(
-                f"{path} would travel with the job, and is {format_size(path.stat().st_size)}; at most "
-                f"{format_size(MAX_BUNDLE_BYTES)} do. Read such data from a path that all workers see."
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} belongs to the job and cannot be read: {error.strerror}.") from error
 
 
 # What the job is made of
@@ -174,7 +188,7 @@ def _scripts(pickled: bytes) -> Iterator[tuple[str, _Member]]:
         file = getattr(module, "__file__", None)
         if file and Path(file).is_file():
             path = Path(file).absolute()
-            yield path.name, _Member(str(path), _read(path))
+            yield path.name, _Member(str(path))
 
 
 def _loaded() -> Iterator[str]:
@@ -237,7 +251,7 @@ def _module_members(name: str) -> Iterator[tuple[str, _Member]]:
         if path.name.startswith("__init__.") and spec.submodule_search_locations:
             yield from _folder_members(path.parent, f"{name}/")
         else:
-            yield path.name, _Member(str(path), _read(path))
+            yield path.name, _Member(str(path))
     else:  # a package without __init__.py: any folder may be one, so nothing but code of it travels
         for folder in spec.submodule_search_locations or ():
             if _is_local(folder) and Path(folder).is_dir():
@@ -256,10 +270,10 @@ def _is_local(file: str) -> bool:
     return not real.startswith(_foreign_folders()) and not set(_NOT_OURS).intersection(Path(real).parts)
 
 
-def _zip(members: Mapping[str, _Member]) -> bytes | None:
+def _zip(members: Mapping[str, _Member]) -> bytes:
     """A zip file whose bytes depend on nothing but its members."""
-    if not members:
-        return None
+    import zipfile
+
     home = json.dumps({name: file.home for name, file in sorted(members.items())}, indent=0)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -39,11 +39,15 @@ def load(job: str, options: JobOptions) -> Job:
     """The job that the command line names; it may import what ``--py-files`` names."""
     from gristmill.api.loading import load_job
 
+    _add_py_files(options)
+    return load_job(job, options.params)
+
+
+def _add_py_files(options: JobOptions) -> None:
     if options.py_files:
         from gristmill.api.shipping import add_to_path
 
         add_to_path(options.py_files)
-    return load_job(job, options.params)
 
 
 def main_for_job(job_class: type[MapReduce], argv: Sequence[str] | None = None) -> int:
@@ -60,6 +64,7 @@ def main_for_job(job_class: type[MapReduce], argv: Sequence[str] | None = None) 
         options = _checked_options(output, as_json, named)
         from gristmill.api.loading import job_of_class
 
+        _add_py_files(options)
         execute(job_of_class(job_class, options.params), inputs, output, options, as_json)
 
     # Set rather than written as the function's docstring: it is the job's own words that help here.
