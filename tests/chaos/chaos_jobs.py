@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -127,6 +128,20 @@ def damage(path: Path, how: str, chance: random.Random) -> None:
             file.write(bytes([byte ^ 1 << chance.randrange(8)]))
     else:
         os.truncate(path, chance.randrange(1, size) if how == "cut" else 0)
+
+
+class Bulky(MapReduce):
+    """Makes 100 KB of each line."""
+
+    def mapper(self, _: Any, line: str) -> Iterator[tuple[int, bytes]]:
+        number = int(line)
+        yield number % 7, random.Random(number).randbytes(100_000)
+
+    def reducer(self, key: int, values: Iterator[bytes]) -> Iterator[tuple[int, str]]:
+        digest = hashlib.sha256()
+        for value in values:
+            digest.update(value)
+        yield key, digest.hexdigest()
 
 
 class Hoarding(MapReduce):

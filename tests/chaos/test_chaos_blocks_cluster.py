@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import chaos_jobs
@@ -11,6 +15,7 @@ import pytest
 from chaos_kit import counted, counts_of, read_output, write_text
 from cluster_jobs import SlowMaps, counts_in, write_words
 from cluster_kit import Cluster, cluster
+from test_chaos_disk import unshare
 
 from gristmill.runtime.contracts import BlocksGone, WorkerDown
 
@@ -96,3 +101,43 @@ def test_blocks_on_shared_storage_survive_their_worker(as_uri: bool, tmp_path: P
         assert counts_in(tmp_path / "out") == expected
         assert begun(tmp_path, "map") == maps, "no map task ran again"
         c.wait_until(lambda: not list(shared.glob("*/*.block")), 5)
+
+
+# Mounts a small file system that only this process and its children see, and runs a job on a worker that uses it.
+ON_A_SMALL_DISK = """
+import json, subprocess, sys
+from pathlib import Path
+root, size, alone = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "alone"
+disk = root / "disk"
+disk.mkdir()
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=True)
+from chaos_jobs import Bulky
+from cluster_kit import cluster
+text = root / "in.txt"
+text.write_text("".join(f"{number:07d}\\n" for number in range(400)))
+options = {"split_size": 1600, "reducers": 4}  # 20 MB a task
+with cluster(root, workers=0) as c:
+    c.add_worker("--data-dir", str(disk / "data"), executors=2)
+    if not alone:
+        c.add_worker()
+    c.wait_for_workers(1 if alone else 2)
+    outcome = c.run(Bulky, text, root / "out", **options)
+    view = outcome.view
+    said = [report.error for report in view.failures]
+Bulky.run(text, root / "calm", on="inline", data_dir=root / "calm-data", **options)
+print(json.dumps({"failed": view.failed_attempts, "errors": said}))
+"""
+
+
+@pytest.mark.parametrize("company", ["alone", pytest.param("together", marks=pytest.mark.soak)])
+def test_a_worker_with_a_small_disk(company: str, tmp_path: Path) -> None:
+    """It is one of two data directories: what finds no room there is made again in the other, or by another worker."""
+    if not (own_mounts := unshare()):
+        pytest.skip("this user may not mount anything, not even in a name space of its own")
+    command = [*own_mounts, sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path), "18m", company]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if "tests" in path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["errors"]) == {"DataDirFailed"}
+    assert read_output(tmp_path / "out") == read_output(tmp_path / "calm")
