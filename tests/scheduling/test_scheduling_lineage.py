@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from scheduler_run import Run, accepted, attempt, done, ended, job, launches, slots, task, written
 
-from gristmill.scheduling.commands import FreeBlock, JobState, Launch, ReportStage
-from gristmill.scheduling.events import BlockLost, JobSubmitted, SlotLeft, StageAdded, TaskFinished, WorkerLost
+from gristmill.scheduling.commands import Cancel, FreeBlock, JobState, Launch, ReportStage
+from gristmill.scheduling.events import (
+    BlockLost,
+    Heartbeat,
+    JobSubmitted,
+    SlotLeft,
+    StageAdded,
+    TaskFinished,
+    WorkerLost,
+)
 from gristmill.scheduling.transitions import TaskState
 
 
@@ -58,6 +66,17 @@ def test_a_lost_worker_takes_its_blocks_along() -> None:
     assert launches(run(WorkerLost("a"))) == [(0, 0, 2, "b-0")]
     assert launches(run(done(0, 0, 2))) == [(0, 2, 2, "b-0")]
     assert launches(run(done(0, 2, 2))) == [(1, 0, 2, "b-0")]
+
+
+def test_readers_of_a_lost_worker_that_have_read_nothing_yet_are_called_back() -> None:
+    run = Run(*slots(1, "a"), *slots(3, "b"), *job(2, 4))
+    run(done(0, 0), done(0, 1))  # on a and b
+    readers = [slot.attempt for name, slot in run.state.slots.items() if name != "a-0" and slot.attempt is not None]
+    run(Heartbeat("b", tuple(readers), progress=(0.0, 0.1, 0.0)))
+    assert {c.attempt for c in run(WorkerLost("a")) if isinstance(c, Cancel)} == {readers[0], readers[2]}
+    assert list(run.state.jobs["j"].stages[1].running) == [readers[1].index]
+    assert launches(run(*slots(2, "b", first=3))) == [(0, 0, 2, "b-3")]
+    assert ended(run.finish_all())[0].state is JobState.SUCCEEDED
 
 
 def test_a_slot_that_leaves_takes_no_block_along() -> None:

@@ -14,6 +14,7 @@ from gristmill.scheduling.retry import Trouble, attempts_allowed, backoff_second
 from gristmill.scheduling.slots import (
     add_slot,
     add_worker,
+    cancel,
     expect_leave,
     forget_hopeless,
     give_back,
@@ -101,9 +102,22 @@ def lose_worker(state: SchedulerState, name: str, now: float, out: list[Command]
         for stage in job.stages.values():
             if stage.bytes_on is not None:
                 stage.bytes_on.pop(worker.number, None)
-            for index in stage.blocks_on.pop(worker.number, ()):
-                if stage.makers[index] == worker.number:
-                    lose_block(state, job, stage, index)
+            lost = [index for index in stage.blocks_on.pop(worker.number, ()) if stage.makers[index] == worker.number]
+            for index in lost:
+                lose_block(state, job, stage, index)
+            for child in stage.children if lost else ():
+                _call_back(state, job, child, out)
+
+
+def _call_back(state: SchedulerState, job: Job, stage: Stage, out: list[Command]) -> None:
+    """Input of the stage is gone. Whoever has read nothing yet would go on asking for it: its task waits instead."""
+    for index in list(stage.running):
+        for attempt in (stage.copies.get(index), stage.running[index]):
+            if attempt is not None and not attempt.progress:
+                cancel(state, job, stage, attempt, out)
+        if index not in stage.running:
+            stage.requeue(index, Cause.RETURNED)
+    refresh_stage(state, job, stage)
 
 
 def _leave_host(state: SchedulerState, worker: Worker) -> bool:
