@@ -88,7 +88,7 @@ class JobService:
 
     def all(self) -> list[JobStatus]:
         """Every job that is known, the newest first."""
-        return [_status(running) for running in self._coordinator.jobs()]
+        return sorted(map(_status, self._coordinator.jobs()), key=lambda status: status.submitted, reverse=True)
 
     def cancel(self, job: str) -> bool:
         """Ask for a job to end; False if there is no such job."""

@@ -1,0 +1,303 @@
+"""``gristmill serve`` and the commands that talk to it, as processes of their own, on real jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gristmill.cli.main import main
+
+COUNT = """
+from gristmill import MapReduce
+from helpers import shout
+
+class Count(MapReduce):
+    def mapper(self, _, line):
+        for word in line.split():
+            yield shout(word), 1
+
+    def reducer(self, word, counts):
+        yield word, sum(counts)
+"""
+HELPERS = """
+def shout(word):
+    if word == "boom":
+        print("about to go wrong")
+        raise ValueError("a bad word")
+    return word.upper()
+"""
+SLOW = """
+import time
+from pathlib import Path
+from gristmill import MapReduce
+
+class Slow(MapReduce):
+    input_format = "whole"
+
+    def mapper(self, name, text):
+        while not Path(self.params["go"]).exists():
+            time.sleep(0.02)
+        yield name, 1
+
+    def reducer(self, name, counts):
+        yield name, sum(counts)
+"""
+PATIENCE = 40.0
+
+
+def wait_until(true: Callable[[], object], seconds: float = PATIENCE) -> None:
+    give_up = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < give_up, "waited for too long"
+        time.sleep(0.02)
+
+
+class Served:
+    """A server's process, and the command line beside it."""
+
+    def __init__(self, folder: Path, executors: int) -> None:
+        self.folder = folder
+        self.data_dir = folder / "data"
+        self.executors = executors
+        self.process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        (self.data_dir / "server.json").unlink(missing_ok=True)  # of one that was killed
+        command = [*self.command("serve"), "--port", str(self.port), "--executors", str(self.executors)]
+        with (self.folder / "serve.log").open("ab") as log:
+            self.process = subprocess.Popen([*command, "--memory", "512MiB"], stderr=log, env=self.environment())
+        wait_until(
+            lambda: (self.data_dir / "server.json").exists() or (self.process and self.process.poll() is not None)
+        )
+        assert self.process.poll() is None, (self.folder / "serve.log").read_text()
+        self.url = json.loads((self.data_dir / "server.json").read_text())["url"]
+        self.port = int(self.url.rpartition(":")[2])
+
+    def environment(self) -> dict[str, str]:
+        dropped = ("GRISTMILL_SERVER", "GRISTMILL_TOKEN")
+        own = {"GRISTMILL_DATA_DIR": str(self.data_dir), "NO_COLOR": "1"}
+        return {**{name: value for name, value in os.environ.items() if name not in dropped}, **own}
+
+    def command(self, *arguments: object) -> list[str]:
+        return [sys.executable, "-m", "gristmill.cli.main", *map(str, arguments)]
+
+    def run(
+        self, *arguments: object, timeout: float = PATIENCE, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), cwd=self.folder, env={**self.environment(), **environment}, text=True,
+            capture_output=True, timeout=timeout,
+        )  # fmt: skip
+
+    def begin(self, *arguments: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments), cwd=self.folder, env=self.environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def below(self) -> list[psutil.Process]:
+        assert self.process is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        assert self.process is not None
+        below = self.below()
+        self.process.send_signal(number)
+        self.process.wait(PATIENCE)
+        _, alive = psutil.wait_procs(below, timeout=PATIENCE)
+        for process in alive:
+            process.kill()
+        assert not alive, alive
+
+
+@pytest.fixture
+def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+    (tmp_path / "count.py").write_text(COUNT)
+    (tmp_path / "helpers.py").write_text(HELPERS)
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "in.txt").write_text("b a\na\n")
+    served = Served(tmp_path, getattr(request, "param", 1))
+    try:
+        yield served
+    finally:
+        if served.process and served.process.poll() is None:
+            served.stop()
+
+
+def output(folder: Path) -> str:
+    return "".join(path.read_text() for path in sorted(folder.glob("part-*")))
+
+
+def test_a_job_from_its_submission_to_its_end(served: Served, tmp_path: Path) -> None:
+    submitted = served.run("submit", "count.py", "in.txt", "-o", "out")
+    job = submitted.stdout.strip()
+    assert submitted.returncode == 0 and submitted.stdout == f"{job}\n" and submitted.stderr == ""
+
+    waited = served.run("wait", job, "--json")
+    assert waited.returncode == 0
+    summary = json.loads(waited.stdout)
+    assert summary["job_id"] == job and summary["state"] == "succeeded" and summary["records_in"] == 2
+    assert output(tmp_path / "out") == "A\t2\nB\t1\n"
+
+    shown = served.run("status", job, "--json")
+    assert json.loads(shown.stdout) == summary
+    assert "Done in" in served.run("status").stdout
+    listed = served.run("jobs").stdout
+    assert job in listed and "succeeded" in listed and "Count" in listed
+    assert [each["id"] for each in json.loads(served.run("jobs", "--json").stdout)] == [job]
+    again = served.run("cancel", job)
+    assert again.returncode == 0 and "was over before: succeeded" in again.stderr
+    assert not (served.data_dir / "jobs" / job).exists()
+
+
+def test_run_on_a_server_is_as_run_here(served: Served, tmp_path: Path) -> None:
+    done = served.run("run", "count.py", "in.txt", "-o", "out", "--on", served.url)
+    assert done.returncode == 0 and done.stdout == ""
+    assert done.stderr.startswith("Done in")
+    assert served.run("run", "count.py", "in.txt", "-o", "here", "--on", "inline").returncode == 0
+    assert output(tmp_path / "out") == output(tmp_path / "here")
+
+    there = served.run("run", "count.py", "in.txt", "-o", "out", "--on", served.url)
+    assert there.returncode == 2 and "out" in there.stderr and "--overwrite" in there.stderr
+    assert served.run("run", "count.py", "in.txt", "-o", "out", "--on", served.url, "--overwrite").returncode == 0
+
+
+def test_a_failure_shows_the_users_own_line_first(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a boom\n")
+    failed = served.run("run", "count.py", "in.txt", "-o", "out", "--on", served.url, "--max-attempts", "1")
+    assert failed.returncode == 1
+    lines = failed.stderr.splitlines()
+    assert lines[:3] == ["helpers.py:5, in shout", '    raise ValueError("a bad word")', "ValueError: a bad word"]
+    assert "  count.py:8, in mapper" in lines and "      yield shout(word), 1" in lines
+    assert not (tmp_path / "out").exists()
+
+    job = json.loads(served.run("jobs", "--json").stdout)[0]["id"]
+    waited = served.run("wait", job)
+    assert waited.returncode == 1 and waited.stderr.splitlines()[:3] == lines[:3]
+    assert "about to go wrong" in served.run("logs", job).stdout
+    status = served.run("status", job)
+    assert status.returncode == 0 and "ValueError: a bad word" in status.stdout
+
+
+def test_interrupting_run_cancels_the_job_and_interrupting_wait_does_not(served: Served, tmp_path: Path) -> None:
+    run = served.begin("run", "slow.py", "in.txt", "-o", "out", "--on", served.url, "--set", f"go={tmp_path}/go")
+    wait_until(lambda: "running" in served.run("jobs").stdout)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 130 and "Cancelled." in err
+    assert json.loads(served.run("jobs", "--json").stdout)[0]["state"] == "cancelled"
+
+    job = served.run("submit", "slow.py", "in.txt", "-o", "out", "--set", f"go={tmp_path}/go").stdout.strip()
+    wait = served.begin("wait", job)
+    time.sleep(1.0)  # it is waiting by now; if not, the test is merely easier
+    wait.send_signal(signal.SIGINT)
+    assert wait.wait(PATIENCE) == 130
+    assert wait.stdout and wait.stderr
+    wait.stdout.close()
+    wait.stderr.close()
+    assert "runs." in served.run("status", job).stdout
+    cancelled = served.run("cancel", job)
+    assert cancelled.returncode == 0 and "cancelled" in cancelled.stderr
+    assert served.run("wait", job).returncode == 130
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_client_goes_on_waiting_while_the_server_is_killed_and_started_again(served: Served, tmp_path: Path) -> None:
+    inputs = []
+    for number in range(6):
+        path = tmp_path / f"in{number}.txt"
+        path.write_text(str(number))
+        inputs.append(path.name)
+    options = ("--split-size", "1", "--set", f"go={tmp_path}/go", "-o", "out", "--on", served.url)
+    run = served.begin("run", "slow.py", *inputs, *options)
+    wait_until(lambda: "running" in served.run("jobs").stdout)
+    job = json.loads(served.run("jobs", "--json").stdout)[0]["id"]
+    served.stop(signal.SIGKILL)
+    served.start()
+    assert f"Taken up        1 job: {job}" in (tmp_path / "serve.log").read_text()
+    (tmp_path / "go").touch()
+    _, err = run.communicate(timeout=2 * PATIENCE)
+    assert run.returncode == 0, err
+    assert len(output(tmp_path / "out").splitlines()) == 6
+    assert json.loads(served.run("status", job, "--json").stdout)["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("served", [0], indirect=True)
+def test_workers_join_and_drain(served: Served, tmp_path: Path) -> None:
+    job = served.run("submit", "count.py", "in.txt", "-o", "out").stdout.strip()
+    assert "no worker is connected" in served.run("status", job).stdout
+    worker = served.begin("worker", served.url, "--executors", "1", "--memory", "256MiB", "--data-dir", tmp_path / "w")
+    try:
+        assert served.run("wait", job).returncode == 0
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        out, err = worker.communicate(timeout=PATIENCE)
+    assert worker.returncode == 0, out + err
+    assert output(tmp_path / "out") == "A\t2\nB\t1\n"
+
+
+def test_nothing_of_a_server_outlives_it(served: Served) -> None:
+    wait_until(lambda: len(served.below()) >= 3)  # worker, forkserver, executor
+    served.stop(signal.SIGKILL)  # asserts that all below it end
+    served.start()
+    wait_until(lambda: len(served.below()) >= 3)
+    served.stop(signal.SIGINT)
+    assert served.process and served.process.returncode == 0
+    assert not (served.data_dir / "server.json").exists()
+
+
+def test_the_servers_worker_is_started_again_when_it_dies(served: Served, tmp_path: Path) -> None:
+    wait_until(lambda: served.below())
+    served.below()[0].kill()
+    assert served.run("run", "count.py", "in.txt", "-o", "out", "--on", served.url).returncode == 0
+
+
+@pytest.mark.parametrize("served", [0], indirect=True)
+def test_what_is_wrong_is_said_in_words(served: Served, tmp_path: Path) -> None:
+    unknown = served.run("status", "nope")
+    assert unknown.returncode == 2 and "knows no job nope" in unknown.stderr
+    denied = served.run("jobs", GRISTMILL_TOKEN="wrong")
+    assert denied.returncode == 2 and "does not know this token" in denied.stderr
+    (tmp_path / "token").write_text("wrong too")
+    assert served.run("jobs", "--token-file", tmp_path / "token").returncode == 2
+    second = served.run("serve", "--port", "0")
+    assert second.returncode == 2 and f"A server runs on {served.data_dir} already: {served.url}" in second.stderr
+    no_output = served.run("run", "count.py", "in.txt", "--on", served.url)
+    assert no_output.returncode == 2 and "needs an output" in no_output.stderr
+    missing = served.run("submit", "count.py", "nowhere.txt", "-o", "out")
+    assert missing.returncode == 2 and "nowhere.txt does not exist" in missing.stderr
+    broken = served.run("submit", "nowhere.py", "in.txt", "-o", "out")
+    assert broken.returncode == 2 and "nowhere.py" in broken.stderr
+    worker = served.run("worker", served.url, "--token-file", tmp_path / "token", "--data-dir", tmp_path / "w")
+    assert worker.returncode == 2 and "token" in worker.stderr
+    assert "Traceback" not in unknown.stderr + denied.stderr + second.stderr + missing.stderr + worker.stderr
+
+
+def test_no_server_is_exit_code_75(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gristmill.api.client.FIRST_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setenv("GRISTMILL_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("GRISTMILL_TOKEN", "a token of sorts")
+    monkeypatch.delenv("GRISTMILL_SERVER", raising=False)
+    assert main(["jobs"]) == 2
+    assert "No server is named" in capsys.readouterr().err
+    assert main(["jobs", "--server", "http://127.0.0.1:9"]) == 75
+    assert "No server answers at http://127.0.0.1:9" in capsys.readouterr().err
+    monkeypatch.setenv("GRISTMILL_SERVER", "127.0.0.1:9")
+    assert main(["status"]) == 2
+    assert "http://HOST:PORT" in capsys.readouterr().err
