@@ -221,10 +221,11 @@ from pathlib import Path
 from gristmill.storage import renames
 from gristmill.storage.commit import OutputCommit
 from gristmill.storage.writers import open_part
-output, overwrite, two_steps, abort = Path(sys.argv[1]), *(word == "True" for word in sys.argv[2:])
+output, overwrite, two_steps, abort = Path(sys.argv[1]), *(word == "True" for word in sys.argv[2:5])
+needed_by = Path(sys.argv[5]) if sys.argv[5:] else None
 if two_steps:
     renames._renameat2 = lambda: None
-commit = OutputCommit.prepare(output, "crashed", overwrite)
+commit = OutputCommit.prepare(output, "crashed", overwrite, needed_by)
 parts = []
 for n in range(3):
     writer = open_part(commit.staging, f"attempts/{n}", f"part-r-{n:05d}", "text")
@@ -233,14 +234,14 @@ for n in range(3):
 if abort:
     commit.abort()
 else:
-    commit.commit(parts, {})
+    commit.commit(parts, {"job_id": "crashed"})
 """
 
 
-def crash(output: Path, point: str, overwrite: bool, two_steps: bool) -> int:
+def crash(output: Path, point: str, overwrite: bool, two_steps: bool, needed_by: Path | None = None) -> int:
     environment = {**os.environ, "GRISTMILL_FAILPOINT": point, "PYTHONPATH": str(Path(gristmill.__path__[0]).parent)}
     flags = [str(flag) for flag in (overwrite, two_steps, point.startswith("abort"))]
-    command = [sys.executable, "-c", SCRIPT, str(output), *flags]
+    command = [sys.executable, "-c", SCRIPT, str(output), *flags, *([str(needed_by)] if needed_by else [])]
     return subprocess.run(command, env=environment, timeout=60, check=False).returncode
 
 
@@ -268,6 +269,82 @@ def test_a_crash_leaves_the_old_or_the_whole_new_output(
     assert content(output) == before
 
     run(output, "next", overwrite=True)
+    assert content(output) == "next"
+    assert litter(output) == []
+
+
+@pytest.mark.parametrize("two_steps", [False, True], ids=["exchange", "two-steps"])
+@pytest.mark.parametrize("overwrite", [False, True], ids=["fresh", "overwrite"])
+@pytest.mark.parametrize("point", FAIL_POINTS)
+def test_another_process_takes_over_from_a_crash(
+    tmp_path: Path, point: str, overwrite: bool, two_steps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if point.startswith("swap") and not (overwrite and two_steps):
+        pytest.skip("this step is not taken here")
+    if two_steps:
+        monkeypatch.setattr(renames, "_renameat2", lambda: None)
+    output, folder = tmp_path / "deep" / "out", tmp_path / "folder"
+    folder.mkdir()
+    if overwrite:
+        run(output, "old")
+    assert crash(output, point, overwrite, two_steps, folder) == 137
+    recover_output(output)  # of another run that comes between: it leaves what is needed alone
+    parts = [PartFile(f"attempts/{n}", f"part-r-{n:05d}", 1, 6) for n in range(3)]
+
+    commit = OutputCommit.adopt(output, "crashed", overwrite, parts, needed_by=folder)
+    staged = [(commit.staging / part.staged).exists() for part in parts]
+    if commit.published:
+        assert content(output) == "new"
+    elif point.startswith(("prepare", "abort")):
+        assert staged in ([False] * 3, [True] * 3)
+        parts = [stage(commit, part.final, f"new {n}") for n, part in enumerate(parts)]
+    else:
+        assert staged == [True] * 3
+        assert content(output) == ("old" if overwrite else None)
+    commit.commit(parts, {"job_id": "crashed"})
+    assert content(output) == "new"
+    assert litter(output) == []
+
+
+def test_what_is_kept_at_the_end_is_taken_up_again(tmp_path: Path) -> None:
+    output, folder = tmp_path / "deep" / "out", tmp_path / "folder"
+    folder.mkdir()
+    commit = OutputCommit.prepare(output, "job", overwrite=False, needed_by=folder)
+    part = stage(commit, "part-r-00000", "x")
+    commit.abort(folder / "staged")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    again = OutputCommit.adopt(output, "job", False, [part], needed_by=folder, kept=folder / "staged")
+    again.commit([part], {})
+    assert (output / "part-r-00000").read_text() == "x\n"
+    assert list(folder.iterdir()) == []
+
+
+def test_an_output_that_somebody_made_meanwhile_is_not_taken_over(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert crash(output, "commit.parts-named", False, False, tmp_path) == 137
+    output.mkdir()
+    with pytest.raises(OutputExists):
+        OutputCommit.adopt(output, "crashed", False, [])
+    commit = OutputCommit.adopt(output, "crashed", True, [])
+    commit.abort()
+    assert litter(output) == []
+
+
+def test_what_nobody_can_take_up_any_more_is_litter(tmp_path: Path) -> None:
+    output, folder = tmp_path / "out", tmp_path / "folder"
+    folder.mkdir()
+    assert crash(output, "commit.begun", False, False, folder) == 137
+    recover_output(output)
+    assert len(litter(output)) == 2
+    folder.rmdir()
+    recover_output(output)
+    assert litter(output) == []
+
+
+def test_a_newer_output_ends_the_older_jobs_chances(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    assert crash(output, "commit.begun", False, False, tmp_path) == 137
+    run(output, "next")
     assert content(output) == "next"
     assert litter(output) == []
 

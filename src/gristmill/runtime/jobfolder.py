@@ -34,6 +34,7 @@ MAX_AGE_SECONDS = 7 * 86400.0
 MAX_TOTAL_BYTES = 10 * GIB
 _FACTS = "job.json"
 _LOCK = "lock"
+_WORKER_LOCK = "worker.lock"  # of the whole data directory, held by ``gristmill worker``
 _SIZE = "size"
 _SETTLING_SECONDS = 60.0  # a folder without facts may be one that is just being made
 
@@ -170,11 +171,14 @@ def _dead_folders(jobs: Path, now: float | None = None) -> Iterator[_Dead]:
         folders = [entry for entry in jobs.iterdir() if entry.is_dir() and not entry.is_symlink()]
     except OSError:
         return
+    a_worker_lives = _is_locked(jobs.parent / _WORKER_LOCK)
     for path in folders:
         facts = _read_facts(path)
         touched = _modified(path / _FACTS if facts else path)
         if touched is None or (not facts and now is not None and now - touched < _SETTLING_SECONDS):
             continue
+        if not facts and a_worker_lives:
+            continue  # it keeps blocks of a server's job there
         if not _is_locked(path / _LOCK) and not _is_running(facts):
             yield _Dead(path, touched)
 

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gristmill.errors import JournalFailed
-from gristmill.runtime.facts import Fact, from_row, to_row
+from gristmill.runtime.facts import Fact, JobEnded, from_row, to_row
 
 JOURNAL = "journal.db"
 """The file's name, in a job's folder or a server's data directory."""
@@ -234,19 +234,6 @@ class Journal:
             raise _failed(self.path, error, "read") from error
 
 
-def drop_blobs(path: Path, job: str) -> None:
-    """Forget the blobs of a job that is over; the facts stay.
-
-    Raises:
-        JournalFailed: that cannot be written.
-    """
-    try:
-        with closing(_open_for_writing(path)) as connection, connection:
-            connection.execute("DELETE FROM blobs WHERE job = ?", (job,))
-    except (sqlite3.Error, OSError) as error:
-        raise _failed(path, error) from error
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level="DEFERRED")
 
@@ -294,6 +281,8 @@ def _insert(connection: sqlite3.Connection, batch: list[tuple[Fact, _Blobs]]) ->
             "INSERT INTO facts (job, kind, version, data) VALUES (?, ?, ?, ?)", [to_row(fact) for fact, _ in batch]
         )
         for fact, blobs in batch:
+            if isinstance(fact, JobEnded) and fact.outcome.error is None:
+                connection.execute("DELETE FROM blobs WHERE job = ?", (fact.job,))
             if blobs:
                 connection.executemany(
                     "INSERT OR REPLACE INTO blobs (job, name, data) VALUES (?, ?, ?)",

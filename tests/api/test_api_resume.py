@@ -1,0 +1,399 @@
+"""--resume: whatever ended a run, the next one goes on where it stood; unless something has changed, which is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+import gristmill
+from gristmill.storage.failpoints import FAIL_POINTS
+
+SCRIPT = """
+import os, time
+from pathlib import Path
+from gristmill import MapReduce
+
+class Count(MapReduce):
+    def note(self, what):
+        Path(self.params["marks"], f"{what}-{time.time_ns()}-{os.getpid()}").touch()
+
+    def hold(self, what):
+        while not Path(self.params["marks"], "gate").exists():
+            Path(self.params["marks"], f"holding-{what}").touch()
+            time.sleep(0.01)
+
+    def mapper_init(self):
+        self.note("map")
+
+    def mapper(self, key, line):
+        if line.strip() == "hold map":
+            self.hold("map")
+        if line.strip() == "fail":
+            assert Path(self.params["marks"], "gate").exists(), "the gate is shut"
+        for word in line.split():
+            yield word, 1
+
+    def reducer_init(self):
+        self.note("reduce")
+
+    def reducer(self, word, ones):
+        if word == "reducers":
+            self.hold("reduce")
+        yield word, sum(ones)
+
+if __name__ == "__main__":
+    Count.main()
+"""
+FILES = 36
+WIDTH = 24  # of a line, so that each file is one split
+REDUCERS = 4
+
+
+class Scene:
+    """A job of 36 map tasks and 4 reduce tasks, and its runs."""
+
+    def __init__(self, folder: Path, last_line: str) -> None:
+        self.folder = folder
+        self.marks = folder / "marks"
+        self.output = folder / "out"
+        self.data = folder / "data"
+        self.started: list[subprocess.Popen[str]] = []
+        self.marks.mkdir()
+        (folder / "in").mkdir()
+        (folder / "count.py").write_text(SCRIPT)
+        words: Counter[str] = Counter()
+        for number in range(FILES):
+            line = last_line if number == FILES - 1 else f"w{number} w{number % 5} all"
+            (folder / "in" / f"{number:02d}.txt").write_text(f"{line:<{WIDTH}}\n")
+            words.update(line.split())
+        self.expected = dict(words)
+
+    def start(self, *more: str, failpoint: str = "", output: bool = True) -> subprocess.Popen[str]:
+        arguments = ["run", "count.py", "in", "--data-dir", "data", "--split-size", str(WIDTH + 1), "--executors", "2"]
+        arguments += ["--reducers", str(REDUCERS), "--set", f"marks={self.marks}", "--max-attempts", "1"]
+        arguments += ["-o", "out"] if output else []
+        source = str(Path(gristmill.__path__[0]).parent)
+        environment = {**os.environ, "PYTHONPATH": source, "GRISTMILL_FAILPOINT": failpoint}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gristmill.cli.main", *arguments, *more],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *more: str, failpoint: str = "", output: bool = True, code: int = 0) -> tuple[str, str]:
+        process = self.start(*more, failpoint=failpoint, output=output)
+        out, said = process.communicate(timeout=60)
+        assert process.returncode == code, said
+        return out, said
+
+    def until(self, there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+        deadline = time.monotonic() + 40
+        while not there():
+            assert time.monotonic() < deadline, "it takes too long"
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+
+    def kill_when(self, there: Callable[[], bool], *more: str, output: bool = True) -> None:
+        process = self.start(*more, output=output)
+        self.until(there, process)
+        time.sleep(0.1)  # the last group of facts is in the journal within 10 ms
+        process.kill()
+        process.communicate(timeout=20)
+
+    def kill_while_a_map_task_runs(self, output: bool = True) -> None:
+        self.kill_when(
+            lambda: self.ran("map") == FILES and len(self.blocks()) == FILES - 1 and self.holds("map"), output=output
+        )
+
+    def kill_while_a_reduce_task_runs(self) -> None:
+        self.kill_when(lambda: self.holds("reduce") and self.ran("reduce") == REDUCERS)
+
+    def holds(self, what: str) -> bool:
+        return (self.marks / f"holding-{what}").exists()
+
+    def ran(self, what: str) -> int:
+        return len(list(self.marks.glob(f"{what}-*")))
+
+    def open_the_gate(self) -> int:
+        """Let every task through from now on; the number of tasks that have begun."""
+        (self.marks / "gate").touch()
+        return self.ran("map") + self.ran("reduce")
+
+    def blocks(self) -> list[Path]:
+        return sorted(self.data.glob("jobs/*/blocks/*.block"))
+
+    def jobs(self) -> list[str]:
+        return sorted(path.name for path in (self.data / "jobs").iterdir())
+
+    def counted(self) -> dict[str, int]:
+        rows = [
+            line.split("\t") for part in sorted(self.output.glob("part-*")) for line in part.read_text().splitlines()
+        ]
+        assert len({word for word, _ in rows}) == len(rows)
+        return {word: int(count) for word, count in rows}
+
+    def assert_resumed(self, begun: int, said: str, job: str, at_most: int) -> None:
+        """The run went on as ``job``, and at most so many tasks ran again."""
+        assert f"Resuming job {job}: " in said
+        again = self.ran("map") + self.ran("reduce") - begun
+        assert again <= at_most, f"{again} tasks ran again"
+        match = re.search(r"(\d+) of (\d+) tasks are done", said)
+        assert match is not None
+        assert (int(match[2]) - int(match[1]), int(match[2])) == (again, FILES + REDUCERS)
+        assert self.counted() == self.expected
+        assert self.litter() == []
+
+    def litter(self) -> list[str]:
+        return [path.name for path in self.folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Callable[[str], Scene]]:
+    made: list[Scene] = []
+
+    def make(last_line: str) -> Scene:
+        made.append(Scene(tmp_path, last_line))
+        return made[-1]
+
+    yield make
+    for scene in made:
+        for process in scene.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def test_a_killed_run_goes_on(scene: Callable[[str], Scene]) -> None:
+    there = scene("hold map")
+    there.kill_while_a_map_task_runs()
+    [job] = there.jobs()
+    assert there.litter() == [f".out.gristmill-{job}"]
+    begun = there.open_the_gate()
+    out, said = there.run("--resume", "--json")
+    there.assert_resumed(begun, said, job, 1 + REDUCERS)
+    assert json.loads(out)["job_id"] == job
+    assert json.loads(out)["records_in"] == FILES
+    assert there.jobs() == []
+
+
+def test_a_run_that_is_killed_again_and_again(scene: Callable[[str], Scene]) -> None:
+    there = scene("hold map")
+    there.kill_while_a_map_task_runs()
+    [job] = there.jobs()
+    for runs in (1, 2):
+        there.kill_when(lambda runs=runs: there.ran("map") == FILES + runs, "--resume")  # type: ignore[misc]
+    begun = there.open_the_gate()
+    _, said = there.run("--resume")
+    there.assert_resumed(begun, said, job, 1 + REDUCERS)
+
+
+def test_at_ninety_percent_few_tasks_run_again(scene: Callable[[str], Scene]) -> None:
+    there = scene("all reducers now")
+    there.kill_while_a_reduce_task_runs()
+    [job] = there.jobs()
+    begun = there.open_the_gate()
+    _, said = there.run("--resume")
+    there.assert_resumed(begun, said, job, round(0.15 * (FILES + REDUCERS)))
+
+
+def test_without_an_output(scene: Callable[[str], Scene]) -> None:
+    there = scene("hold map")
+    there.kill_while_a_map_task_runs(output=False)
+    begun = there.open_the_gate()
+    out, said = there.run("--resume", output=False)
+    assert "Resuming job" in said
+    assert there.ran("map") + there.ran("reduce") - begun == 1 + REDUCERS
+    assert {word: int(count) for word, count in (line.split("\t") for line in out.splitlines())} == there.expected
+    assert there.jobs() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
+def test_an_interrupted_run_goes_on(scene: Callable[[str], Scene], number: signal.Signals) -> None:
+    there = scene("all reducers now")
+    process = there.start()
+    there.until(lambda: there.holds("reduce") and there.ran("reduce") == REDUCERS, process)
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert there.litter() == []
+    [job] = there.jobs()
+    begun = there.open_the_gate()
+    _, said = there.run("--resume")
+    there.assert_resumed(begun, said, job, 2)
+
+
+def test_a_failed_run_goes_on(scene: Callable[[str], Scene]) -> None:
+    there = scene("fail")
+    _, said = there.run(code=1)
+    assert "the gate is shut" in said
+    [job] = there.jobs()
+    begun = there.open_the_gate()
+    _, said = there.run("--resume")
+    there.assert_resumed(begun, said, job, 1 + 1 + REDUCERS)  # one may have run beside the one that failed
+
+
+def damage_blocks(scene: Scene) -> int:
+    """Remove, cut short and change blocks; how many."""
+    first, second, third = scene.blocks()[:3]
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:10])
+    data = bytearray(third.read_bytes())
+    data[20] ^= 1
+    third.write_bytes(data)
+    return 3
+
+
+def test_damaged_blocks_are_made_again(scene: Callable[[str], Scene]) -> None:
+    there = scene("hold map")
+    there.kill_while_a_map_task_runs()
+    damaged = damage_blocks(there)
+    begun = there.open_the_gate()
+    _, said = there.run("--resume")
+    assert f": {FILES - 1 - (damaged - 1)} of {FILES + REDUCERS} tasks" in said  # the flipped bit shows when it is read
+    # The flipped bit is found by reduce tasks, of which each that does not read it may be done before.
+    assert there.ran("map") + there.ran("reduce") - begun <= 1 + damaged + 2 * REDUCERS
+    assert there.counted() == there.expected
+
+
+def test_staged_files_that_are_gone_are_made_again(scene: Callable[[str], Scene]) -> None:
+    there = scene("all reducers now")
+    there.kill_while_a_reduce_task_runs()
+    [job] = there.jobs()
+    staged = sorted((there.folder / f".out.gristmill-{job}" / "attempts").glob("*part-r-*"))
+    whole = [path for path in staged if path.stat().st_size]
+    whole[0].unlink()
+    whole[1].write_text("x")
+    begun = there.open_the_gate()
+    _, said = there.run("--resume")
+    there.assert_resumed(begun, said, job, 4)
+
+
+def test_a_staging_folder_that_is_gone(scene: Callable[[str], Scene]) -> None:
+    there = scene("all reducers now")
+    there.kill_while_a_reduce_task_runs()
+    [job] = there.jobs()
+    (there.folder / f".out.gristmill-{job}").rename(there.folder / "elsewhere")
+    begun = there.open_the_gate()
+    _, said = there.run("--resume")
+    there.assert_resumed(begun, said, job, REDUCERS)
+
+
+def some(values: Sequence[str], quick: Sequence[str]) -> list[object]:
+    """All of them in a soak, a few of them otherwise."""
+    return [value if value in quick else pytest.param(value, marks=pytest.mark.soak) for value in values]
+
+
+COMMIT_POINTS = some(
+    [point for point in FAIL_POINTS if point.startswith("commit")],
+    ["commit.first-part-named", "commit.synced", "commit.published"],
+)
+CHANGES = some(["script", "import", "input", "new input", "option", "parameter"], ["script", "input", "option"])
+
+
+@pytest.mark.parametrize("point", COMMIT_POINTS)
+def test_a_commit_that_was_cut_short_is_completed(scene: Callable[[str], Scene], point: str) -> None:
+    there = scene("w1 w2")
+    there.run(failpoint=point, code=137)
+    [job] = there.jobs()
+    begun = there.open_the_gate()
+    _, said = there.run("--resume")
+    there.assert_resumed(begun, said, job, 0)
+    assert json.loads((there.output / "_SUCCESS").read_text())["job_id"] == job
+    assert there.jobs() == []
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_has_changed_is_named(scene: Callable[[str], Scene], change: str) -> None:
+    there = scene("hold map")
+    (there.folder / "helper.py").write_text("n = 1\n")
+    (there.folder / "count.py").write_text(f"import helper\n{SCRIPT}")
+    there.kill_while_a_map_task_runs()
+    [job] = there.jobs()
+    more: tuple[str, ...] = ()
+    if change == "script":
+        (there.folder / "count.py").write_text(f"import helper\n{SCRIPT}\n# another\n")
+        words = r"count\.py has changed"
+    elif change == "import":
+        (there.folder / "helper.py").write_text("n = 2\n")
+        words = r"helper\.py has changed"
+    elif change == "input":
+        os.utime(there.folder / "in" / "00.txt", (1, 1))
+        words = r"the input .*/in/00\.txt has changed"
+    elif change == "new input":
+        (there.folder / "in" / "99.txt").write_text(f"{'all':<{WIDTH}}\n")
+        there.expected["all"] += 1
+        words = r"the input .*/in/99\.txt is new"
+    elif change == "option":
+        more = ("--reducers", "3")
+        words = r"--reducers has changed from 4 to 3"
+    else:
+        more = ("--set", "x=1")
+        words = r"the parameter x has changed from not given to '1'"
+    there.open_the_gate()
+    _, said = there.run("--resume", *more)
+    assert re.search(rf"--resume: starting afresh: {words} since job {job}\.", said), said
+    assert there.counted() == there.expected
+    assert there.litter() == []
+
+
+def test_nothing_to_resume(scene: Callable[[str], Scene]) -> None:
+    there = scene("w1")
+    _, said = there.run("--resume")
+    assert "--resume: there is nothing to resume; starting afresh." in said
+    assert there.counted() == there.expected
+
+
+def test_a_new_run_leaves_an_interrupted_one_alone_until_it_is_done(scene: Callable[[str], Scene]) -> None:
+    there = scene("hold map")
+    there.kill_while_a_map_task_runs()
+    [job] = there.jobs()
+    staging = there.folder / f".out.gristmill-{job}"
+    (there.folder / "count.py").write_text(f"{SCRIPT}# another\n")
+    process = there.start()
+    there.until(lambda: there.ran("map") == 2 * FILES, process)
+    assert staging.is_dir()
+    there.open_the_gate()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert not staging.exists()
+    assert there.jobs() == [job], "its folder is kept until it is old"
+
+
+def test_from_python(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a\nb\na\n")
+    script = tmp_path / "twice.py"
+    script.write_text(
+        "import os, sys\nfrom pathlib import Path\nfrom gristmill import MapReduce\n"
+        "class Twice(MapReduce):\n"
+        "    def mapper(self, key, line):\n        yield line, 1\n"
+        "    def reducer(self, key, ones):\n        yield key, sum(ones)\n"
+        "here = Path(sys.argv[1])\n"
+        "if __name__ == '__main__':\n"
+        "    result = Twice.run(here / 'in.txt', on='inline', data_dir=here / 'data', resume=True)\n"
+        "    print(dict(result))\n"
+    )
+    source = str(Path(gristmill.__path__[0]).parent)
+    for point, code in (("commit.begun", 137), ("", 0)):
+        environment = {**os.environ, "PYTHONPATH": source, "GRISTMILL_FAILPOINT": point}
+        command = [sys.executable, str(script), str(tmp_path)]
+        done = subprocess.run(command, env=environment, timeout=60, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        if code:
+            [job] = [path.name for path in (tmp_path / "data" / "jobs").iterdir()]
+    assert done.stdout == "{'a': 2, 'b': 1}\n"
+    assert job
