@@ -17,7 +17,7 @@ from typing import Any
 
 from gristmill.config import format_duration
 from gristmill.errors import FailureReport
-from gristmill.runtime.attempts import remove_scratch, scratch_path
+from gristmill.runtime.aftermath import clear_away, last_answers
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,
@@ -31,16 +31,14 @@ from gristmill.runtime.contracts import (
     TaskResult,
     TaskSpec,
 )
-from gristmill.runtime.logs import crash_frames, log_path, log_tail, name_spool, remove_spools
+from gristmill.runtime.logs import log_path, name_spool, remove_spools
 from gristmill.runtime.processes import ProcessEnd, oom_kills, tree_bytes
 from gristmill.runtime.slots import KnownJob, Run, Slot
 from gristmill.runtime.starters import Born, Died, Starter, StarterEvent, open_starter
 from gristmill.runtime.watch import (
     AgentSettings,
-    Death,
     Ending,
     Vitals,
-    death_report,
     look_again,
     not_begun,
     start_pause,
@@ -152,52 +150,13 @@ class ExecutorPool:
             self._read(slot, time.monotonic())
         slot.channel.close()
         del self._slots[slot.id]
-        if slot.queue:
-            self._report_death(slot, end)
-        self._remove_spools(slot)
+        clear_away(slot)
+        for answer in last_answers(slot, end, self._oom_struck(), time.monotonic()):
+            self._post(answer)
         if slot.ready:
             self._post(SlotDown(slot.id))
         elif not forkserver:
             self._count_failed_start(self._starter.output())
-
-    def _report_death(self, slot: Slot, end: ProcessEnd) -> None:
-        """Answer for all that was in a slot: the attempt that ran is to blame, those behind it have not begun."""
-        first, *others = slot.queue
-        if first.cancelled:
-            self._clear_away(slot, first)
-        elif slot.ending is Ending.CANCELLED:  # for the sake of one that was answered just before its end
-            self._clear_away(slot, first)
-            others.insert(0, first)
-        else:
-            report = self._death_report(slot, first, end)
-            self._post(AttemptFailed(first.spec.attempt, report, slot_leaves=True))
-        for run in others:
-            if not run.cancelled:
-                report = not_begun(run.spec, "waited for an executor that ended")
-                self._post(AttemptFailed(run.spec.attempt, report, slot_leaves=True))
-
-    def _remove_spools(self, slot: Slot) -> None:
-        for known in slot.jobs.values():
-            remove_spools(slot.pid, known.folders)
-
-    def _clear_away(self, slot: Slot, run: Run) -> None:
-        remove_scratch(scratch_path(run.job, run.spec))
-        name_spool(slot.pid, run.job, run.spec)
-
-    def _death_report(self, slot: Slot, run: Run, end: ProcessEnd) -> FailureReport:
-        self._clear_away(slot, run)
-        tail = log_tail(log_path(run.job, run.spec))
-        death = Death(
-            end=end,
-            ending=slot.ending,
-            oom=self._oom_struck(),
-            seconds=time.monotonic() - run.started,
-            peak_bytes=run.peak_bytes or end.peak_bytes,
-            idle_bytes=slot.idle_bytes,
-            log_tail=tail,
-            frames=crash_frames(tail),
-        )
-        return death_report(run.job, run.spec, death)
 
     def _oom_struck(self) -> bool:
         """Whether the kernel ended a process for want of memory within the last beat or two."""
@@ -292,7 +251,7 @@ class ExecutorPool:
         known.folders.add(spec.folder or job.folder)
         now, run = time.monotonic(), Run(job, spec)
         if not slot.queue:
-            self._watch_sooner(run, Vitals(0.0, slot.idle_bytes, slot.idle_bytes), now)
+            self._watch_from_the_start(slot, run, now)
         slot.push(run, now)
         self._order(slot, task_order(spec))
 
@@ -318,21 +277,27 @@ class ExecutorPool:
     # Time passes.
 
     def watch(self, now: float) -> None:
-        """Look after every executor, if it is time."""
+        """Look after every executor for which it is time."""
         if now < self.next_watch:
             return
         self.next_watch = now + self._settings.watch_seconds
         for slot in list(self._slots.values()):
-            if slot.ending is not None:
-                continue
-            if slot.silent_since is not None:
-                if now - slot.silent_since > self._settings.orphan_seconds:
-                    self._end(slot, Ending.UNREACHABLE)
-            elif not slot.ready:
-                if now - slot.requested > self._settings.hello_seconds:
-                    self._end(slot, Ending.UNREACHABLE)
-            elif slot.run is not None:
-                self._watch_run(slot, slot.run, now)
+            if slot.look_at <= now:
+                slot.look_at = now + self._settings.watch_seconds
+                self._look_after(slot, now)
+            self.next_watch = min(self.next_watch, slot.look_at)
+
+    def _look_after(self, slot: Slot, now: float) -> None:
+        if slot.ending is not None:
+            return
+        if slot.silent_since is not None:
+            if now - slot.silent_since > self._settings.orphan_seconds:
+                self._end(slot, Ending.UNREACHABLE)
+        elif not slot.ready:
+            if now - slot.requested > self._settings.hello_seconds:
+                self._end(slot, Ending.UNREACHABLE)
+        elif slot.run is not None:
+            self._watch_run(slot, slot.run, now)
 
     def _watch_run(self, slot: Slot, run: Run, now: float) -> None:
         if run.cancelled:  # and called back too late: it runs
@@ -341,7 +306,7 @@ class ExecutorPool:
         memory = tree_bytes(slot.pid)
         run.peak_bytes = max(run.peak_bytes, memory)
         vitals = Vitals(now - run.started, memory, slot.idle_bytes)
-        self._watch_sooner(run, vitals, now)
+        slot.look_at = now + look_again(run.job, vitals, self._settings.watch_seconds)
         why = verdict(run.job, vitals)
         if why is not None:
             self._end(slot, why)
@@ -351,8 +316,11 @@ class ExecutorPool:
             run.stalled = True
             self._dump_stack(slot, run, now)
 
-    def _watch_sooner(self, run: Run, vitals: Vitals, now: float) -> None:
-        self.next_watch = min(self.next_watch, now + look_again(run.job, vitals, self._settings.watch_seconds))
+    def _watch_from_the_start(self, slot: Slot, run: Run, now: float) -> None:
+        """An idle executor is looked at rarely, and has just been given something to do."""
+        vitals = Vitals(0.0, slot.idle_bytes, slot.idle_bytes)
+        slot.look_at = min(slot.look_at, now + look_again(run.job, vitals, self._settings.watch_seconds))
+        self.next_watch = min(self.next_watch, slot.look_at)
 
     def _dump_stack(self, slot: Slot, run: Run, now: float) -> None:
         if hasattr(signal, "SIGUSR1"):
@@ -389,9 +357,7 @@ class ExecutorPool:
             self._selector.unregister(self._starter_fd)
         self._starter.close()
         for slot in self._slots.values():
-            if slot.run is not None:
-                self._clear_away(slot, slot.run)
-            self._remove_spools(slot)
+            clear_away(slot)
         self._slots.clear()
 
 

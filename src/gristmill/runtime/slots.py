@@ -66,6 +66,7 @@ class Slot:
     queue: deque[Run] = field(default_factory=deque)
     ending: Ending | None = None  # why the agent has asked for its end
     silent_since: float | None = None  # its channel has ended
+    look_at: float = 0.0  # when it must be looked after next
     events: int = selectors.EVENT_READ  # what its channel is looked at for
     _frames: FrameReader = field(default_factory=FrameReader)
     _outgoing: bytearray = field(default_factory=bytearray)
