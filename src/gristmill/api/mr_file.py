@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gristmill.config import JobOptions
+from gristmill.config import GIB, JobOptions
 from gristmill.errors import GristmillError, JobCancelled, JobFailed, ServerUnreachable, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ FACTS = "mr-coordinator.json"
 HIDDEN = ".mr-coordinator"
 """The folder beside it for all that is not the result."""
 
+_MAX_FILE_BYTES = GIB  # it goes to map_func in one piece
 _LOOK_SECONDS = 0.05
 _LINGER_SECONDS = 1.0  # for workers to end, where nothing tells whether they have
 
@@ -72,6 +73,7 @@ class MrFacts:
             input_format="whole",
             output_format="text",
             task_timeout_seconds=self.task_timeout_seconds,
+            max_record_bytes=_MAX_FILE_BYTES,
             speculation=False,
             deaths_expected=True,
         )
@@ -102,24 +104,33 @@ def input_key(inputs: Sequence[str], base: str) -> tuple[str, int]:
     return f"mr-{sha256(json.dumps(listed).encode()).hexdigest()}", len(files)
 
 
-def find_coordinator(path: Path, seconds: float) -> MrFacts:
+def find_coordinator(path: Path, seconds: float, answers: Callable[[MrFacts], bool]) -> MrFacts:
     """What the file says; waits for it to appear. From then on this process holds it, until its end.
 
+    Args:
+        path: the file.
+        seconds: how long to wait.
+        answers: tells whether there is such a coordinator. The file of one that was killed stays until the next begins.
+
     Raises:
-        ServerUnreachable: there is no coordinator.
+        ServerUnreachable: there is none.
         UsageError: the file cannot be read, or is not one of ours.
     """
     give_up = time.monotonic() + seconds
-    while (descriptor := _hold(path)) is None:
+    why = f"There is no {path}, so no coordinator runs there"
+    while True:
+        if (descriptor := _hold(path)) is not None:
+            facts = _read(descriptor, path)
+            if answers(facts):
+                return facts  # never closed: the end of the process lets go of the lock, and nothing earlier does
+            os.close(descriptor)
+            why = f"Nobody answers at {facts.url}, which {path} names (process {facts.pid})"
         if time.monotonic() > give_up:
             raise ServerUnreachable(
-                f"There is no {path}: no coordinator runs there. Start one with `mr-coordinator N_REDUCE FILE...` in "
-                "this directory, or name its file with --coordinator."
+                f"{why}. Start one with `mr-coordinator N_REDUCE FILE...` in this directory, or name the file of "
+                "another with --coordinator."
             )
         time.sleep(_LOOK_SECONDS)
-    # Never closed: the end of the process lets go of the lock, and nothing earlier does.
-    data = os.pread(descriptor, os.fstat(descriptor).st_size, 0) if hasattr(os, "pread") else path.read_bytes()
-    return _parse(data, path)
 
 
 def _hold(path: Path) -> int | None:
@@ -141,9 +152,10 @@ def _hold(path: Path) -> int | None:
     return descriptor
 
 
-def _parse(data: bytes, path: Path) -> MrFacts:
+def _read(descriptor: int, path: Path) -> MrFacts:
     try:
-        found: Mapping[str, Any] = json.loads(data)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            found: Mapping[str, Any] = json.load(file)
         return MrFacts(**{**found, "inputs": tuple(found["inputs"])})
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{path} is not the file of a coordinator: {error}.") from error
@@ -213,4 +225,6 @@ def error_of(status: JobStatus) -> GristmillError:
         return JobCancelled("No output was written.")
     if isinstance(error, JobFailed):
         error.job_folder = ""
+        if error.report is not None and error.report.frames:
+            error.report = replace(error.report, advice="Correct the app, and start coordinator and workers again.")
     return error

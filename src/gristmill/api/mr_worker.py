@@ -10,10 +10,11 @@ from pathlib import Path
 
 from gristmill.api.client import ServerClient
 from gristmill.api.mr import load_app
-from gristmill.api.mr_file import HIDDEN, error_of, find_coordinator
+from gristmill.api.mr_file import HIDDEN, MrFacts, error_of, find_coordinator
 from gristmill.api.remote import submit_to
 from gristmill.config import MIN_EXECUTOR_MEMORY_BYTES, available_cpus, available_memory
-from gristmill.errors import ServerUnreachable
+from gristmill.errors import NotAuthorized, ServerUnreachable
+from gristmill.runtime.front import Front
 from gristmill.runtime.worker import WorkerSettings, run_worker
 
 _FIND_SECONDS = 10.0
@@ -39,15 +40,10 @@ def work(app: Path, coordinator: Path, say: Callable[[str], None]) -> bool:
         JobCancelled: it was cancelled.
     """
     job = load_app(app)
-    facts = find_coordinator(coordinator, _FIND_SECONDS)
+    facts = find_coordinator(coordinator, _FIND_SECONDS, _answers)
     server = ServerClient(facts.url, facts.token, patience_seconds=_LAST_WORD_SECONDS)
-    try:
-        handle = submit_to(server, job, facts.inputs, facts.output, facts.options, key=facts.key, base=facts.base)
-        status = handle.status()
-    except ServerUnreachable as error:
-        raise ServerUnreachable(
-            f"No coordinator answers at {facts.url}, which {coordinator} names (process {facts.pid})."
-        ) from error
+    handle = submit_to(server, job, facts.inputs, facts.output, facts.options, key=facts.key, base=facts.base)
+    status = handle.status()
     if status.view.name != job.name:
         say(f"The job runs the app {status.view.name}, which came first; {job.name} is not used.")
     folder = coordinator.absolute().parent / HIDDEN / "workers" / f"{socket.gethostname()}-{os.getpid()}"
@@ -70,3 +66,11 @@ def work(app: Path, coordinator: Path, say: Callable[[str], None]) -> bool:
     if status.error is not None:
         raise error_of(status)
     return status.is_over
+
+
+def _answers(facts: MrFacts) -> bool:
+    try:
+        Front(facts.url, facts.token).join_facts()
+    except (ServerUnreachable, NotAuthorized):  # somebody else has that port now
+        return False
+    return True

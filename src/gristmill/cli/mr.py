@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -121,8 +120,3 @@ def coordinator_main() -> int:
 def worker_main() -> int:
     """The console script ``mr-worker``."""
     return run_guarded(lambda: worker.main(prog_name="mr-worker", standalone_mode=False))
-
-
-if __name__ == "__main__":  # python -m gristmill.cli.mr coordinator|worker …
-    _MAINS = {"coordinator": coordinator_main, "worker": worker_main}
-    sys.exit(_MAINS[sys.argv.pop(1)]())

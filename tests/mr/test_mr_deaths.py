@@ -1,0 +1,76 @@
+"""A job that expects deaths: they have no limit, nobody is blamed for them, and who is late counts as dead."""
+
+from __future__ import annotations
+
+import pytest
+
+from gristmill.errors import FailureKind
+from gristmill.scheduling.commands import Command, EndJob, Launch
+from gristmill.scheduling.events import (
+    Event,
+    JobSubmitted,
+    RetryPolicy,
+    SlotJoined,
+    SlotLeft,
+    StageAdded,
+    TaskFailed,
+    TimePassed,
+    WorkerJoined,
+)
+from gristmill.scheduling.retry import attempts_allowed
+from gristmill.scheduling.state import SchedulerState
+from gristmill.scheduling.step import step
+
+
+@pytest.mark.parametrize("kind", [FailureKind.DEATH, FailureKind.LOST])
+def test_deaths_have_no_limit(kind: FailureKind) -> None:
+    assert attempts_allowed(RetryPolicy(), kind) <= 100
+    assert attempts_allowed(RetryPolicy(deaths_expected=True), kind) > 10**9
+
+
+@pytest.mark.parametrize("kind", [FailureKind.USER, FailureKind.MEMORY, FailureKind.FETCH, FailureKind.FATAL])
+def test_all_else_has_the_usual_limits(kind: FailureKind) -> None:
+    assert attempts_allowed(RetryPolicy(deaths_expected=True), kind) == attempts_allowed(RetryPolicy(), kind)
+
+
+class Run:
+    """A scheduler with two workers, one of which kills all that it runs."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.state = SchedulerState()
+        self.now = 0.0
+        self.slots = 0
+        self.launched: list[Launch] = []
+        for worker in ("good", "bad"):
+            self.feed(WorkerJoined(worker))
+        self.feed(JobSubmitted("job", seed=1, policy=policy))
+        self.feed(StageAdded("job", 0, (), 50, True))
+
+    def feed(self, event: Event) -> list[Command]:
+        """One event; what follows."""
+        commands = step(self.state, event, self.now)
+        self.launched += [command for command in commands if isinstance(command, Launch)]
+        return commands
+
+    def die(self, count: int) -> bool:
+        """Let so many attempts on the bad worker die, each of another task; False if it is not given any more."""
+        for _ in range(count):
+            self.slots += 1
+            before = len(self.launched)
+            self.feed(SlotJoined(f"bad-{self.slots}", "bad"))
+            if len(self.launched) == before:
+                return False
+            (launch,) = self.launched[before:]
+            commands = self.feed(TaskFailed(launch.attempt, FailureKind.DEATH))
+            commands += self.feed(SlotLeft(launch.slot))
+            assert not any(isinstance(command, EndJob) for command in commands)
+            self.now += 0.01
+            self.feed(TimePassed())
+        return True
+
+
+def test_a_worker_where_processes_die_is_not_rested() -> None:
+    for expected in (False, True):
+        run = Run(RetryPolicy(deaths_expected=expected))
+        run.feed(SlotJoined("good-0", "good"))
+        assert run.die(10) is expected
