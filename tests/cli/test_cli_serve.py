@@ -78,10 +78,9 @@ class Served:
         command = [*self.command("serve"), "--port", str(self.port), "--executors", str(self.executors)]
         with (self.folder / "serve.log").open("ab") as log:
             self.process = subprocess.Popen([*command, "--memory", "512MiB"], stderr=log, env=self.environment())
-        wait_until(
-            lambda: (self.data_dir / "server.json").exists() or (self.process and self.process.poll() is not None)
-        )
-        assert self.process.poll() is None, (self.folder / "serve.log").read_text()
+        process = self.process
+        wait_until(lambda: (self.data_dir / "server.json").exists() or process.poll() is not None)
+        assert process.poll() is None, (self.folder / "serve.log").read_text()
         self.url = json.loads((self.data_dir / "server.json").read_text())["url"]
         self.port = int(self.url.rpartition(":")[2])
 

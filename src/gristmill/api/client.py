@@ -51,6 +51,7 @@ class ServerClient:
         patience_seconds: for how long to go on without any answer, once there was one.
 
     Attributes:
+        is_here: whether it runs on this machine.
         on_silence: is called before a call is made again, if anybody wants to know.
     """
 
@@ -60,9 +61,9 @@ class ServerClient:
         self._patience_seconds = patience_seconds
         self._answered = False
         self.on_silence: Callable[[], None] | None = None
-        host = urllib.parse.urlsplit(url).hostname
+        self.is_here = urllib.parse.urlsplit(url).hostname in _LOOPBACK
         # No proxy leads to this machine, whatever the environment says of others.
-        handlers = [urllib.request.ProxyHandler({})] if host in _LOOPBACK else []
+        handlers = [urllib.request.ProxyHandler({})] if self.is_here else []
         self._opener = urllib.request.build_opener(*handlers)
 
     def get(self, path: str, *, seconds: float = _CALL_SECONDS) -> Any:

@@ -301,7 +301,7 @@ def _begin(coordinator: Coordinator, preparation: Preparation, observer: Observe
     from gristmill.runtime.journal import JOURNAL, Journal
 
     folder = preparation.folder
-    prepared = replace(preparation.prepared, replay=_replay_command(folder))
+    prepared = replace(preparation.prepared, replay=replay_command(folder))
     journal = Journal(folder.path / JOURNAL, essential=False)
     if preparation.resumption is None:
         return coordinator.submit(prepared, observer, journal=journal)
@@ -309,7 +309,7 @@ def _begin(coordinator: Coordinator, preparation: Preparation, observer: Observe
     return coordinator.resume(prepared, preparation.resumption, observer, journal=journal)
 
 
-def _replay_command(folder: JobFolder) -> str:
+def replay_command(folder: JobFolder) -> str:
     """What runs a task of the job again, but for the task's name."""
     data_dir = folder.path.parents[1]
     where = "" if data_dir == default_data_dir().absolute() else f"--data-dir {shlex.quote(str(data_dir))} "

@@ -91,8 +91,8 @@ class RemoteHandle:
                 raise
             self.cancel()
             status = self._wait(_CANCEL_SECONDS)
-        if status.error is not None:
-            raise with_own_sources(error_from_json(status.error))
+        if (error := failure_of(status, self._server)) is not None:
+            raise error
         from gristmill.api.result import JobResult
 
         assert status.output is not None, "a job on a server has an output"
@@ -271,6 +271,19 @@ def _probe(output: str) -> Iterator[str]:
     finally:
         with suppress(OSError):
             probe.unlink()
+
+
+def failure_of(status: JobStatus, server: ServerClient) -> GristmillError | None:
+    """Why a job has no output, for people; None if it has one, or still runs."""
+    if status.error is None:
+        return None
+    error = with_own_sources(error_from_json(status.error))
+    if isinstance(error, JobFailed) and not server.is_here:  # its folder is on the server's machine
+        error.job_folder = ""
+        if error.report is not None:
+            details = {name: value for name, value in error.report.details.items() if name != "replay"}
+            error.report = replace(error.report, details=details)
+    return error
 
 
 def with_own_sources(error: GristmillError) -> GristmillError:

@@ -21,7 +21,7 @@ def logs(job: str, server: str | None, token_file: Path | None, data_dir: Path |
     """
     found = server_of(server, token_file, data_dir).get(f"/jobs/{job}/logs")["logs"]
     if not found:
-        click.echo(f"There are no logs of job {job} (any more).", err=True)
+        click.echo(f"No task of job {job} has printed anything that is still kept.", err=True)
     with stdout_for_data() as out:
         for log in found:
             text = str(log["text"])

@@ -77,6 +77,8 @@ def main_for_job(job_class: type[MapReduce], argv: Sequence[str] | None = None) 
 
 
 def _checked_options(output: str | None, as_json: bool, named: dict[str, Any]) -> JobOptions:
+    if named["on"].startswith("http") and (named["executors"] or named["memory"]):
+        raise click.UsageError("--executors and --memory are for jobs here: a server's workers have their own.")
     if as_json and output is None:
         raise click.UsageError("--json needs -o: without it stdout holds the result itself.")
     if named["overwrite"] and output is None:

@@ -30,11 +30,10 @@ def status(job: str | None, as_json: bool, server: str | None, token_file: Path 
     if as_json:
         click.echo(json.dumps(found.summary()))
         return
-    from gristmill.api.remote import with_own_sources
+    from gristmill.api.remote import failure_of
     from gristmill.cli.display import show_status
     from gristmill.cli.report import error_text
-    from gristmill.runtime.outcome import error_from_json
 
     show_status(found.view, found.output)
-    if found.error is not None:
-        click.echo(f"\n{error_text(with_own_sources(error_from_json(found.error)))}")
+    if (error := failure_of(found, client)) is not None:
+        click.echo(f"\n{error_text(error)}")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from gristmill.api.job import replay_command
 from gristmill.api.messages import JobStatus, SubmitRequest, server_options
 from gristmill.api.prepare import Preparation, prepare
 from gristmill.errors import InputMissing, PathNotShared, UsageError
@@ -73,7 +74,8 @@ class JobService:
             preparation = _prepared(replace(request, submission=replace(job, options=options)), self.blobs)
             try:
                 _check_count(request, preparation)
-                running = self._coordinator.submit(preparation.prepared, folder=preparation.folder, key=key)
+                prepared = replace(preparation.prepared, replay=replay_command(preparation.folder))
+                running = self._coordinator.submit(prepared, folder=preparation.folder, key=key)
             except BaseException:
                 preparation.undo()
                 raise
