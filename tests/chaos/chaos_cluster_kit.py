@@ -68,7 +68,7 @@ class Worker:
         self.command.process.send_signal(number)
 
     def kill(self) -> None:
-        """End the agent; its executors find out."""
+        """``kill -9`` the agent; its executors find out."""
         self.command.process.kill()
         self.command.process.wait(10)
 
@@ -226,9 +226,10 @@ class Site:
 
     def end(self) -> None:
         """Let all of them leave in order; nobody may stay behind, and nobody may have a complaint."""
-        for worker in self.workers:
+        living = [worker for worker in self.workers if worker.command.process.poll() is None]
+        for worker in living:
             worker.send(signal.SIGTERM)
-        for worker in self.workers:
+        for worker in living:
             assert worker.command.process.wait(PATIENCE_SECONDS) == 0, self.said()
         self.server.process.send_signal(signal.SIGTERM)
         assert self.server.process.wait(PATIENCE_SECONDS) == 0, self.said()
@@ -383,6 +384,11 @@ def is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def go_on(pid: int) -> None:
+    """Let a stopped process go on."""
+    os.kill(pid, signal.SIGCONT)
 
 
 def stop(pid: int) -> None:

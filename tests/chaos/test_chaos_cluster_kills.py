@@ -53,6 +53,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_ten_million_rows_and_two_hundred_partitions(
     seed: int, calm: tuple[Path, Path], tmp_path: Path, record_property: Callable[[str, object], None]
