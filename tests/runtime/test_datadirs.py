@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gristmill.errors import UsageError
-from gristmill.runtime.datadirs import FULL_SECONDS, MIN_FREE_BYTES, DataDirs
+from gristmill.runtime.datadirs import FULL_SECONDS, MIN_FREE_BYTES, PROBE_SECONDS, DataDirs
 
 
 class Disks:
@@ -102,6 +102,17 @@ def test_a_check_keeps_what_works(disks: Disks) -> None:
     assert disks.dirs.check(block(disks.paths[0]), 0.0) == ()
     assert len(disks.dirs.healthy) == 3
     assert [path.name for path in disks.paths[0].iterdir()] == ["jobs"], "a probe leaves nothing"
+
+
+def test_a_directory_that_was_just_tried_is_not_tried_again(disks: Disks) -> None:
+    """Many blocks may be missed at once, and each asks for a check."""
+    disks.dirs.check(disks.paths[0], 5.0)
+    (disks.paths[0] / "jobs").rmdir()
+    disks.paths[0].rmdir()
+    disks.dirs.check(disks.paths[0], 5.0 + PROBE_SECONDS / 2)
+    assert disks.paths[0] in disks.dirs.healthy
+    disks.dirs.check(disks.paths[0], 5.0 + PROBE_SECONDS)
+    assert disks.paths[0] in disks.dirs.retired
 
 
 def test_a_check_retires_what_is_not_there_any_more(disks: Disks) -> None:

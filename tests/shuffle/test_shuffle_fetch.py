@@ -280,6 +280,16 @@ def test_files_outside_of_the_jobs_blocks_are_not_there(places: list[Place], tmp
     assert answer == [(number, b"", "gone") for number in range(len(asked))]
 
 
+def test_blocks_that_should_be_there_are_told_of(places: list[Place], tmp_path: Path) -> None:
+    told: list[str] = []
+    place = places[0]
+    place.server.on_trouble = told.append
+    gone = place.blocks[0].path
+    Path(gone).unlink()
+    ask(place, Request(JOB, TICKET, (Piece(gone, 0, 5), Piece("/etc/passwd", 0, 5), Piece(place.blocks[1].path, 0, 5))))
+    assert told == [gone]
+
+
 def test_a_link_to_the_data_directory_is_followed(tmp_path: Path) -> None:
     place = Place(tmp_path, "w0", 1, 50)
     place.server.close()

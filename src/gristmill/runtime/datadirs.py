@@ -28,6 +28,7 @@ except ImportError:  # Windows
 
 MIN_FREE_BYTES = 16 * MIB  # a directory with less is full …
 FULL_SECONDS = 10.0  # … and is looked at again so much later
+PROBE_SECONDS = 1.0  # a directory that was tried is not tried again so soon: many blocks may be missed at once
 _PROBE_BYTES = 4096
 _LOCK = "worker.lock"
 _FULL = {errno.ENOSPC} | ({errno.EDQUOT} if hasattr(errno, "EDQUOT") else set())
@@ -39,6 +40,7 @@ class _Directory:
     lock: int = -1
     retired: str = ""  # why; empty: it is in use
     full_until: float = 0.0  # not before then is it looked at again
+    tried_at: float | None = None  # when it was last found to be healthy
     blocks: dict[str, str] = field(default_factory=dict)  # path → job
 
 
@@ -139,8 +141,11 @@ class DataDirs:
         directory = self._holding(path)
         if directory is None or directory.retired:
             return ()
+        if directory.tried_at is not None and now < directory.tried_at + PROBE_SECONDS:
+            return ()
         try:
             _probe(directory.path)
+            directory.tried_at = now
         except OSError as error:
             if error.errno in _FULL:
                 directory.full_until = now + FULL_SECONDS

@@ -75,6 +75,8 @@ class Blocks(Protocol):
 
     def forget(self, job: str) -> None: ...
 
+    on_trouble: Callable[[str], None]
+
 
 @dataclass(frozen=True)
 class Premises:
@@ -121,6 +123,7 @@ class Workplace:
         self._chores_thread = threading.Thread(target=self._do_chores, name="gristmill-chores", daemon=True)
         self._chores_thread.start()
         self._chores.put(lambda: self._tidy(set(welcome.jobs)))
+        premises.blocks.on_trouble = lambda path: self._chores.put(lambda: self._retire_if_bad(path))
         settings = AgentSettings(beat_seconds=welcome.beat_seconds)
         self._agent = Agent(premises.executors, worker=welcome.worker, settings=settings)
         self._agent.start(self._post)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,10 @@ def fetch_blocks(
             here = SegmentInfo(target, segment.length, segment.rows, segment.crc32)
             fetched[place] = BlockInfo(str(path), (*[EMPTY_SEGMENT] * partition, here))
             target += segment.length
-        keeper, call = _keeper(worker, addresses.get(worker, ""), batch_bytes)
-        transfers.append(Transfer(keeper, path, wanted, call, template, settings, bad))
+        address = addresses.get(worker, "")
+        keeper, call = _keeper(worker, address, batch_bytes)
+        patience = settings if address or not worker else replace(settings, tries=1)
+        transfers.append(Transfer(keeper, path, wanted, call, template, patience, bad))
     with ThreadPoolExecutor(threads, "gristmill-fetch") as pool:
         for ended in [pool.submit(transfer.run) for transfer in transfers]:
             ended.result()

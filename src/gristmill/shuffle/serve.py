@@ -12,7 +12,7 @@ import hmac
 import os
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,9 @@ class BlockServer:
         roots: the worker's data directories.
         host: the address to bind; the port is chosen by the system.
         port: another than a free one.
+
+    Attributes:
+        on_trouble: told the path of a block that should be there and cannot be read; called in any thread.
     """
 
     def __init__(self, roots: Sequence[Path], host: str = "127.0.0.1", port: int = 0) -> None:
@@ -44,6 +47,7 @@ class BlockServer:
         self._tickets: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self.on_trouble: Callable[[str], None] = _unheard
         name = f"[{host}]" if ":" in host else host
         self._server = _FlightServer(f"grpc://{name}:{port}", self)
 
@@ -119,8 +123,11 @@ class BlockServer:
                 with open(self._served(request.job, piece.path), "rb", buffering=0) as file:  # noqa: PTH123
                     yield from _read(file, number, piece, limit)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                if self._is_ours(request.job, piece.path):
+                    self.on_trouble(piece.path)
                 yield number, b"", GONE
             except OSError as error:
+                self.on_trouble(piece.path)
                 yield number, b"", f"unreadable: {error.strerror or error}"
 
     def _served(self, job: str, path: str) -> str:
@@ -130,11 +137,18 @@ class BlockServer:
             FileNotFoundError: it is none of the job's blocks.
         """
         real = os.path.realpath(path)
-        folder, _, _ = real.rpartition(os.sep)
-        if any(folder == f"{root}{os.sep}jobs{os.sep}{job}{os.sep}blocks" for root in self._roots):
-            if stat.S_ISREG(os.stat(real).st_mode):  # noqa: PTH116 - a pipe, say, would never answer
-                return real
+        if self._is_ours(job, real) and stat.S_ISREG(os.stat(real).st_mode):  # noqa: PTH116 - a pipe never answers
+            return real
         raise FileNotFoundError(path)
+
+    def _is_ours(self, job: str, path: str) -> bool:
+        """Whether a path without links is that of one of the job's blocks, if it is there."""
+        folder, _, _ = path.rpartition(os.sep)
+        return any(folder == f"{root}{os.sep}jobs{os.sep}{job}{os.sep}blocks" for root in self._roots)
+
+
+def _unheard(_path: str) -> None:
+    """Stands in for whoever looks after the data directories."""
 
 
 def _read(file: BinaryIO, number: int, piece: Piece, limit: int) -> Iterator[_Row]:
