@@ -55,14 +55,18 @@ def test_damage_on_another_machine(how: str, seed: int, tmp_path: Path) -> None:
     assert view.failed_attempts <= 2
 
 
-def test_a_data_directory_that_fails_is_retired_and_the_worker_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("company", ["alone", "read from afar"])
+def test_a_data_directory_that_fails_is_retired_and_the_worker_goes_on(company: str, tmp_path: Path) -> None:
     words, expected = write_words(tmp_path)
     bad = tmp_path / "bad"
     with cluster(tmp_path, workers=0) as c:
-        c.add_worker("--data-dir", str(bad), executors=2)
+        c.add_worker("--data-dir", str(bad), "--machine", "here", executors=2 if company == "alone" else 1)
         c.wait_for_workers(1)
+        if company != "alone":
+            c.add_worker("--machine", "there")
+            c.wait_for_workers(2)
         params = {"folder": str(tmp_path), "seconds": 0.01, "gate": True}
-        running = c.submit(SlowMaps, words, tmp_path / "out", split_size="4KiB", reducers=3, params=params)
+        running = c.submit(SlowMaps, words, tmp_path / "out", split_size="4KiB", reducers=8, params=params)
         c.wait_until(lambda: begun(tmp_path, "reduce") >= 2)
         gone = blocks_below(bad)
         maps = running.view().stages[0].tasks
