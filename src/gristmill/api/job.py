@@ -298,13 +298,16 @@ def _start_job(
 
 def _begin(coordinator: Coordinator, preparation: Preparation, observer: Observer | None) -> RunningJob:
     """Start a job, or go on with it; with a journal of its own, in its folder."""
+    from gristmill.runtime.coordinator import RunningJob
     from gristmill.runtime.journal import JOURNAL, Journal
 
     folder = preparation.folder
     prepared = replace(preparation.prepared, replay=replay_command(folder))
     journal = Journal(folder.path / JOURNAL, essential=False)
     if preparation.resumption is None:
-        return coordinator.submit(prepared, observer, journal=journal)
+        running = coordinator.submit(prepared, observer, journal=journal)
+        assert isinstance(running, RunningJob), "without a key it is another job each time"
+        return running
     _log.info("%s", preparation.notice)
     return coordinator.resume(prepared, preparation.resumption, observer, journal=journal)
 

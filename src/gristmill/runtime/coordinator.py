@@ -171,7 +171,7 @@ class Coordinator:
         key: str = "",
         journal: Journal | None = None,
         folder: JobFolder | None = None,
-    ) -> RunningJob:
+    ) -> KnownJob:
         """Begin a job. If the journal is essential, the job is durable when this returns.
 
         Args:
@@ -185,14 +185,15 @@ class Coordinator:
             JournalFailed: it cannot be noted; it does not begin.
         """
         job = self._new_job(prepared, observer, journal, folder)
-        running = self._registry.add(RunningJob(self, job), key)
-        if running.job != job.id:
-            running.wait_accepted()
-            return running
+        running = RunningJob(self, job)
+        known = self._registry.add(running, key)
+        if known is not running:
+            known.wait_accepted()
+            return known
         if job.journal is not None:
             from gristmill.runtime.recovery import accepted
 
-            job.note(*accepted(prepared, key, time.time()))
+            job.note(*accepted(prepared, key, job.submitted))
             try:
                 running.wait_accepted()
             except JournalFailed:
@@ -209,8 +210,10 @@ class Coordinator:
         *,
         journal: Journal | None = None,
         folder: JobFolder | None = None,
+        refused: GristmillError | None = None,
     ) -> RunningJob:
-        """Go on with a job of a coordinator that is gone. The arguments are those of :meth:`submit`.
+        """Go on with a job of a coordinator that is gone. The arguments are those of :meth:`submit`; ``refused`` is why
+        it cannot go on after all: then it fails.
 
         Raises:
             JournalFailed: it cannot be noted.
@@ -218,8 +221,9 @@ class Coordinator:
         from gristmill.runtime.recovery import taken_up
 
         job = self._new_job(prepared, observer, journal, folder)
-        job.resumption, job.submitted = resumption, resumption.record.accepted.at
-        running = self._registry.add(RunningJob(self, job), "")
+        job.resumption, job.submitted, job.refused = resumption, resumption.record.accepted.at, refused
+        running = RunningJob(self, job)
+        self._registry.add(running, "")
         job.note(taken_up(resumption.record, time.time()))
         running.wait_accepted()
         self._queue.put(_Submit(job))
@@ -236,8 +240,8 @@ class Coordinator:
         assert self._journal is not None, "there is nothing to resume from"
         resumed = []
         for record in self._registry.load():
-            prepared, resumption, folder = reopen(record, self._journal.blobs(record.job))
-            resumed.append(self.resume(prepared, resumption, folder=folder))
+            prepared, resumption, folder, refused = reopen(record, self._journal.blobs(record.job))
+            resumed.append(self.resume(prepared, resumption, folder=folder, refused=refused))
         return resumed
 
     def _new_job(
@@ -417,6 +421,10 @@ class Coordinator:
         self._jobs[spec.job] = job
         if self._broken is not None:
             self._end_all(JobState.FAILED, self._broken)
+            return
+        if job.refused is not None:
+            job.state = JobState.FAILED
+            self._end(job, job.refused)
             return
         job.added = True
         self._fleet.add_job(spec)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gristmill.errors import FailureReport
+from gristmill.errors import FailureReport, GristmillError
 from gristmill.plan.stages import OutputSink, StagePlan
 from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.outcome import Outcome
@@ -100,6 +100,7 @@ class Job:
         begun: the scheduler knows of it.
         ending: its output is being put in place, or removed, in another thread.
         resumption: what an earlier coordinator had done, until that is made known to the scheduler.
+        refused: why it cannot even begin.
         cause: the attempt that made it fail.
         bad_records: of accepted attempts and of the one that was one too many, with the last of them.
         draining: cancelled attempts that may still write, and their slots; waited for until ``drain_until`` at most.
@@ -120,6 +121,7 @@ class Job:
     begun: bool = False
     ending: bool = False
     resumption: Resumption | None = None
+    refused: GristmillError | None = None
     cause: AttemptId | None = None
     last_failure: tuple[AttemptId, FailureReport] | None = None
     bad_records: int = 0

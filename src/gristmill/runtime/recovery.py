@@ -108,8 +108,10 @@ def restore(
     return prepared, survey(record, prepared, published=commit.published)
 
 
-def reopen(record: JobRecord, blobs: Mapping[str, bytes]) -> tuple[PreparedJob, Resumption, JobFolder | None]:
-    """A server's job that is to go on, with its folder. If its output cannot be had back, its commit will say why.
+def reopen(
+    record: JobRecord, blobs: Mapping[str, bytes]
+) -> tuple[PreparedJob, Resumption, JobFolder | None, UsageError | None]:
+    """A server's job that is to go on, with its folder; and the reason, if its output cannot be had back.
 
     Raises:
         JournalFailed: what was noted is not enough.
@@ -119,10 +121,9 @@ def reopen(record: JobRecord, blobs: Mapping[str, bytes]) -> tuple[PreparedJob, 
     path.mkdir(parents=True, exist_ok=True)
     folder = JobFolder.adopt(path)
     try:
-        return *restore(record, blobs), folder
+        return *restore(record, blobs), folder, None
     except UsageError as error:
-        prepared = replace(prepared, output=_Refused(error), spec=replace(prepared.spec, epoch=record.epoch + 1))
-        return prepared, survey(record, prepared, published=False), folder
+        return prepared, Resumption(record, ()), folder, error
 
 
 def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
@@ -139,7 +140,7 @@ def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
             spec=JobSpec(code=blobs[_CODE], **spec),
             plan=StagePlan(tuple(_stage_from_json(number, stage) for number, stage in enumerate(data["plan"]))),
             splits=tuple(tuple(Split(*split) for split in task) for task in splits),
-            output=_Refused(UsageError("This job is only looked at.")),
+            output=_Nowhere(),
             stage_keys=tuple(data["stage_keys"]),
             ingredients=data["ingredients"],
             **{name: data[name] for name in _NOTED},
@@ -160,15 +161,12 @@ def _stage_from_json(number: int, data: Mapping[str, Any]) -> Stage:
     return Stage(number, part(data["source"]), ops, part(data["sink"]), data["name"])
 
 
-class _Refused:
-    """An output that cannot be."""
-
-    def __init__(self, error: UsageError) -> None:
-        self._error = error
+class _Nowhere:
+    """The output of a job that is only looked at, or ended."""
 
     def commit(self, parts: Iterable[PartFile], summary: Mapping[str, Any]) -> None:  # noqa: ARG002
-        """Say why not."""
-        raise self._error
+        """Never called."""
+        raise AssertionError("the job is not to be run")
 
     def abort(self, keep: Path | None = None) -> None:
         """Nothing."""

@@ -94,6 +94,9 @@ class EndedJob:
         """How it ended."""
         return self.outcome
 
+    def wait_accepted(self) -> None:
+        """Nothing: it was."""
+
     def cancel(self) -> None:
         """Nothing: it is over."""
 
@@ -133,11 +136,13 @@ class Registry:
         unfinished = [job for job, record in records.items() if record.ended is None]
         return [fold(self._journal.facts(job))[job] for job in unfinished]
 
-    def add(self, running: RunningJob, key: str) -> RunningJob:
+    def add(self, running: RunningJob, key: str) -> KnownJob:
         """Make a job known; or find the one that was submitted with the same key before."""
+        if key and (known := self.find_key(key)) is not None:
+            return known
         with self._lock:
-            if key and key in self._by_key and (known := self._known.get(self._by_key[key])):
-                return known
+            if key and (other := self._known.get(self._by_key.get(key, ""))) is not None:
+                return other  # it came just now
             self._known[running.job] = running
             if key:
                 self._by_key[key] = running.job
