@@ -8,8 +8,11 @@ from pathlib import Path
 import click
 
 from gristmill.cli.main import cli
+from gristmill.cli.mr import coordinator, worker
 
 TARGET = Path(__file__).parent / "reference" / "cli.generated.md"
+
+_ROOTS = {"gristmill": cli, "mr-coordinator": coordinator, "mr-worker": worker}
 
 HEAD = """\
 # The command line
@@ -24,12 +27,13 @@ With `GRISTMILL_DEBUG=1` an error shows the engine's own traceback as well.
 
 def render() -> str:
     """The whole page."""
-    return HEAD + "".join(_sections(cli, "gristmill", None))
+    return HEAD + "".join(part for name, command in _ROOTS.items() for part in _sections(command, name, None))
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
     """Every command with its full name."""
-    yield from _walk(cli, "gristmill", None)
+    for name, command in _ROOTS.items():
+        yield from _walk(command, name, None)
 
 
 def _walk(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, click.Command]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+_MR_COMMANDS = ("coordinator", "worker")
 ORDERS = "country,price\nfr,2.50\nde,1\nfr,1.50\nde,free\n"
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the commands are for a POSIX shell")
@@ -30,7 +31,8 @@ def run_page(path: Path, here: Path) -> list[str]:
     """Do what a page says in a folder; what each command printed."""
     tools = here / ".tools"
     tools.mkdir()
-    for name, command in {"gristmill": "-m gristmill.cli.main", "python": ""}.items():
+    mr = {f"mr-{name}": f"-c 'import gristmill.cli.mr as mr; exit(mr.{name}_main())'" for name in _MR_COMMANDS}
+    for name, command in {"gristmill": "-m gristmill.cli.main", "python": "", **mr}.items():
         (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
         (tools / name).chmod(0o755)
     env = {
@@ -92,3 +94,4 @@ def test_how_to(tmp_path: Path) -> None:
     assert "IndexError yield line[99], 1 books/one.txt 0\n" in printed
     assert "free" in next((tmp_path / "good" / "_bad_records").iterdir()).read_text()
     assert "9\n" in printed
+    assert any("stones 1\nthe 4\nturns 2\n" in text for text in printed)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gristmill.api.mr_file import MrFacts, find_coordinator, input_key, lock_folder, outlast_workers
+from gristmill.api.mr_file import MrFacts, find_coordinator, lock_folder, outlast_workers
 from gristmill.errors import ServerUnreachable
 
 HOLD = """
@@ -28,7 +28,6 @@ def facts(**changed: object) -> MrFacts:
     values: dict[str, object] = {
         "url": "http://127.0.0.1:1",
         "token": "t",
-        "key": "k",
         "base": "/data",
         "inputs": ("a", "b"),
         "reducers": 3,
@@ -107,14 +106,3 @@ def test_each_file_is_a_task_that_is_not_done_twice_for_speed() -> None:
     assert (options.input_format, options.split_bytes, options.reducers) == ("whole", 1, 3)
     assert options.task_timeout_seconds == 10.0
     assert options.deaths_expected and not options.speculation
-
-
-def test_the_key_tells_other_inputs(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / name).write_text(name)
-    key, count = input_key(["a", "b"], str(tmp_path))
-    assert count == 2
-    assert input_key(["a", "b"], str(tmp_path)) == (key, 2)
-    assert input_key(["a"], str(tmp_path))[0] != key
-    (tmp_path / "b").write_text("bb")
-    assert input_key(["a", "b"], str(tmp_path))[0] != key

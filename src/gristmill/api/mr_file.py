@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,6 @@ class MrFacts:
     Attributes:
         url: the coordinator's REST interface.
         token: what opens it.
-        key: the job's, whoever submits it.
         base: the folder that the inputs are relative to.
         inputs: as they were named on the command line.
         reducers: how many files the result has.
@@ -55,7 +53,6 @@ class MrFacts:
 
     url: str
     token: str
-    key: str
     base: str
     inputs: tuple[str, ...]
     reducers: int
@@ -91,17 +88,15 @@ class MrFacts:
             partial.unlink(missing_ok=True)
 
 
-def input_key(inputs: Sequence[str], base: str) -> tuple[str, int]:
-    """A key for a job on these inputs as they are now, and how many files they are.
+def count_files(inputs: Sequence[str]) -> int:
+    """How many files these are, each of them a map task.
 
     Raises:
         UsageError: one of them is missing or cannot be read.
     """
     from gristmill.storage.inputs import resolve_inputs
 
-    files = resolve_inputs(inputs, "whole", base)
-    listed = [(str(file.path), file.size_bytes, file.changed_ns) for file in files]
-    return f"mr-{sha256(json.dumps(listed).encode()).hexdigest()}", len(files)
+    return len(resolve_inputs(inputs, "whole"))
 
 
 def find_coordinator(path: Path, seconds: float, answers: Callable[[MrFacts], bool]) -> MrFacts:

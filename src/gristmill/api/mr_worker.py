@@ -17,6 +17,9 @@ from gristmill.errors import NotAuthorized, ServerUnreachable
 from gristmill.runtime.front import Front
 from gristmill.runtime.worker import WorkerSettings, run_worker
 
+_KEY = "the job"
+"""A coordinator has but one job: whoever submits it first, the others find it there."""
+
 _FIND_SECONDS = 10.0
 _PATIENCE_SECONDS = 20.0  # with a coordinator that does not answer any more
 _LAST_WORD_SECONDS = 5.0
@@ -42,7 +45,7 @@ def work(app: Path, coordinator: Path, say: Callable[[str], None]) -> bool:
     job = load_app(app)
     facts = find_coordinator(coordinator, _FIND_SECONDS, _answers)
     server = ServerClient(facts.url, facts.token, patience_seconds=_LAST_WORD_SECONDS)
-    handle = submit_to(server, job, facts.inputs, facts.output, facts.options, key=facts.key, base=facts.base)
+    handle = submit_to(server, job, facts.inputs, facts.output, facts.options, key=_KEY, base=facts.base)
     status = handle.status()
     if status.view.name != job.name:
         say(f"The job runs the app {status.view.name}, which came first; {job.name} is not used.")

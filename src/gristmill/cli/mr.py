@@ -62,7 +62,6 @@ def coordinator(
     settings = MrSettings(
         reducers=reducers,
         inputs=files,
-        folder=Path.cwd(),
         task_timeout_seconds=task_timeout,
         host=host,
         port=port,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gristmill.api.messages import JobStatus
-from gristmill.api.mr_file import FACTS, HIDDEN, MrFacts, error_of, input_key, lock_folder, outlast_workers
+from gristmill.api.mr_file import FACTS, HIDDEN, MrFacts, count_files, error_of, lock_folder, outlast_workers
 from gristmill.errors import JobCancelled, OutputExists, UsageError
 from gristmill.fleets.cluster import LOST_SECONDS
 from gristmill.runtime.views import Observer
@@ -32,7 +32,6 @@ class MrSettings:
     Attributes:
         reducers: how many files the result has.
         inputs: the files; each is one map task.
-        folder: where the result goes.
         task_timeout_seconds: after so long a task is given to another process.
         host: the address to listen on.
         port: likewise; 0: a free one.
@@ -41,7 +40,6 @@ class MrSettings:
 
     reducers: int
     inputs: tuple[str, ...]
-    folder: Path
     task_timeout_seconds: float
     host: str = "127.0.0.1"
     port: int = 0
@@ -51,7 +49,7 @@ class MrSettings:
 def run_coordinator(
     settings: MrSettings, stop: threading.Event, observer: Observer, say: Callable[[str], None]
 ) -> JobStatus:
-    """See one job through, put its result in its place, and outlast the workers.
+    """See one job through, put its result in the current folder, and outlast the workers.
 
     Args:
         settings: what is wanted.
@@ -64,14 +62,14 @@ def run_coordinator(
         JobFailed: the job failed.
         JobCancelled: by ``stop``.
     """
-    folder = settings.folder.absolute()
-    key, count = input_key(settings.inputs, str(folder))
+    folder = Path.cwd()
+    count = count_files(settings.inputs)
     if not settings.overwrite:
         _check_no_result(folder)
     with ExitStack() as close:
         hidden = close.enter_context(_hidden_folder(folder))
         server = close.enter_context(Server(_serve_settings(settings, hidden)))
-        facts = _facts(settings, key, folder, hidden, server)
+        facts = _facts(settings, folder, server)
         path = folder / FACTS
         facts.write(path)
         close.callback(path.unlink, missing_ok=True)
@@ -100,16 +98,15 @@ def _serve_settings(settings: MrSettings, hidden: Path) -> ServeSettings:
     )
 
 
-def _facts(settings: MrSettings, key: str, folder: Path, hidden: Path, server: Server) -> MrFacts:
+def _facts(settings: MrSettings, folder: Path, server: Server) -> MrFacts:
     return MrFacts(
         url=server.public_url,
         token=server.token_file.read_text(encoding="utf-8").strip(),
-        key=key,
         base=str(folder),
         inputs=settings.inputs,
         reducers=settings.reducers,
         task_timeout_seconds=settings.task_timeout_seconds,
-        output=str(hidden / "output"),
+        output=str(folder / HIDDEN / "output"),
         pid=os.getpid(),
     )
 
