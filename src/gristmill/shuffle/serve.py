@@ -1,22 +1,24 @@
 """Serves the blocks of one worker to readers on other machines, over Arrow Flight.
 
-Only files below ``ROOT/jobs/JOB/blocks/`` are served, after symbolic links are resolved, and only for the secret of
-that very job. A block that may not be served and one that is not there get the same answer.
+Only files in ``ROOT/jobs/JOB/blocks/`` are served, after links to that folder are resolved and never through one in it,
+and only for the secret of that very job. A block that may not be served and one that is not there get the same answer.
 
 Blocks are read, not mapped: a mapped file that is cut off, or a disk that fails, would end the whole process by SIGBUS.
 """
 
 from __future__ import annotations
 
+import errno
 import hmac
 import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from io import FileIO
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import flight
@@ -25,6 +27,7 @@ from gristmill.shuffle.request import BATCH_BYTES, GONE, Piece, Request, answer_
 
 _ALONE_BYTES = 256 * 1024  # from this size on bytes travel in a batch of their own, without being copied
 _MIN_BATCH_BYTES = 4 * 1024
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _CLOSE_SECONDS = 5.0
 
 _Row = tuple[int, Any, str | None]
@@ -118,45 +121,52 @@ class BlockServer:
             yield _batch(gathered)
 
     def _rows(self, request: Request, limit: int) -> Iterator[_Row]:
+        folders = {f"{root}{os.sep}jobs{os.sep}{request.job}{os.sep}blocks" for root in self._roots}
+        real: dict[str, str] = {}  # folder as it is asked for → without links; most pieces lie in the same few
         for number, piece in enumerate(request.pieces):
-            try:
-                with open(self._served(request.job, piece.path), "rb", buffering=0) as file:  # noqa: PTH123
-                    yield from _read(file, number, piece, limit)
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                if self._is_ours(request.job, piece.path):
-                    self.on_trouble(piece.path)
+            folder, _, _ = piece.path.rpartition(os.sep)
+            if folder not in real:
+                real[folder] = os.path.realpath(folder)
+            if real[folder] not in folders:
                 yield number, b"", GONE
+                continue
+            try:
+                with _open(piece.path) as file:
+                    yield from _read(file, number, piece, limit)
             except OSError as error:
                 self.on_trouble(piece.path)
-                yield number, b"", f"unreadable: {error.strerror or error}"
-
-    def _served(self, job: str, path: str) -> str:
-        """The file that a path means.
-
-        Raises:
-            FileNotFoundError: it is none of the job's blocks.
-        """
-        real = os.path.realpath(path)
-        if self._is_ours(job, real) and stat.S_ISREG(os.stat(real).st_mode):  # noqa: PTH116 - a pipe never answers
-            return real
-        raise FileNotFoundError(path)
-
-    def _is_ours(self, job: str, path: str) -> bool:
-        """Whether a path without links is that of one of the job's blocks, if it is there."""
-        folder, _, _ = path.rpartition(os.sep)
-        return any(folder == f"{root}{os.sep}jobs{os.sep}{job}{os.sep}blocks" for root in self._roots)
+                is_gone = isinstance(error, (FileNotFoundError, NotADirectoryError))
+                yield number, b"", GONE if is_gone else f"unreadable: {error.strerror or error}"
 
 
 def _unheard(_path: str) -> None:
     """Stands in for whoever looks after the data directories."""
 
 
-def _read(file: BinaryIO, number: int, piece: Piece, limit: int) -> Iterator[_Row]:
+def _open(path: str) -> FileIO:
+    """Open a block. What is not a file of its own, such as a link or a pipe, is not there.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+    """
+    try:
+        file = FileIO(os.open(path, os.O_RDONLY | _NO_LINKS))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileNotFoundError(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise FileNotFoundError(path)
+    return file
+
+
+def _read(file: FileIO, number: int, piece: Piece, limit: int) -> Iterator[_Row]:
     file.seek(piece.offset)
     left = piece.length
     while left:
         buffer = pa.allocate_buffer(min(left, limit))
-        count = file.readinto(memoryview(buffer))  # type: ignore[attr-defined]
+        count = file.readinto(memoryview(buffer))
         if not count:
             yield number, b"", f"cut off at {os.fstat(file.fileno()).st_size} bytes"
             return
