@@ -20,7 +20,7 @@ HEAD = """\
 Written by `docs/cli_reference.py`; change the commands, not this page.
 
 Sizes are written `64MiB`, `2g` or `1000`; durations `200ms`, `10s`, `5m`, `2h`.
-Exit codes: 0 done, 1 the job failed or was cancelled, 2 wrong use, 130 interrupted.
+Exit codes: 0 done, 1 the job failed or was cancelled, 2 wrong use, 75 no server answers, 130 interrupted.
 With `GRISTMILL_DEBUG=1` an error shows the engine's own traceback as well.
 """
 

@@ -15,9 +15,10 @@ from gristmill.cli.streams import stdout_for_data
 @click.argument("job", metavar="ID")
 @server_options
 def logs(job: str, server: str | None, token_file: Path | None, data_dir: Path | None) -> None:
-    """Print what the tasks of a job of a server wrote to stdout and stderr.
+    """Print what a job's tasks have printed.
 
-    Kept are those of running and failed jobs.
+    Shown is what is kept on the server's machine: of tasks of its own worker while the job runs or if it failed, and
+    the last lines of tasks that failed elsewhere.
     """
     found = server_of(server, token_file, data_dir).get(f"/jobs/{job}/logs")["logs"]
     if not found:

@@ -19,7 +19,13 @@ _WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
 
 
 @click.command(context_settings={"max_content_width": 100})
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 for all.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address to listen on; 0.0.0.0 for all.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -82,10 +88,10 @@ def serve(
     heartbeat_limit: float,
     token_file: Path | None,
 ) -> None:
-    """Run a server: it takes jobs and lets workers join, until it is interrupted.
+    """Run a server for jobs and workers.
 
-    Jobs survive it: whoever submitted one may go, and a server that is started again on the same data directory takes
-    up what it had not finished.
+    It takes jobs and lets workers join, until it is interrupted. Jobs survive it: whoever submitted one may go, and a
+    server that is started again on the same data directory takes up what it had not finished.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -16,7 +16,10 @@ from gristmill.cli.servers import server_of
 @click.option("--json", "as_json", is_flag=True, help="Print the job in figures, as JSON, on stdout.")
 @server_options
 def status(job: str | None, as_json: bool, server: str | None, token_file: Path | None, data_dir: Path | None) -> None:
-    """Show how a job of a server stands; the newest one if no ID is given."""
+    """Show how a job of a server stands.
+
+    Without an ID it is the newest one.
+    """
     from gristmill.api.remote import RemoteHandle, job_list
     from gristmill.errors import UsageError
 

@@ -16,9 +16,9 @@ from gristmill.cli.servers import server_of
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON summary on stdout at the end.")
 @server_options
 def wait(job: str, as_json: bool, server: str | None, token_file: Path | None, data_dir: Path | None) -> None:
-    """Wait for a job of a server, with progress; the exit code is the job's.
+    """Wait for a job of a server.
 
-    Ctrl-C ends the waiting, not the job.
+    The exit code is the job's: as if `gristmill run` had run it. Ctrl-C ends the waiting, not the job.
     """
     from gristmill.api.remote import RemoteHandle
     from gristmill.cli.display import ProgressDisplay, show_summary

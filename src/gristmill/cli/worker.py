@@ -74,7 +74,7 @@ def worker(
     token_file: Path | None,
     ends_with_stdin: bool,
 ) -> None:
-    """Run tasks for the server at URL, until it is interrupted.
+    """Run tasks for the server at URL.
 
     Workers may come and go at any time. SIGTERM drains one: it finishes what it runs, keeps its data readable for as
     long as running jobs need it (a minute at most), and leaves. Ctrl-C, or a second SIGTERM, ends it at once; its tasks

@@ -121,7 +121,7 @@ def _add_jobs(app: FastAPI, jobs: JobService) -> None:
             if found is None:
                 raise _no_such_job(job)
             left = until - time.monotonic()
-            if found.is_over or left <= 0:
+            if found.is_over or left <= 0 or jobs.closing:
                 return JSONResponse(found.to_json())
             await asyncio.sleep(min(_LOOK_SECONDS, left))
 

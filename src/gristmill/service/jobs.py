@@ -42,10 +42,14 @@ class JobService:
         coordinator: runs the jobs.
         blobs: what clients have uploaded.
         data_dir: the server's own.
+
+    Attributes:
+        closing: the server is about to end: nobody is to be kept waiting.
     """
 
     def __init__(self, coordinator: Coordinator, blobs: BlobStore, data_dir: Path) -> None:
         self.blobs = blobs
+        self.closing = False
         self._coordinator = coordinator
         self._data_dir = data_dir
         self._submitting = threading.Lock()  # one at a time: a key that comes twice at once is one job

@@ -149,7 +149,9 @@ class Server:
         coordinator = self._open_coordinator(fleet, data_dir, close)
         self._fleet = fleet
         jobs = self._jobs = JobService(coordinator, blobs, data_dir)
-        _serve(create_app(jobs, token, lambda host: _join_facts(fleet, host), fleet.blob), listening, close)
+        app = create_app(jobs, token, lambda host: _join_facts(fleet, host), fleet.blob)
+        _serve(app, listening, close)
+        close.callback(setattr, jobs, "closing", True)
         if settings.executors:
             worker = OwnWorker(self.url, self.token_file, data_dir, settings.executors, settings.memory_bytes)
             close.callback(worker.close)
@@ -175,7 +177,7 @@ class Server:
 def _serve(app: Any, listening: socket.socket, close: ExitStack) -> None:
     """Answer calls, from a thread of its own, until ``close``."""
     config = uvicorn.Config(
-        app, log_level="error", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=_GRACE_SECONDS
+        app, log_level="critical", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=_GRACE_SECONDS
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(
