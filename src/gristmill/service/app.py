@@ -21,6 +21,7 @@ from gristmill.api.messages import SubmitRequest, check_versions
 from gristmill.config import MIB, VERSION, format_size
 from gristmill.errors import (
     GristmillError,
+    JournalFailed,
     NotAuthorized,
     OutputExists,
     ServerUnreachable,
@@ -212,7 +213,7 @@ def _answer_errors(app: FastAPI) -> None:
 def _status_of(error: GristmillError) -> int:
     if isinstance(error, (OutputExists, VersionMismatch)):
         return 409
-    if isinstance(error, ServerUnreachable):
+    if isinstance(error, (ServerUnreachable, JournalFailed)):
         return 503
     return 422 if isinstance(error, UsageError) else 500
 
