@@ -255,6 +255,8 @@ class _Attempt:
 
     def _all_damaged(self, error: TaskError) -> TaskError:
         """The same error, naming every block that is damaged: each alone would cost one attempt."""
+        if isinstance(error, BlockUnreachable):
+            return error  # it names them; to read all others would only take time
         far = set(self._far)
         near = [block for place, block in enumerate(self._spec.blocks) if place not in far]
         named = str(error.report.details.get("blocks", "")).split("\n")

@@ -128,6 +128,7 @@ class Transfer:
                 self._run(file)
         except OSError as error:
             error.filename = error.filename or str(self._path)
+            self._bad.give_up_at = time.monotonic()  # the attempt has failed: the others need not go on
             raise
 
     def _run(self, file: BinaryIO) -> None:
