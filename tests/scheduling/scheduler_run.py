@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from gristmill.errors import FailureKind
 from gristmill.scheduling.commands import AcceptOutput, Command, EndJob, Launch
@@ -16,12 +17,14 @@ from gristmill.scheduling.events import (
     TaskFailed,
     TaskFinished,
     TaskId,
+    WorkerJoined,
 )
 from gristmill.scheduling.invariants import check
 from gristmill.scheduling.state import COMMON_SHAPE, SchedulerState
 from gristmill.scheduling.step import step
 
 DEFAULT = RetryPolicy()
+C = TypeVar("C", bound=Command)
 
 
 class Run:
@@ -77,6 +80,22 @@ def job(
     return events
 
 
+def worker(
+    name: str = "w",
+    count: int = 1,
+    cpus: float | None = None,
+    memory: int | None = None,
+    host: str = "",
+    rack: str = "",
+    limits: tuple[float, float] | None = None,
+    depth: int = 1,
+) -> list[Event]:
+    """A worker that says what it is, and its slots. ``limits`` are the seconds of suspicion and of loss."""
+    suspect, lost = limits or (None, None)
+    joined = WorkerJoined(name, host, rack, cpus, memory, suspect, lost)
+    return [joined, *(SlotJoined(f"{name}-{number}", name, depth) for number in range(count))]
+
+
 def attempt(stage: int, index: int, number: int = 1, job: str = "j") -> AttemptId:
     return AttemptId(job, stage, index, number)
 
@@ -96,14 +115,28 @@ def written(stage: int, index: int, number: int = 1, job: str = "j", bad: int = 
 
 
 def failed(
-    stage: int, index: int, number: int = 1, kind: FailureKind = FailureKind.USER, lost: Sequence[TaskId] = ()
+    stage: int,
+    index: int,
+    number: int = 1,
+    kind: FailureKind = FailureKind.USER,
+    lost: Sequence[TaskId] = (),
+    job: str = "j",
 ) -> TaskFailed:
-    return TaskFailed(attempt(stage, index, number), kind, tuple(lost))
+    return TaskFailed(attempt(stage, index, number, job), kind, tuple(lost))
 
 
 def launches(commands: Sequence[Command]) -> list[tuple[int, int, int, str]]:
     """(stage, index, number, slot) of each launch."""
     return [(*c.attempt[1:], c.slot) for c in commands if isinstance(c, Launch)]
+
+
+def placed(commands: Sequence[Command]) -> dict[int, str]:
+    """The slot of each task of one stage that is launched."""
+    return {c.attempt.index: c.slot for c in commands if isinstance(c, Launch)}
+
+
+def of(commands: Sequence[Command], kind: type[C]) -> list[C]:
+    return [c for c in commands if isinstance(c, kind)]
 
 
 def accepted(commands: Sequence[Command]) -> list[tuple[int, int, int]]:

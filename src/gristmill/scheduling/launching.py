@@ -12,7 +12,7 @@ from gristmill.scheduling.commands import Cancel, Command, Launch
 from gristmill.scheduling.events import AttemptId, SpeculationPolicy
 from gristmill.scheduling.order import fair_order, first_in_turn, rank_of, refresh_job, refresh_stage
 from gristmill.scheduling.places import find_place, local_task
-from gristmill.scheduling.slots import give_back, put, reserve
+from gristmill.scheduling.slots import give_back, put, reserve, unreserve
 from gristmill.scheduling.state import Alarm, Attempt, Job, SchedulerState, Shape, Slot, Stage
 from gristmill.scheduling.transitions import Cause, TaskState
 
@@ -36,6 +36,10 @@ def launch_ready(state: SchedulerState, now: float, out: list[Command]) -> None:
     """
     if state.resting and not state.serving and first_in_turn(state) is not None:
         try_longest_resting(state)
+    if len(state.offers) > 1:
+        for offer in state.offers.values():
+            if offer.reserved is not None and not offer.ready:
+                unreserve(state, offer)
     used: list[Slot] = []
     while (slot := _launch_one(state, now, out)) is not None:
         if slot.depth > 1:
@@ -49,8 +53,11 @@ def launch_ready(state: SchedulerState, now: float, out: list[Command]) -> None:
 
 
 def _is_contested(state: SchedulerState, shape: Shape) -> bool:
-    """Whether other jobs would take what comes free, so that tasks of this shape would never find enough at once."""
-    return any(other.jobs for name, other in state.offers.items() if name != shape)
+    """Whether smaller tasks would take what comes free, so that those of this shape would never find enough at once."""
+    return any(
+        offer.ready and (other.cpus < shape.cpus or other.memory_bytes < shape.memory_bytes)
+        for other, offer in state.offers.items()
+    )
 
 
 def _launch_one(state: SchedulerState, now: float, out: list[Command]) -> Slot | None:

@@ -41,7 +41,7 @@ def add_stage(state: SchedulerState, job: Job, stage: Stage, out: list[Command])
     for parent in stage.parents:
         parent.children.append(stage)
     want_parents(state, job, stage)
-    _gate_moved(state, job, stage)
+    gate_moved(state, job, stage)
     advance(state, job, stage, out)
 
 
@@ -64,17 +64,19 @@ def accept(
 
 
 def note_output(job: Job, stage: Stage, worker: Worker | None, event: TaskFinished | TaskRestored, again: bool) -> None:
-    """Note what a task made, and where it lies. ``again``: its sizes have been counted."""
+    """Note what a task made, and which worker keeps it. ``again``: its sizes have been counted."""
     index = event.attempt.index
-    stage.makers[index] = NO_BLOCK
+    maker = NO_BLOCK
     if event.has_block:
-        maker = SHARED if event.shared else worker.number if worker is not None else LOST
-        stage.makers[index] = maker
+        gone = isinstance(event, TaskRestored) and event.worker is None
+        keeper = LOST if worker is None else worker.number
+        maker = LOST if gone else SHARED if event.shared else keeper
         if maker != LOST:
             stage.blocks_on.setdefault(maker, array("I")).append(index)
             stage.kept += 1
             if worker is not None and not event.shared:
                 count_bytes(stage, worker, event.partition_bytes)
+    stage.makers[index] = maker
     if not again:
         _add_sizes(stage.partition_bytes, event.partition_bytes)
     _note_digest(stage, index, event.digest & _DIGEST_BITS)
@@ -98,6 +100,8 @@ def _note_digest(stage: Stage, index: int, digest: int) -> None:
 
 def _make_stale(state: SchedulerState, job: Job, stage: Stage, out: list[Command]) -> None:
     """An input of all the stage's tasks has changed: what was done with the old one, or runs, runs again."""
+    if not stage.tasks:
+        return
     for index in range(stage.tasks):
         if stage.makers[index] != NEVER:
             stage.stale.add(index)
@@ -157,10 +161,11 @@ def set_available(state: SchedulerState, job: Job, stage: Stage, available: bool
     stage.available = available
     for child in stage.children:
         child.blocked += -1 if available else 1
-        _gate_moved(state, job, child)
+        gate_moved(state, job, child)
 
 
-def _gate_moved(state: SchedulerState, job: Job, stage: Stage) -> None:
+def gate_moved(state: SchedulerState, job: Job, stage: Stage) -> None:
+    """The gate may have opened or closed."""
     refresh_stage(state, job, stage)
     if stage.listed:
         find_places(state, stage)

@@ -51,7 +51,7 @@ def refresh_job(state: SchedulerState, job: Job) -> None:
 def fair_order(state: SchedulerState) -> Iterable[Rank]:
     """The jobs that have a ready task and a slot that it could start in, in order."""
     ready = [offer.ready for offer in state.offers.values() if offer.ready and offer.slots]
-    return ready[0] if len(ready) == 1 else merge(*ready)
+    return merge(*ready) if len(ready) > 1 else ready[0] if ready else ()
 
 
 def first_in_turn(state: SchedulerState) -> Rank | None:

@@ -1,18 +1,19 @@
 """A job that an earlier coordinator ran: what it had done is noted while the job is held, and weighed when released.
 
-Nothing is concluded from notes one by one. On release the stages are looked at from the last to the first: one whose
-readers are all done is not wanted, and whatever is missing of it is as good as gone. The rest of what is missing runs.
+Nothing is concluded from notes one by one. On release the stages are looked at from the last to the first: if all
+readers of one are done, nothing needs the blocks that are missing of it. The rest of what is missing is made again.
 """
 
 from __future__ import annotations
 
-from gristmill.scheduling.commands import Command, ReportStage
+from dataclasses import replace
+from heapq import heappush
+
+from gristmill.scheduling.commands import Command, ReportStage, RevokeOutput
 from gristmill.scheduling.events import TaskId, TaskRestored
-from gristmill.scheduling.lineage import advance, note_output
-from gristmill.scheduling.order import refresh_stage
-from gristmill.scheduling.places import find_places
-from gristmill.scheduling.state import LOST, Job, SchedulerState, Stage
-from gristmill.scheduling.transitions import Cause, TaskState
+from gristmill.scheduling.lineage import advance, gate_moved, note_output
+from gristmill.scheduling.state import NEVER, Job, SchedulerState, Stage
+from gristmill.scheduling.transitions import Cause
 
 
 def note(state: SchedulerState, event: TaskRestored) -> None:
@@ -25,61 +26,71 @@ def note(state: SchedulerState, event: TaskRestored) -> None:
 def release(state: SchedulerState, job: Job, out: list[Command]) -> None:
     """Draw the conclusions of all notes: the job goes on where it stood, or ends at once."""
     assert job.held is not None
-    for task, event in job.held.items():
-        stage = job.stages.get(task.stage)
-        if stage is not None and 0 <= task.index < stage.tasks:
-            _restore(state, job, stage, event)
-    job.held = None
     stages = sorted(job.stages.values(), key=lambda stage: (stage.depth, stage.id))
+    _restore_all(state, job, stages, job.held, out)
+    job.held = None
     unfinished: set[int] = set()
     for stage in reversed(stages):
-        wanted = stage.final or not stage.children or any(child.id in unfinished for child in stage.children)
-        if not wanted:
-            _give_up(stage)
-        elif not stage.tasks or not stage.done or stage.gone:
-            unfinished.add(stage.id)
+        if stage.final or not stage.children or any(child.id in unfinished for child in stage.children):
+            if not stage.tasks or not stage.done or stage.gone:
+                unfinished.add(stage.id)
             for index in sorted(stage.gone):
                 stage.requeue(index, Cause.BLOCK_WANTED)
             stage.gone.clear()
     for stage in stages:
-        if stage.done and stage.tasks and not stage.reported:
+        if stage.done and (stage.tasks or stage.id not in unfinished):
             stage.reported = True
             out.append(ReportStage(job.id, stage.id, tuple(stage.partition_bytes)))
     for stage in stages:
         stage.blocked -= 1
-        refresh_stage(state, job, stage)
-        if stage.listed:
-            find_places(state, stage)
+        gate_moved(state, job, stage)
     for stage in stages:
         if job.id in state.jobs:
             advance(state, job, stage, out)
 
 
+def _restore_all(
+    state: SchedulerState, job: Job, stages: list[Stage], notes: dict[TaskId, TaskRestored], out: list[Command]
+) -> None:
+    """Take the notes as what is done, parents first.
+
+    A stage is complete when all its tasks were done, whether their blocks are there or not. What was done by readers of
+    one that is not does not count: its tasks were done with data that has changed since, or else those of the stage
+    would have been noted first.
+    """
+    by_stage: dict[int, list[TaskRestored]] = {}
+    for task, event in notes.items():
+        by_stage.setdefault(task.stage, []).append(event)
+    incomplete: set[int] = set()
+    for stage in stages:
+        read_otherwise = any(parent.id in incomplete for parent in stage.parents)
+        for event in by_stage.get(stage.id, ()):
+            index = event.attempt.index
+            if 0 <= index < stage.tasks:
+                stage.numbers[index] = max(stage.numbers[index], event.attempt.number, 1)
+                if read_otherwise:
+                    heappush(stage.requeued, index)
+                    out.append(RevokeOutput(event.attempt.task))
+                else:
+                    _restore(state, job, stage, event)
+        if read_otherwise or NEVER in stage.makers:
+            incomplete.add(stage.id)
+
+
 def _restore(state: SchedulerState, job: Job, stage: Stage, event: TaskRestored) -> None:
     index = event.attempt.index
-    stage.numbers[index] = max(stage.numbers[index], event.attempt.number, 1)
     worker = state.workers.get(event.worker) if event.worker is not None else None
     note_output(job, stage, worker, event, again=False)
-    if stage.makers[index] == LOST:
-        stage.move(index, Cause.NOT_WANTED)  # for now
+    if event.has_block and (event.worker is None or (worker is None and not event.shared)):
+        stage.move(index, Cause.RESTORED_GONE)  # as far as is known
         stage.gone.add(index)
     else:
         stage.move(index, Cause.RESTORED)
-
-
-def _give_up(stage: Stage) -> None:
-    """Nothing needs what is missing of the stage: it counts as gone."""
-    for index in range(stage.tasks):
-        if stage.states[index] == TaskState.WAITING:
-            stage.numbers[index] = max(stage.numbers[index], 1)  # so that it waits among those that have run before
-            stage.makers[index] = LOST
-            stage.move(index, Cause.NOT_WANTED)
-            stage.gone.add(index)
 
 
 def forget_block(job: Job, task: TaskId) -> None:
     """A block was lost while its job is held."""
     assert job.held is not None
     event = job.held.get(task)
-    if event is not None and event.has_block:
-        job.held[task] = TaskRestored(event.attempt, None, True, event.partition_bytes, event.bad_records, event.digest)
+    if event is not None:
+        job.held[task] = replace(event, worker=None)

@@ -153,7 +153,7 @@ def refresh_worker(state: SchedulerState, worker: Worker) -> None:
     if serving != worker.serving:
         worker.serving = serving
         state.serving += 1 if serving else -1
-    if worker.reserved_for is not None and not worker.in_service:
+    if worker.reserved_for is not None and not serving:
         _end_reservation(state.offers[worker.reserved_for])
     for shape, offer in state.offers.items():
         takes = worker.takes(shape)

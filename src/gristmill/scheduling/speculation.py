@@ -25,14 +25,12 @@ def copy_stragglers(state: SchedulerState, now: float, out: list[Command]) -> No
     """Start copies for the jobs whose turn it is to be looked at."""
     for name in state.due:
         job = state.jobs.get(name)
-        if job is None or job.speculation is None or job.rank is not None:
-            continue  # its ready tasks come first
-        if not job.slots:
+        if job is None or job.speculation is None or not job.slots:
             continue  # the next launch sets the alarm again
         look_later(state, job, job.speculation)
         offer = state.offers[job.shape]
         if offer.ready or not offer.slots:
-            continue
+            continue  # ready tasks come first
         found = [entry for stage in job.stages.values() for entry in _stragglers(stage, job.speculation, now)]
         for _, stage, attempt in sorted(found, key=lambda entry: (-entry[0], entry[2].id)):
             if not offer.slots or state.copies >= max(1, int(job.speculation.load_cap * len(state.slots))):
@@ -43,7 +41,7 @@ def copy_stragglers(state: SchedulerState, now: float, out: list[Command]) -> No
 
 def _stragglers(stage: Stage, policy: SpeculationPolicy, now: float) -> list[tuple[float, Stage, Attempt]]:
     """The stage's stragglers without a copy, each with the time that it will still take."""
-    if not stage.running or stage.counts[TaskState.WAITING]:
+    if not stage.running or not stage.open or stage.counts[TaskState.WAITING]:
         return []
     usual = _usual_seconds(stage, now)
     if usual is None:

@@ -47,7 +47,7 @@ class Cause(IntEnum):
     BLOCK_LOST = 8
     INPUT_CHANGED = 9
     RESTORED = 10
-    NOT_WANTED = 11
+    RESTORED_GONE = 11
 
 
 class Transition(NamedTuple):
@@ -73,7 +73,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(TaskState.DONE, Cause.INPUT_CHANGED, TaskState.WAITING, "an input was made again and is not the same"),
     Transition(TaskState.GONE, Cause.INPUT_CHANGED, TaskState.WAITING, "an input was made again and is not the same"),
     Transition(TaskState.WAITING, Cause.RESTORED, TaskState.DONE, "done under an earlier coordinator"),
-    Transition(TaskState.WAITING, Cause.NOT_WANTED, TaskState.GONE, "job resumed, and nothing needs it"),
+    Transition(TaskState.WAITING, Cause.RESTORED_GONE, TaskState.GONE, "done earlier, and its block is gone"),
 )
 
 _NEXT: tuple[tuple[TaskState | None, ...], ...] = tuple(
