@@ -235,3 +235,27 @@ def test_no_spool_is_left_when_the_fleet_is_closed(mill: Mill, tmp_path: Path) -
     mill.fleet.close()
     assert not list(tmp_path.glob("job*/logs/executor-*"))
     assert (tmp_path / "job2" / "logs" / "job2-s0-t00000-a1.log").read_text() == "interrupted\n"
+
+
+def test_output_comes_back_after_an_attempt_that_closed_it(mill: Mill, tmp_path: Path) -> None:
+    def closes(_: Any, line: str) -> Any:
+        mine = os.fstat(1)
+        for number in range(40):
+            try:
+                if os.path.samestat(os.fstat(number), mine):
+                    os.close(number)
+            except OSError:
+                continue
+        yield line, 1
+
+    def says(_: Any, line: str) -> Any:
+        os.write(1, b"still here\n")
+        yield line, 1
+
+    slot = mill.wait_for(SlotUp).slot
+    job, other = mill.job(closes), mill.job(says)
+    for index in range(2):
+        mill.fleet.launch(slot, mill.spec(job, index))
+        mill.fleet.launch(slot, mill.spec(other, index))
+    assert set(answers(mill, 4).values()) == {"done"}
+    assert (tmp_path / "job2" / "logs" / "job2-s0-t00001-a1.log").read_text() == "still here\n"

@@ -107,16 +107,11 @@ class OutputRedirect:
         Where nothing can be written (a full disk, say), output is lost and the attempt goes on.
         """
         folder = spec.folder or job.folder
-        spool = self._spools.get(folder)
-        if spool is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-            try:
-                spool = os.open(spool_path(folder, os.getpid()), flags, 0o644)
-            except OSError:
-                spool = os.open(os.devnull, os.O_WRONLY)  # which stays empty, and so never becomes a log
-            self._spools[folder] = spool
-        os.dup2(spool, 1)  # every time: user code may have closed or replaced them
-        os.dup2(spool, 2)
+        try:
+            _redirect(self._spools[folder])  # every time: user code may have closed or replaced stdout and stderr
+        except (KeyError, OSError):  # there is none yet, or user code has closed it
+            self._spools[folder] = _open_spool(folder)
+            _redirect(self._spools[folder])
         self._running = job, spec
 
     def flush(self) -> None:
@@ -128,6 +123,8 @@ class OutputRedirect:
 
     def show(self, attempt: AttemptId) -> None:
         """Let an attempt that runs for long have a log of its name, if it still runs. Any thread may ask for it."""
+        if os.name == "nt":
+            return  # a file that is open cannot be renamed there
         with self._lock:
             if self._running is not None and self._running[1].attempt == attempt:
                 self._name(*self._running)
@@ -147,6 +144,9 @@ class OutputRedirect:
             if spool is not None and os.fstat(spool).st_size:
                 del self._spools[folder]
                 os.close(spool)  # stdout and stderr are duplicates
+                if os.name == "nt":
+                    _redirect(nothing := os.open(os.devnull, os.O_WRONLY))
+                    os.close(nothing)
                 spool_path(folder, os.getpid()).replace(log_path(job, spec))
 
     def close(self) -> None:
@@ -156,6 +156,20 @@ class OutputRedirect:
                 os.close(spool)
                 spool_path(folder, os.getpid()).unlink(missing_ok=True)
         self._spools.clear()
+
+
+def _open_spool(folder: str) -> int:
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        return os.open(spool_path(folder, os.getpid()), flags, 0o644)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)  # which stays empty, and so never becomes a log
+
+
+def _redirect(file: int) -> None:
+    """Let stdout and stderr write there."""
+    os.dup2(file, 1)
+    os.dup2(file, 2)
 
 
 def _c_flush() -> Callable[[], object]:
