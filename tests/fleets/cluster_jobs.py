@@ -28,7 +28,7 @@ class SlowMaps(WordCount):
     def mapper_init(self) -> None:
         folder = Path(self.params["folder"])
         (folder / f"map-{time.monotonic_ns()}").touch()
-        time.sleep(self.params.get("seconds", 0.2))
+        time.sleep(self.params.get("seconds", 0.1))
 
     def reducer_init(self) -> None:
         folder = Path(self.params["folder"])

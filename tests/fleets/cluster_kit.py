@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -235,6 +236,9 @@ class Proxy:
         self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
         self._open: list[socket.socket] = []
         self.connections = 0
+        self.damage: random.Random | None = None  # flips a byte of every so many …
+        self.damage_bytes = 100_000
+        self.flips = 0
         self._flows = threading.Event()
         self._flows.set()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -260,6 +264,14 @@ class Proxy:
         self.cut()
         self.flow()
 
+    def _damaged(self, data: bytes) -> bytes:
+        if self.damage is None or self.damage.random() > len(data) / self.damage_bytes:
+            return data
+        changed = bytearray(data)
+        changed[self.damage.randrange(len(data))] ^= 1 << self.damage.randrange(8)
+        self.flips += 1
+        return bytes(changed)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -276,7 +288,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := one.recv(1 << 16):
                 self._flows.wait(PATIENCE)
-                other.sendall(data)
+                other.sendall(self._damaged(data))
         for end in (one, other):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

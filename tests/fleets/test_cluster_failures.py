@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -50,6 +51,31 @@ def test_a_broken_stream_costs_nothing(tmp_path: Path) -> None:
         assert outcome.view.attempts == sum(stage.tasks for stage in outcome.view.stages)
         assert len(c.fleet.heard(WorkerUp)) == 2
         assert proxy.connections >= 8
+
+
+def damaged_run(folder: Path, seed: int, lines: int) -> int:
+    """A job over streams on which bytes are flipped; how many."""
+    words, expected = write_words(folder, lines)
+    with cluster(folder, workers=0, beat_seconds=0.1, lost_seconds=5.0) as c, proxied(c) as proxy:
+        for _ in range(2):
+            c.add_worker()
+        c.wait_for_workers(2)
+        proxy.damage = random.Random(seed)
+        outcome = c.run(WordCount, words, folder / "out", split_size="1KiB", reducers=5)
+        assert counts_in(folder / "out") == expected
+        assert outcome.view.state.value == "succeeded"
+        assert all(worker.process.poll() is None for worker in c.workers), c.said()
+        return proxy.flips
+
+
+def test_damaged_messages_are_noticed(tmp_path: Path) -> None:
+    assert damaged_run(tmp_path, seed=1, lines=4000) > 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(20))
+def test_many_damaged_messages_are_noticed(tmp_path: Path, seed: int) -> None:
+    assert damaged_run(tmp_path, seed, lines=10_000) > 3
 
 
 def test_a_stream_that_carries_nothing_is_replaced(tmp_path: Path) -> None:

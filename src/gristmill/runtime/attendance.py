@@ -21,7 +21,8 @@ from gristmill.runtime.contracts import Progress
 from gristmill.runtime.protocol import ATTEND
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_message
-from gristmill.runtime.session import Session, SessionBroken
+from gristmill.runtime.protocol.seal import opened, sealed
+from gristmill.runtime.session import Session, SessionBroken, StreamBroken
 from gristmill.scheduling.events import AttemptId
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),  # a new stream is a new connection, tried at once
     ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),  # whoever holds the session opens another stream
 )
 
 
@@ -159,7 +161,7 @@ class Attendance:
             self._stream = stream
             self._seen_at = time.monotonic()
             first = pb.FromAgent(join=join, heard=self._session.heard)
-        attend = channel.stream_stream(ATTEND, pb.FromAgent.SerializeToString, pb.ToAgent.FromString)
+        attend = channel.stream_stream(ATTEND, sealed)
         stream.call = attend(self._outgoing(stream, first), metadata=(("authorization", f"Bearer {token}"),))
         threading.Thread(target=self._read, args=(stream,), name="gristmill-attendance", daemon=True).start()
 
@@ -210,10 +212,12 @@ class Attendance:
         over = StreamOver("", "")
         try:
             for message in stream.call:
-                if not self._take(stream, message):
+                if not self._take(stream, opened(pb.ToAgent, message)):
                     break
         except grpc.RpcError as error:
             over = StreamOver(error.code().name, error.details() or "")
+        except StreamBroken as error:
+            over = StreamOver("", str(error))
         except SessionBroken as error:
             self._news.put(Refused(pb.Refusal.FENCED, str(error)))
         except Exception as error:  # the thread's last line: nobody else would hear of it

@@ -20,7 +20,8 @@ import grpc
 from gristmill.errors import GristmillError, UsageError
 from gristmill.runtime.protocol import ATTEND
 from gristmill.runtime.protocol import agents as pb
-from gristmill.runtime.session import Session, SessionBroken
+from gristmill.runtime.protocol.seal import opened, sealed
+from gristmill.runtime.session import Session, SessionBroken, StreamBroken
 
 _log = logging.getLogger(__name__)
 
@@ -30,11 +31,12 @@ _GRACE_SECONDS = 0.2
 _JOIN_SECONDS = 10.0  # from a stream's begin to its first message
 _MAX_ENDED = 10_000  # sessions that are remembered after their end
 
-CHANNEL_OPTIONS = (
+_OPTIONS = (
     ("grpc.max_receive_message_length", -1),  # batches are bounded where they are made
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),  # a port that is taken is an error
-    ("grpc.enable_http_proxy", 0),
+    ("grpc.keepalive_time_ms", 30_000),  # an agent's machine that is gone does not say so
+    ("grpc.keepalive_timeout_ms", 10_000),
 )
 
 
@@ -192,10 +194,8 @@ class AgentServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = grpc.aio.server(options=CHANNEL_OPTIONS)
-        handler = grpc.stream_stream_rpc_method_handler(
-            self._attend, pb.FromAgent.FromString, pb.ToAgent.SerializeToString
-        )
+        server = grpc.aio.server(options=_OPTIONS)
+        handler = grpc.stream_stream_rpc_method_handler(self._attend)
         _, service, method = ATTEND.split("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
         name = f"[{self._host}]" if ":" in self._host else self._host
@@ -212,14 +212,16 @@ class AgentServer:
     async def _attend(self, _requests: object, context: Any) -> None:
         """One stream, from its begin to its end."""
         await self._check_token(context)
-        first = grpc.aio.EOF
-        with contextlib.suppress(TimeoutError):
-            first = await asyncio.wait_for(context.read(), _JOIN_SECONDS)
-        if first is grpc.aio.EOF or not first.HasField("join"):
+        first = None
+        with contextlib.suppress(TimeoutError, StreamBroken):
+            data = await asyncio.wait_for(context.read(), _JOIN_SECONDS)
+            first = None if data is grpc.aio.EOF else opened(pb.FromAgent, data)
+        if first is None or not first.HasField("join"):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "A stream begins with Join.")
+            return  # abort raises
         answer = self._admit(first.join)
         if isinstance(answer, pb.Refusal):
-            await context.write(pb.ToAgent(refusal=answer))
+            await context.write(sealed(pb.ToAgent(refusal=answer)))
             return
         stream = answer.stream = object()  # another one, if there is one, is given up
         answer.wake()
@@ -227,7 +229,7 @@ class AgentServer:
             answer.session.resume(first.heard)
         except SessionBroken as error:
             self._break(answer, error)
-        await context.write(pb.ToAgent(welcome=answer.welcome, heard=answer.session.heard))
+        await context.write(sealed(pb.ToAgent(welcome=answer.welcome, heard=answer.session.heard)))
         reader = asyncio.create_task(self._read(answer, stream, context))
         try:
             await self._write(answer, stream, context)
@@ -261,11 +263,11 @@ class AgentServer:
     async def _read(self, link: Link, stream: object, context: Any) -> None:
         """Take what the agent says, until the stream ends. Its errors are the writer's, too: they end there."""
         try:
-            while (message := await context.read()) is not grpc.aio.EOF and link.stream is stream:
+            while (data := await context.read()) is not grpc.aio.EOF and link.stream is stream:
                 if link.refusal is not None:
                     return
-                self._take(link, message)
-        except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+                self._take(link, opened(pb.FromAgent, data))
+        except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError, StreamBroken):
             pass  # the stream is broken
         finally:
             if link.stream is stream and link.refusal is None:
@@ -301,6 +303,6 @@ class AgentServer:
                 idle = not await link.wait(self._beat_seconds)
                 continue
             idle = False
-            await context.write(message)
+            await context.write(sealed(message))
             if message.HasField("refusal"):
                 return

@@ -18,7 +18,11 @@ U = TypeVar("U")  # what the other end says
 
 MAX_KEPT = 1_000_000  # items that the other end has not heard; far more than it could be given to do
 BATCH_ITEMS = 1000
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 17
+
+
+class StreamBroken(GristmillError):
+    """A stream does not carry what was given to it. Another one may."""
 
 
 class SessionBroken(GristmillError):

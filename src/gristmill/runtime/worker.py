@@ -36,6 +36,7 @@ from gristmill.runtime.attendance import Attendance, Crashed, Refused, StreamOve
 from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.front import Front
 from gristmill.runtime.protocol import agents as pb
+from gristmill.runtime.whereabouts import address_towards, machine_seen
 from gristmill.runtime.workplace import Broken, Premises, Workplace
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ _log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 600.0
 DRAIN_SECONDS = 60.0
 _TICK_SECONDS = 0.1
+_CERTAIN_TRIES = 3  # a refusal for good that came damaged, or damaged our question, does not come so often in a row
 _GOODBYE_SECONDS = 2.0  # to be heard; then we are gone anyway
 _PAUSE_LIMIT_SECONDS = 2.0  # between two tries to connect
 _WENT_WELL_SECONDS = 60.0
@@ -117,7 +119,7 @@ def run_worker(settings: WorkerSettings) -> None:
 
     front = Front(settings.url, settings.token)
     memory_bytes = settings.total_memory_bytes
-    host = settings.host or _address_towards(front.host)
+    host = settings.host or address_towards(front.host)
     news: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with ExitStack() as stack:
         dirs = DataDirs.open([path / _OWN_FOLDER for path in settings.data_dirs])
@@ -127,7 +129,7 @@ def run_worker(settings: WorkerSettings) -> None:
         premises = Premises(
             executors=settings.executor_count,
             executor_memory_bytes=memory_bytes // settings.executor_count,
-            machine=settings.machine or _machine(),
+            machine=settings.machine or machine_seen(),
             dirs=dirs,
             blocks=blocks,
             front=front,
@@ -266,6 +268,10 @@ class _Worker:
             if self._tries == 1:
                 _log.warning("%s Trying again.", error)
             return
+        except (NotAuthorized, VersionMismatch):
+            if self._tries >= _CERTAIN_TRIES:
+                raise
+            return
         self._session.attendance.connect(facts.address, self._settings.token, self._join())
 
     def _join(self) -> pb.Join:
@@ -287,7 +293,7 @@ class _Worker:
         )
 
     def _stream_over(self, over: StreamOver) -> None:
-        if over.code == "UNAUTHENTICATED":
+        if over.code == "UNAUTHENTICATED" and self._tries >= _CERTAIN_TRIES:
             raise NotAuthorized(over.details)
         now = time.monotonic()
         self._next_try = now + _pause(self._tries, _PAUSE_LIMIT_SECONDS)
@@ -356,28 +362,6 @@ def _signals(news: queue.SimpleQueue[Any]) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-def _address_towards(host: str) -> str:
-    """The address of this machine from which another one is reached."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.connect(address)  # sends nothing
-            return str(probe.getsockname()[0])
-    except OSError as error:
-        raise ServerUnreachable(f"The coordinator's host {host} is not known: {error}.") from error
-
-
-def _machine() -> str:
-    """Tells which file system this process sees: the same for all processes that can read each other's files."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        # The network, too: whoever puts workers into networks of their own wants them to be like other machines.
-        spaces = [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "net")]  # noqa: PTH115 - no path
-    except OSError:
-        return socket.gethostname()
-    return " ".join((boot, *spaces))
 
 
 def main() -> None:

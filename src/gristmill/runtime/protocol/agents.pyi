@@ -7,6 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Sealed(_message.Message):
+    __slots__ = ("message", "crc32")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    CRC32_FIELD_NUMBER: _ClassVar[int]
+    message: bytes
+    crc32: int
+    def __init__(self, message: _Optional[bytes] = ..., crc32: _Optional[int] = ...) -> None: ...
+
 class FromAgent(_message.Message):
     __slots__ = ("join", "heard", "first", "events", "beat")
     JOIN_FIELD_NUMBER: _ClassVar[int]
