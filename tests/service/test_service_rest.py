@@ -38,6 +38,7 @@ from gristmill.errors import (
 )
 from gristmill.plan.build import shapes_of
 from gristmill.runtime.blobs import digest_of
+from gristmill.service.jobs import JobService
 from gristmill.service.server import Server, ServeSettings
 
 
@@ -436,6 +437,16 @@ def test_what_is_no_address() -> None:
         ServerClient("http://127.0.0.1:port", "x").get("/jobs")
     with pytest.raises(UsageError, match="not the address"):
         connect("127.0.0.1:7077", None, Path())
+
+
+def test_a_defect_of_the_server_is_told_and_logged(
+    client: ServerClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(JobService, "all", lambda _self: 1 / 0)
+    with pytest.raises(GristmillError, match="ZeroDivisionError") as raised:
+        client.get("/jobs")
+    assert raised.value.exit_code == 1
+    assert "GET /api/v1/jobs failed" in caplog.text
 
 
 def test_errors_of_the_server_are_problems(server: Server, token: str) -> None:

@@ -156,7 +156,7 @@ class ServerClient:
             return MissingBlobs(tuple(map(str, problem["missing"])))
         if problem.get("error"):
             return error_from_json(problem["error"])
-        return UsageError(str(problem.get("detail") or problem["title"]))
+        return (GristmillError if error.code >= 500 else UsageError)(str(problem.get("detail") or problem["title"]))
 
 
 def connect(url: str | None, token_file: Path | None, data_dir: Path) -> ServerClient:

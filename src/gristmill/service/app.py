@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,6 +40,7 @@ _MAX_REQUEST_BYTES = 64 * MIB
 _MAX_WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
 _PROBLEM = "application/problem+json"
+_log = logging.getLogger(__name__)
 _TITLES = {400: "Bad request", 401: "Not authorized", 404: "Not found", 409: "Conflict", 413: "Too large"}
 
 JoinFacts = Callable[[str], Mapping[str, Any]]
@@ -208,6 +210,11 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def failed(_request: Request, error: HTTPException) -> JSONResponse:
         return _problem(error.status_code, str(error.detail))
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return _problem(500, f"The server failed ({type(error).__name__}: {error}): a mistake of Gristmill's.")
 
 
 def _status_of(error: GristmillError) -> int:
