@@ -102,7 +102,7 @@ class JobTally:
 
     def launched(self, attempt: AttemptId) -> None:
         """An attempt begins. If its task had a result before, that one was lost."""
-        self._forget_result(attempt.task)
+        self.revoked(attempt.task)
         self._attempts += 1
         self._stages[attempt.stage].running += 1
         self._running[attempt] = Progress()
@@ -149,19 +149,20 @@ class JobTally:
 
     def accepted(self, attempt: AttemptId, result: TaskResult) -> None:
         """This attempt's result is the one that counts for its task."""
-        self._forget_result(attempt.task)
+        self.revoked(attempt.task)
         self._results[attempt.task] = result
         self._count(attempt.stage, result, 1)
         if result.block is not None and result.block.path:
             self._block_makers[result.block.path] = attempt.task
 
-    def _forget_result(self, task: TaskId) -> None:
+    def revoked(self, task: TaskId) -> TaskResult | None:
+        """What a task made counts no more: its input has changed. Returns it, if there is anything."""
         result = self._results.pop(task, None)
-        if result is None:
-            return
-        self._count(task.stage, result, -1)
-        if result.block is not None:
-            self._block_makers.pop(result.block.path, None)
+        if result is not None:
+            self._count(task.stage, result, -1)
+            if result.block is not None:
+                self._block_makers.pop(result.block.path, None)
+        return result
 
     def _count(self, stage: int, result: TaskResult, sign: int) -> None:
         self._stages[stage].add(result, sign)
