@@ -145,6 +145,10 @@ class Job:
         sink = self.prepared.plan.stages[-1].sink
         return sink.format if isinstance(sink, OutputSink) else ""
 
+    def refuse(self, error: GristmillError) -> None:
+        """It fails before it has begun."""
+        self.state, self.refused = JobState.FAILED, error
+
     def note(self, fact: Fact, blobs: Mapping[str, bytes] | None = None) -> None:
         """Add a fact to the journal, if there is one."""
         if self.journal is not None:

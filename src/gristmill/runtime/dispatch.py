@@ -1,0 +1,432 @@
+"""Between the fleet and the scheduler: fleet events become the scheduler's, and its commands are carried out.
+
+Nothing here waits, and nothing is decided here but what the scheduler does not know of: which slot an attempt is in,
+which result belongs to it, and which workers still keep what an earlier coordinator's tasks made.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from gristmill.errors import (
+    AttemptNotBegun,
+    BadRecordLimit,
+    FailureKind,
+    FailureReport,
+    GristmillError,
+    TaskTimeout,
+    task_error,
+)
+from gristmill.runtime import outcome as outcomes
+from gristmill.runtime import views
+from gristmill.runtime.contracts import (
+    AttemptDone,
+    AttemptFailed,
+    Beat,
+    BlocksGone,
+    Fleet,
+    FleetBroken,
+    FleetEvent,
+    JobAdmitted,
+    JobRejected,
+    Progress,
+    SlotDown,
+    SlotUp,
+    TaskResult,
+    WorkerDown,
+    WorkerLeaving,
+    WorkerUp,
+)
+from gristmill.runtime.facts import TaskDone
+from gristmill.runtime.jobs import Job
+from gristmill.runtime.tally import digest_of
+from gristmill.scheduling import commands, events
+from gristmill.scheduling.commands import JobState
+from gristmill.scheduling.events import AttemptId, TaskId
+from gristmill.scheduling.state import SchedulerState
+from gristmill.scheduling.step import step
+
+if TYPE_CHECKING:
+    from gristmill.runtime.recovery import Resumption
+
+_DRAIN_SECONDS = 5.0  # how long a job's end waits for its cancelled attempts to be gone
+
+
+class Dispatcher:
+    """Runs the tasks of jobs on a fleet. The coordinator's loop calls it, and nobody else.
+
+    Args:
+        fleet: where slots live.
+        jobs: those that are not over, by id; the loop adds and removes them.
+        clock: seconds, monotonic.
+        threaded: whether attempts run while the loop does.
+        rejoin_seconds: how long a job that is taken up waits for the workers that had blocks of it.
+
+    Attributes:
+        wake_at: when the scheduler wants to be called again; None if only for news.
+        broken: why the fleet cannot go on; None if it can.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        jobs: Mapping[str, Job],
+        clock: Callable[[], float],
+        *,
+        threaded: bool,
+        rejoin_seconds: float,
+    ) -> None:
+        self._fleet = fleet
+        self._jobs = jobs
+        self._clock = clock
+        self._threaded = threaded
+        self._rejoin_seconds = rejoin_seconds
+        self._scheduler = SchedulerState()
+        self._commands: deque[commands.Command] = deque()
+        self._workers: dict[str, WorkerUp] = {}
+        self._worker_of: dict[str, str] = {}  # slot → worker
+        self._attempts_in: dict[str, dict[AttemptId, None]] = {}  # slot → what was launched in it, the first one runs
+        self._slot_of: dict[AttemptId, str] = {}  # the inverse
+        self._arrived: dict[AttemptId, TaskResult] = {}  # results that the scheduler has yet to judge
+        self.wake_at: float | None = None
+        self.broken: FailureReport | None = None
+
+    def take(self, event: FleetEvent) -> None:
+        """Handle what the fleet says."""
+        if self.broken is not None:
+            return  # all jobs are over, and nothing can be launched any more
+        match event:
+            case WorkerUp():
+                self._worker_up(event)
+            case WorkerLeaving(worker):
+                self._feed(events.WorkerDraining(worker))
+            case WorkerDown(worker):
+                self._worker_down(worker)
+            case BlocksGone(_, paths):
+                self._blocks_gone(paths)
+            case JobAdmitted(name):
+                if job := self._jobs.get(name):
+                    self._begin(job)
+            case JobRejected(name, report):
+                if (job := self._jobs.get(name)) and not job.begun and job.state is JobState.RUNNING:
+                    job.refuse(outcomes.job_rejected(name, report, job.prepared.spec.folder))
+            case SlotUp(slot, worker, depth):
+                self._worker_of[slot] = worker
+                self._feed(events.SlotJoined(slot, worker, depth))
+            case SlotDown(slot):
+                self._slot_down(slot)
+            case AttemptDone(attempt, result):
+                self._attempt_done(attempt, result)
+            case AttemptFailed(attempt, report, slot_leaves):
+                self._attempt_failed(attempt, report, slot_leaves)
+            case Beat(worker, attempts, began):
+                self._beat(worker, attempts, began)
+            case FleetBroken(report):
+                self.broken = report
+
+    def cancel(self, job: Job) -> None:
+        """End a job."""
+        if not job.begun and job.state is JobState.RUNNING:
+            job.state = JobState.CANCELLED  # the scheduler never heard of it
+        self._feed(events.JobCancelled(job.id))
+
+    def time_passed(self, now: float) -> None:
+        """Do what was put off until now."""
+        if self.wake_at is not None and now >= self.wake_at:
+            self._feed(events.TimePassed())
+
+    def look_after(self, job: Job, now: float) -> None:
+        """Do what of a job waits for others, and for time."""
+        if job.frees and job.state is JobState.RUNNING:
+            self._free_durable(job)
+        found = job.resumption
+        if found is not None and job.begun and (found.is_complete or now >= found.wait_until):
+            self._release(job, found)
+
+    def _begin(self, job: Job) -> None:
+        """The fleet can run the job: it begins."""
+        if job.begun or job.state is not JobState.RUNNING:
+            return
+        job.begun = True
+        prepared, spec = job.prepared, job.prepared.spec
+        self._feed(
+            events.JobSubmitted(
+                spec.job,
+                seed=crc32(spec.job.encode()),
+                policy=events.RetryPolicy(
+                    user_attempts=prepared.max_attempts, deaths_expected=prepared.deaths_expected
+                ),
+                max_bad_records=spec.max_bad_records,
+                priority=prepared.priority,
+                task_cpus=prepared.task_cpus,
+                task_memory_bytes=prepared.task_memory_bytes,
+                speculation=events.SpeculationPolicy() if prepared.speculation else None,
+                held=job.resumption is not None,
+            )
+        )
+        stages = prepared.plan.stages
+        for stage, tasks in zip(stages, job.tally.task_counts(), strict=True):
+            final = stage is stages[-1]
+            self._feed(events.StageAdded(spec.job, stage.id, stage.parents, tasks, final))
+        if job.resumption is not None:
+            for worker in self._workers.values():
+                job.resumption.keeps(worker.worker, worker.kept.get(spec.job, ()))
+            job.resumption.wait_until = self._clock() + self._rejoin_seconds
+
+    def _release(self, job: Job, resumption: Resumption) -> None:
+        """What is left of a job is known, as far as it can be: it goes on."""
+        job.resumption = None
+        shared = bool(job.prepared.spec.shuffle_dir)
+        anyone = next(iter(self._workers), "")
+        for task, done in resumption.done.items():
+            result, block = done.result, resumption.block_of(task)
+            has_block = result.block is not None and bool(result.block.path)
+            if block is not None:
+                result = replace(result, block=block)
+            job.tally.restored(done.attempt, result, has_block=block is not None)
+            self._feed(
+                events.TaskRestored(
+                    done.attempt,
+                    None if block is None and has_block else (block.worker if block is not None else "") or anyone,
+                    has_block,
+                    _sizes(result),
+                    result.bad_records,
+                    _digest(result),
+                    shared,
+                )
+            )
+        job.bad_records = job.tally.bad_records
+        self._feed(events.JobReleased(job.id))
+
+    def note_on(self, job: Job) -> str:
+        """Why nothing happens, or what else should be known of a job."""
+        if job.resumption is not None:
+            return "Waiting for the workers that keep what was done of the job." if job.begun else ""
+        if job.journal is not None and job.journal.failure is not None:
+            return f"{job.journal.failure} The job goes on, but could not be taken up with --resume."
+        if job.tally.is_running or job.state is not JobState.RUNNING:
+            return ""
+        return views.waiting_note(job.prepared.task_cpus, job.prepared.task_memory_bytes, self._offers())
+
+    def _offers(self) -> list[tuple[float, int | None]]:
+        """The CPUs and the memory of each worker that has slots."""
+        slots = Counter(self._worker_of.values())
+        found = []
+        for name, count in slots.items():
+            worker = self._workers.get(name)
+            cpus = float(count) if worker is None or worker.cpus is None else worker.cpus
+            found.append((cpus, None if worker is None else worker.memory_bytes))
+        return found
+
+    # What the fleet says.
+
+    def _worker_up(self, worker: WorkerUp) -> None:
+        self._workers[worker.worker] = worker
+        for name, paths in worker.kept.items():
+            if (job := self._jobs.get(name)) and job.resumption is not None:
+                job.resumption.keeps(worker.worker, paths)
+        self._feed(
+            events.WorkerJoined(
+                worker.worker,
+                worker.host,
+                worker.rack,
+                worker.cpus,
+                worker.memory_bytes,
+                worker.suspect_seconds,
+                worker.lost_seconds,
+            )
+        )
+
+    def _beat(self, worker: str, attempts: Mapping[AttemptId, Progress], began: float | None) -> None:
+        fractions = []
+        for attempt, progress in attempts.items():
+            job = self._jobs.get(attempt.job)
+            if job is not None:
+                job.tally.progressed(attempt, progress)
+            fractions.append(0.0 if job is None else job.tally.fraction(attempt))
+        self._feed(events.Heartbeat(worker, tuple(attempts), began, tuple(fractions)))
+
+    def _slot_down(self, slot: str) -> None:
+        # The first one ran; the others waited for their turn, and nothing happened to them.
+        for place, attempt in enumerate(self._attempts_in.pop(slot, ())):
+            self._slot_of.pop(attempt, None)
+            job = self._jobs.get(attempt.job)
+            if job is not None and job.tally.stopped(attempt) and place == 0:
+                report = outcomes.lost_report(attempt, _stage_name(job, attempt))
+                job.tally.failed(report)
+                job.last_failure = (attempt, report)
+        for job in self._jobs.values():
+            for drained in [drained for drained, where in job.draining.items() if where == slot]:
+                del job.draining[drained]
+        self._worker_of.pop(slot, None)
+        self._feed(events.SlotLeft(slot))
+
+    def _worker_down(self, worker: str) -> None:
+        """A worker is gone: so are its slots, and what ran in them."""
+        self._workers.pop(worker, None)
+        for job in self._jobs.values():
+            if job.resumption is not None:
+                job.resumption.lost(worker)
+        for slot in [slot for slot, of in self._worker_of.items() if of == worker]:
+            self._slot_down(slot)
+        self._feed(events.WorkerLost(worker))
+
+    def _blocks_gone(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            for job in self._jobs.values():
+                if (task := job.tally.maker_of(path)) is not None:
+                    self._feed(events.BlockLost(task))
+
+    def _attempt_done(self, attempt: AttemptId, result: TaskResult) -> None:
+        job = self._stopped(attempt)
+        self._arrived[attempt] = result
+        if job is not None:
+            job.bad_records = job.tally.bad_records + result.bad_records
+            if result.last_bad is not None:
+                job.last_bad = outcomes.of_attempt(result.last_bad, attempt, _stage_name(job, attempt))
+        self._feed(
+            events.TaskFinished(
+                attempt,
+                has_block=result.block is not None and bool(result.block.path),  # a task without rows makes no file
+                partition_bytes=_sizes(result),
+                bad_records=result.bad_records,
+                digest=_digest(result),
+                shared=job is not None and bool(job.prepared.spec.shuffle_dir),
+                seconds=result.seconds or None,
+            )
+        )
+        self._discard(attempt)  # nothing to do if it was accepted
+
+    def _attempt_failed(self, attempt: AttemptId, report: FailureReport, slot_leaves: bool | None) -> None:
+        lost: tuple[TaskId, ...] = ()
+        kind = task_error(report).kind
+        job = self._stopped(attempt)
+        if job is not None and report.error == AttemptNotBegun.__name__:
+            job.tally.not_begun()
+        elif job is not None:
+            report = outcomes.of_attempt(report, attempt, _stage_name(job, attempt))
+            job.tally.failed(report)
+            job.last_failure = (attempt, report)
+            if job.prepared.deaths_expected and report.error == TaskTimeout.__name__:
+                kind = FailureKind.DEATH  # who is so late may as well be dead
+            if kind is FailureKind.FETCH:
+                paths = [report.details.get("block", ""), *str(report.details.get("blocks", "")).split("\n")]
+                makers = [job.tally.maker_of(str(path)) for path in dict.fromkeys(paths)]
+                lost = tuple(maker for maker in makers if maker is not None)
+        self._feed(events.TaskFailed(attempt, kind, lost, slot_leaves))
+
+    def _stopped(self, attempt: AttemptId) -> Job | None:
+        """The job of an attempt that ran until now; None if it was not known to run."""
+        slot = self._slot_of.pop(attempt, None)
+        if slot is not None:
+            self._attempts_in[slot].pop(attempt, None)
+        job = self._jobs.get(attempt.job)
+        if job is None:
+            return None
+        job.draining.pop(attempt, None)  # it was cancelled, and has answered after all
+        return job if job.tally.stopped(attempt) else None
+
+    # What the scheduler says.
+
+    def _feed(self, event: events.Event) -> None:
+        if isinstance(event, events.TimePassed):
+            self.wake_at = None
+        self._commands += step(self._scheduler, event, self._clock())
+        while self._commands:
+            self._carry_out(self._commands.popleft())
+
+    def _carry_out(self, command: commands.Command) -> None:
+        match command:
+            case commands.Launch(attempt, slot):
+                tally = self._jobs[attempt.job].tally
+                self._attempts_in.setdefault(slot, {})[attempt] = None
+                self._slot_of[attempt] = slot
+                tally.launched(attempt)
+                self._fleet.launch(slot, tally.spec_for(attempt))
+            case commands.Cancel(attempt, slot):
+                self._stopped(attempt)
+                if self._threaded:  # else nothing runs while the loop does
+                    self._jobs[attempt.job].draining[attempt] = slot
+                self._fleet.cancel(attempt)
+            case commands.AcceptOutput(attempt):
+                self._accept(self._jobs[attempt.job], attempt)
+            case commands.DiscardOutput(attempt):
+                self._discard(attempt)
+            case commands.RevokeOutput(task):
+                job = self._jobs[task.job]
+                if (revoked := job.tally.revoked(task)) is not None:
+                    self._remove(revoked, job)
+            case commands.FreeBlock(task):
+                job = self._jobs[task.job]
+                block = job.tally.freed(task)
+                if block is not None and block.path:
+                    job.frees.append((job.noted, block))
+                    self._free_durable(job)
+            case commands.ReportStage(name, stage, _):
+                self._jobs[name].tally.stage_is_whole(stage)
+            case commands.DropWorker(worker):
+                self._fleet.drop_worker(worker)
+                self._worker_down(worker)
+            case commands.WakeAt(when):
+                self.wake_at = when
+            case commands.EndJob(name, state, cause):
+                job = self._jobs[name]
+                job.state, job.cause = state, cause
+                job.drain_until = self._clock() + _DRAIN_SECONDS
+
+    def _discard(self, attempt: AttemptId) -> None:
+        """Nothing may remain of a result that does not count."""
+        result = self._arrived.pop(attempt, None)
+        if result is not None:
+            self._remove(result, self._jobs.get(attempt.job))
+
+    def _remove(self, result: TaskResult, job: Job | None) -> None:
+        """Delete what an attempt made. The staging folder of a job that is over is gone already."""
+        if result.block is not None and result.block.path:
+            self._fleet.free(result.block)
+        if job is not None:
+            for part in result.parts:
+                with suppress(OSError):
+                    (Path(job.prepared.spec.staging) / part.staged).unlink(missing_ok=True)
+
+    def _accept(self, job: Job, attempt: AttemptId) -> None:
+        result = self._arrived.pop(attempt)
+        job.tally.accepted(attempt, result)
+        if job.journal is not None:
+            epoch = job.prepared.spec.epoch
+            job.note(TaskDone(job.id, attempt.stage, attempt.index, attempt.number, epoch, result))
+
+    def _free_durable(self, job: Job) -> None:
+        """Free blocks, once it is durable that nothing needs them: else they would be missed after a crash."""
+        while job.frees and (job.journal is None or job.journal.is_durable(job.frees[0][0])):
+            self._fleet.free(job.frees.popleft()[1])
+
+
+def _sizes(result: TaskResult) -> tuple[int, ...]:
+    return () if result.block is None else tuple([segment.length for segment in result.block.segments])
+
+
+def _digest(result: TaskResult) -> int:
+    return 0 if result.block is None else digest_of(result.block)
+
+
+def _stage_name(job: Job, attempt: AttemptId) -> str:
+    return job.prepared.plan.stages[attempt.stage].name
+
+
+def failure_of(job: Job) -> GristmillError:
+    """Why a job failed: by one attempt, or by too many bad records in all."""
+    spec, cause, last = job.prepared.spec, job.cause, job.last_failure
+    if cause is None:
+        return outcomes.too_many_bad_records(spec.job, job.bad_records, spec.max_bad_records, job.last_bad, spec.folder)
+    report = last[1] if last is not None and last[0] == cause else outcomes.lost_report(cause, _stage_name(job, cause))
+    report = outcomes.with_replay(report, job.prepared.replay, f"{_stage_name(job, cause)}/{cause.index}")
+    if report.error == BadRecordLimit.__name__:
+        return outcomes.bad_record_limit(spec.job, spec.max_bad_records, report, spec.folder)
+    return outcomes.job_failed(spec.job, report, spec.folder)
