@@ -118,7 +118,7 @@ subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], ch
 from chaos_jobs import Bulky
 from cluster_kit import cluster
 text = root / "in.txt"
-text.write_text("".join(f"{number:07d}\\n" for number in range(400)))
+text.write_text("".join(f"{number:07d}\\n" for number in range(400 if alone else 1200)))
 options = {"split_size": 1600, "reducers": 4}  # 20 MB a task
 with cluster(root, workers=0) as c:
     c.add_worker("--data-dir", str(disk / "data"), executors=2)
