@@ -95,13 +95,13 @@ class Lab:
         """Start ``mr-coordinator``. Returns at once."""
         return self._start("mr-coordinator", str(reducers), *arguments)
 
-    def worker(self, app: str, *arguments: str) -> Process:
-        """Start ``mr-worker``. Returns at once."""
-        return self._start("mr-worker", app, *arguments)
+    def worker(self, app: str, *arguments: str, folder: Path | None = None) -> Process:
+        """Start ``mr-worker``, here or in another folder. Returns at once."""
+        return self._start("mr-worker", app, *arguments, folder=folder)
 
-    def _start(self, name: str, *arguments: str) -> Process:
+    def _start(self, name: str, *arguments: str, folder: Path | None = None) -> Process:
         log = self.folder.parent / f"{len(self.started)}-{name}.log"
-        process = Process(name, self.folder, log, *arguments)
+        process = Process(name, folder or self.folder, log, *arguments)
         self.started.append(process)
         return process
 

@@ -104,6 +104,28 @@ def test_what_a_killed_coordinator_left_is_in_nobodys_way(tmp_path: Path) -> Non
         assert here.leftovers() == []
 
 
+def test_an_app_and_a_worker_elsewhere(tmp_path: Path) -> None:
+    with lab(tmp_path) as here:
+        apart = tmp_path / "apart"
+        apart.mkdir()
+        (apart / "helper.py").write_text("def count(values):\n    return str(len(values))\n")
+        (apart / "app.py").write_text(
+            apps.WC.replace("str(len(values))", "count(values)") + "\n\nfrom helper import count\n"
+        )
+        (apart / "a b.txt").write_text("one two two")
+        here.write("c.txt", "two")
+        coordinator = here.coordinator(2, str(apart / "a b.txt"), "c.txt")
+        worker = here.worker("app.py", "--coordinator", str(here.folder / FACTS), folder=apart)
+        assert worker.wait() == coordinator.wait() == 0, here.said()
+        assert here.result(2) == {"one": "1", "two": "3"}
+        assert here.leftovers() == []
+        assert sorted(path.name for path in apart.iterdir() if path.name[0] != "_") == [
+            "a b.txt",
+            "app.py",
+            "helper.py",
+        ]
+
+
 # What is wrong from the start is said without starting anything.
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from gristmill.errors import FailureKind
+from gristmill.api.job import run_job
+from gristmill.api.mr import load_app
+from gristmill.config import JobOptions
+from gristmill.errors import FailureKind, JobFailed
 from gristmill.scheduling.commands import Command, EndJob, Launch
 from gristmill.scheduling.events import (
     Event,
@@ -74,3 +79,43 @@ def test_a_worker_where_processes_die_is_not_rested() -> None:
         run = Run(RetryPolicy(deaths_expected=expected))
         run.feed(SlotJoined("good-0", "good"))
         assert run.die(10) is expected
+
+
+LATE_ONCE = """
+import time
+from pathlib import Path
+
+
+def map_func(filename, content):
+    been = Path(filename + ".been")
+    if not been.exists():
+        been.touch()
+        time.sleep(60.0)
+    return [(content, 1)]
+
+
+def reduce_func(key, values):
+    return str(len(values))
+"""
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_who_is_late_counts_as_dead(tmp_path: Path, expected: bool) -> None:
+    (tmp_path / "app.py").write_text(LATE_ONCE)
+    (tmp_path / "a.txt").write_text("word")
+    options = JobOptions(
+        executors=1,
+        memory_bytes=256 << 20,
+        reducers=1,
+        max_attempts=1,
+        task_timeout_seconds=0.3,
+        deaths_expected=expected,
+        data_dir=tmp_path / "data",
+    )
+    job = load_app(tmp_path / "app.py")
+    if not expected:
+        with pytest.raises(JobFailed, match="time-out"):
+            run_job(job, [tmp_path / "a.txt"], tmp_path / "out", options)
+        return
+    run_job(job, [tmp_path / "a.txt"], tmp_path / "out", options)
+    assert (tmp_path / "out" / "part-r-00000").read_text() == "word 1\n"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
+from gristmill.api.mr_file import FACTS
 from gristmill.cli.main import EXIT_INTERRUPTED, EXIT_OK, run_guarded
 from gristmill.cli.params import duration_seconds
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_FILE = "mr-coordinator.json"
 
 
 @click.command("mr-coordinator", context_settings=_HELP)
@@ -77,9 +77,9 @@ def coordinator(
 @click.option(
     "--coordinator",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=Path(_FILE),
+    default=Path(FACTS),
     metavar="FILE",
-    show_default=f"{_FILE} in this directory",
+    show_default=f"{FACTS} in this directory",
     help="The file by which the coordinator is found.",
 )
 def worker(app: Path, coordinator: Path) -> int:
@@ -97,16 +97,26 @@ def worker(app: Path, coordinator: Path) -> int:
     return EXIT_INTERRUPTED
 
 
+class _Teller(logging.Handler):
+    """Says what is logged on the stderr of that moment, which bars may have put themselves in front of."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._say = _teller(name)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one message."""
+        self._say(record.getMessage())
+
+
 def _teller(name: str) -> Callable[[str], None]:
     return lambda text: click.echo(f"{name}: {text}", err=True)
 
 
 def _show_log(name: str) -> None:
     """What the engine notes goes to stderr: who has joined, and what is amiss."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
     log = logging.getLogger("gristmill")
-    log.addHandler(handler)
+    log.addHandler(_Teller(name))
     log.setLevel(logging.INFO)
     log.propagate = False
 
