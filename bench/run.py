@@ -58,7 +58,7 @@ def measurements(settings: Settings, smoke: bool) -> dict[str, Measurement]:
         "first_result": partial(first_result.section, 1 if smoke else first_result.RUNS, settings.peers),
         "memory": partial(memory.section, *((_SMOKE_KEYS, "256MiB") if smoke else (memory.KEYS, memory.MEMORY))),
         "tasks": partial(tasks, 200 if smoke else 50_000),
-        "scheduler": partial(scheduler, 1_000 if smoke else 100_000),
+        "scheduler": partial(scheduler, 1_000 if smoke else 1_000_000),
     }
 
 
