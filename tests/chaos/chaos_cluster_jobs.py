@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import random
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from gristmill import MapReduce
 
@@ -104,3 +106,41 @@ class HoldsTheGil(MapReduce):
         began = time.monotonic()
         ctypes.PyDLL(None).usleep(int(float(self.params["seconds"]) * 1e6))
         yield line, int(time.monotonic() - began + 0.5)
+
+
+class Bulky(MapReduce):
+    """A line is a number of MiB, which cannot be pressed into less; the reducers tell how much they got of each."""
+
+    def mapper(self, number: Any, line: str) -> Iterator[tuple[int, bytes]]:
+        chance = random.Random(line)
+        for piece in range(16 * int(line.split()[-1])):
+            yield piece % 7, chance.randbytes(1 << 16)
+
+    def reducer(self, key: int, pieces: Iterator[bytes]) -> Iterator[tuple[int, str]]:
+        count = checksum = 0
+        for piece in pieces:
+            count += 1
+            checksum = crc32(piece, checksum)
+        yield key, f"{count} {checksum}"
+
+
+def expected_bulk(lines: list[str]) -> dict[str, str]:
+    """What Bulky makes of these lines."""
+    counts, checksums = [0] * 7, [0] * 7
+    for line in lines:
+        chance = random.Random(line)
+        for piece in range(16 * int(line.split()[-1])):
+            counts[piece % 7] += 1
+            checksums[piece % 7] = crc32(chance.randbytes(1 << 16), checksums[piece % 7])
+    return {str(key): f"{counts[key]} {checksums[key]}" for key in range(7)}
+
+
+class Copying(MapReduce):
+    """The output is as large as the shuffled data."""
+
+    def mapper(self, _: Any, line: str) -> Iterator[tuple[int, bytes]]:
+        yield from Bulky.mapper(self, _, line)  # type: ignore[arg-type]
+
+    def reducer(self, key: int, pieces: Iterator[bytes]) -> Iterator[tuple[int, str]]:
+        for piece in pieces:
+            yield key, piece.hex()

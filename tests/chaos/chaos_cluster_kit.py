@@ -103,6 +103,8 @@ class Site:
         limit: without that for so long they are lost.
         prefix: in front of the server's command.
         host: where it listens, and is reached.
+        data_dir: the server's; unless told otherwise, below ``folder``.
+        seen: the same folder as this process sees it, if that is elsewhere.
     """
 
     def __init__(
@@ -114,10 +116,13 @@ class Site:
         limit: str = "2s",
         prefix: Sequence[str] = (),
         host: str = "127.0.0.1",
+        data_dir: Path | None = None,
+        seen: Path | None = None,
     ) -> None:
         self.folder = folder
         self.mark = uuid.uuid4().hex
-        self.data_dir = folder / "server"
+        data_dir = data_dir or folder / "server"
+        self.data_dir = seen or data_dir
         self.token_file = self.data_dir / "token"
         self.log = folder / "server.log"
         self.workers: list[Worker] = []
@@ -125,7 +130,7 @@ class Site:
         self._numbers = itertools.count()
         self._prefix = prefix
         self._options = [
-            *("--host", host, "--port", str(free_port()), "--data-dir", str(self.data_dir)),
+            *("--host", host, "--port", str(free_port()), "--data-dir", str(data_dir)),
             *("--executors", str(executors), "--heartbeat", beat, "--heartbeat-limit", limit),
         ]
         self.url = f"http://{host}:{self._options[3]}"

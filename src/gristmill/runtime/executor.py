@@ -127,6 +127,7 @@ class _Executor:
                 report["advice"] = "There is no terminal here for a debugger: run the job with --on inline."
             report["log_tail"] = report["log_tail"] or log_tail(log_path(job, spec))
             note = {"type": "failed", "attempt": attempt, "report": report}
+            gc.collect()  # the exception and its frames hold each other, and all the data that the attempt had
         else:
             seconds = time.monotonic() - begun
             note = {"type": "done", "attempt": attempt, "result": {**outcome.to_json(), "seconds": seconds}}

@@ -10,13 +10,14 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from gristmill.api.job import replay_command
 from gristmill.api.messages import JobStatus, SubmitRequest, server_options
 from gristmill.api.prepare import Preparation, prepare
-from gristmill.errors import InputMissing, PathNotShared, UsageError
+from gristmill.errors import InputMissing, PathNotShared, ServerUnreachable, UsageError
 from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.coordinator import Coordinator
 from gristmill.runtime.outcome import error_to_json
@@ -90,11 +91,27 @@ class JobService:
     def status(self, job: str) -> JobStatus | None:
         """How a job stands; None if there is no such job."""
         running = self._coordinator.find(job)
-        return None if running is None else _status(running)
+        with self._while_it_lives():
+            return None if running is None else _status(running)
 
     def all(self) -> list[JobStatus]:
         """Every job that is known, the newest first."""
-        return sorted(map(_status, self._coordinator.jobs()), key=lambda status: status.submitted, reverse=True)
+        with self._while_it_lives():
+            return sorted(map(_status, self._coordinator.jobs()), key=lambda status: status.submitted, reverse=True)
+
+    @contextmanager
+    def _while_it_lives(self) -> Iterator[None]:
+        """If the coordinator has ended, this server is about to: the next one will know.
+
+        Raises:
+            ServerUnreachable: instead of what has ended it.
+        """
+        try:
+            yield
+        except Exception as error:
+            if error is not self._coordinator.crash:
+                raise
+            raise ServerUnreachable(f"The server is about to end: {error}") from error
 
     def cancel(self, job: str) -> bool:
         """Ask for a job to end; False if there is no such job."""

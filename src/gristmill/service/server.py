@@ -16,7 +16,7 @@ from typing import Any, Self
 import uvicorn
 
 from gristmill.config import default_data_dir
-from gristmill.errors import UsageError
+from gristmill.errors import JournalFailed, UsageError
 from gristmill.fleets.cluster import BEAT_SECONDS, LOST_SECONDS, ClusterFleet
 from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.coordinator import Coordinator
@@ -92,6 +92,7 @@ class Server:
         self.token_file = settings.token_file or settings.data_dir.absolute() / TOKEN
         self.resumed: tuple[str, ...] = ()
         self._coordinator: Coordinator | None = None
+        self._rest: threading.Thread | None = None
         self._fleet: ClusterFleet | None = None
         self._jobs: JobService | None = None
 
@@ -119,13 +120,19 @@ class Server:
         return self
 
     def check(self) -> None:
-        """See that it goes on.
+        """See that it goes on. If not, the process must end; its jobs go on with the next one.
 
         Raises:
-            RuntimeError: a defect has ended its coordinator. The process must end; its jobs go on with the next one.
+            JournalFailed: nothing can be noted any more.
+            RuntimeError: a defect has ended a part of it.
         """
-        if self._coordinator is not None and self._coordinator.crash is not None:
-            raise RuntimeError("the coordinator has ended") from self._coordinator.crash
+        if self._rest is not None and not self._rest.is_alive():
+            raise RuntimeError("nobody answers calls any more")
+        crash = None if self._coordinator is None else self._coordinator.crash
+        if isinstance(crash, JournalFailed):
+            raise crash
+        if crash is not None:
+            raise RuntimeError("the coordinator has ended") from crash
 
     def __exit__(self, *_error: object) -> None:
         self._close.close()
@@ -150,14 +157,14 @@ class Server:
         self._fleet = fleet
         jobs = self._jobs = JobService(coordinator, blobs, data_dir)
         app = create_app(jobs, token, lambda host: _join_facts(fleet, host), fleet.blob)
-        _serve(app, listening, close)
+        self._rest = _serve(app, listening, close)
         close.callback(setattr, jobs, "closing", True)
         if settings.executors:
             worker = OwnWorker(self.url, self.token_file, data_dir, settings.executors, settings.memory_bytes)
             close.callback(worker.close)
             worker.start()
         facts = data_dir / FACTS
-        _write_privately(facts, {"url": self.url, "public_url": self.public_url, "pid": os.getpid()})
+        _write_privately(facts, {"url": self.url, "token_file": str(self.token_file.absolute()), "pid": os.getpid()})
         close.callback(facts.unlink, missing_ok=True)
 
     def _open_coordinator(self, fleet: ClusterFleet, data_dir: Path, close: ExitStack) -> Coordinator:
@@ -174,7 +181,7 @@ class Server:
         return coordinator
 
 
-def _serve(app: Any, listening: socket.socket, close: ExitStack) -> None:
+def _serve(app: Any, listening: socket.socket, close: ExitStack) -> threading.Thread:
     """Answer calls, from a thread of its own, until ``close``."""
     config = uvicorn.Config(
         app, log_level="critical", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=_GRACE_SECONDS
@@ -195,6 +202,7 @@ def _serve(app: Any, listening: socket.socket, close: ExitStack) -> None:
         if not thread.is_alive() or time.monotonic() > give_up:
             raise UsageError("The server could not begin to listen.")
         time.sleep(0.01)
+    return thread
 
 
 def _join_facts(fleet: ClusterFleet, host: str) -> dict[str, Any]:
