@@ -259,3 +259,23 @@ def test_output_comes_back_after_an_attempt_that_closed_it(mill: Mill, tmp_path:
         mill.fleet.launch(slot, mill.spec(other, index))
     assert set(answers(mill, 4).values()) == {"done"}
     assert (tmp_path / "job2" / "logs" / "job2-s0-t00001-a1.log").read_text() == "still here\n"
+
+
+def test_what_is_called_back_too_late_may_end_by_itself_but_not_go_on(mill: Mill, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
+    def mapper(_: Any, line: str) -> Any:
+        begun.write_text("\n")
+        time.sleep(60)
+
+    slot = mill.wait_for(SlotUp).slot
+    first = mill.spec(mill.job(harmless))
+    mill.fleet.launch(slot, first)
+    mill.wait_for(AttemptDone)
+    mill.fleet.cancel(first.attempt, recalled=True)  # it is done
+    spec = mill.spec(mill.job(mapper))
+    mill.fleet.launch(slot, spec)
+    read_when_there(begun)
+    mill.fleet.cancel(spec.attempt, recalled=True)
+    assert mill.wait_for(SlotDown).slot == slot
+    assert mill.success(harmless).records_in == 1

@@ -69,7 +69,7 @@ class HandPlayedFleet:
         self.launched[spec.attempt] = spec
         self.slots[spec.attempt] = slot
 
-    def cancel(self, attempt: AttemptId) -> None:
+    def cancel(self, attempt: AttemptId, recalled: bool = False) -> None:
         self.cancelled.append(attempt)
 
     def free(self, block: BlockInfo) -> None:

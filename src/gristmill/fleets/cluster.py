@@ -107,9 +107,9 @@ class ClusterFleet:
         """Run an attempt in a slot. If the slot's worker is gone, that is the answer."""
         self._ask(lambda roster: roster.launch(slot, spec))
 
-    def cancel(self, attempt: AttemptId) -> None:
+    def cancel(self, attempt: AttemptId, recalled: bool = False) -> None:
         """End an attempt, and every process it started."""
-        self._ask(lambda roster: roster.cancel(attempt))
+        self._ask(lambda roster: roster.cancel(attempt, recalled))
 
     def free(self, block: BlockInfo) -> None:
         """Let whoever keeps a block delete it."""

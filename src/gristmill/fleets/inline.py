@@ -73,7 +73,7 @@ class InlineFleet:
         else:
             self._post(AttemptDone(spec.attempt, replace(outcome, seconds=time.monotonic() - begun)))
 
-    def cancel(self, attempt: AttemptId) -> None:
+    def cancel(self, attempt: AttemptId, recalled: bool = False) -> None:
         """Nothing: no attempt runs while anything else does."""
 
     def free(self, block: BlockInfo) -> None:

@@ -31,9 +31,9 @@ class LocalFleet:
         """Run an attempt in a slot."""
         self._agent.launch(slot, spec)
 
-    def cancel(self, attempt: AttemptId) -> None:
+    def cancel(self, attempt: AttemptId, recalled: bool = False) -> None:
         """End an attempt, and every process it started."""
-        self._agent.cancel(attempt)
+        self._agent.cancel(attempt, recalled)
 
     def free(self, block: BlockInfo) -> None:
         """Delete a block that nothing will read again."""

@@ -140,10 +140,11 @@ class Roster:
         self._places[spec.attempt] = worker
         worker.link.say(launch_order(slot, spec, self._sources), 200 + _BLOCK_BYTES * len(spec.blocks))
 
-    def cancel(self, attempt: AttemptId) -> None:
+    def cancel(self, attempt: AttemptId, recalled: bool = False) -> None:
         """End an attempt."""
         if worker := self._answered(attempt):
-            worker.link.say(pb.Order(cancel=attempt_message(attempt)))
+            named = attempt_message(attempt)
+            worker.link.say(pb.Order(recall=named) if recalled else pb.Order(cancel=named))
 
     def free(self, block: BlockInfo) -> None:
         """Let its worker delete a block; one on shared storage is deleted from here."""

@@ -84,9 +84,9 @@ class Agent:
         """Run an attempt in a slot."""
         self._ask(lambda pool: pool.launch(slot, spec))
 
-    def cancel(self, attempt: AttemptId) -> None:
+    def cancel(self, attempt: AttemptId, recalled: bool = False) -> None:
         """End an attempt with all it started. Its slot goes down."""
-        self._ask(lambda pool: pool.cancel(attempt))
+        self._ask(lambda pool: pool.cancel(attempt, recalled))
 
     def free(self, block: BlockInfo) -> None:
         """Delete a block."""

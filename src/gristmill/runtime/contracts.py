@@ -278,8 +278,12 @@ class Fleet(Protocol):
         """Run an attempt in a slot."""
         ...
 
-    def cancel(self, attempt: AttemptId) -> None:
-        """End an attempt, and every process it started."""
+    def cancel(self, attempt: AttemptId, recalled: bool = False) -> None:
+        """End an attempt, and every process it started.
+
+        ``recalled`` says that it waits behind another in its slot, which stays then. If it has begun meanwhile, it has
+        a moment to come to its end.
+        """
         ...
 
     def free(self, block: BlockInfo) -> None:

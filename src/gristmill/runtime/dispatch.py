@@ -349,11 +349,11 @@ class Dispatcher:
                 self._slot_of[attempt] = slot
                 tally.launched(attempt)
                 self._fleet.launch(slot, tally.spec_for(attempt))
-            case commands.Cancel(attempt, slot):
+            case commands.Cancel(attempt, slot, recalled):
                 self._stopped(attempt)
                 if self._threaded:  # else nothing runs while the loop does
                     self._jobs[attempt.job].draining[attempt] = slot
-                self._fleet.cancel(attempt)
+                self._fleet.cancel(attempt, recalled)
             case commands.AcceptOutput(attempt):
                 self._accept(self._jobs[attempt.job], attempt)
             case commands.DiscardOutput(attempt):

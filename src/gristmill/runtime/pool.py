@@ -255,15 +255,18 @@ class ExecutorPool:
         slot.push(run, now)
         self._order(slot, task_order(spec))
 
-    def cancel(self, attempt: AttemptId) -> None:
-        """End an attempt with all it started. One that has not begun is called back, and its slot stays."""
+    def cancel(self, attempt: AttemptId, recalled: bool = False) -> None:
+        """End an attempt with all it started. One that has not begun is called back, and its slot stays.
+
+        One that was called back too late is ended at the next look: most likely it is short, and done by then.
+        """
         for slot in self._slots.values():
             for run in slot.queue:
                 if run.spec.attempt == attempt:
                     run.cancelled = True
-                    if run is slot.run:
+                    if run is slot.run and not recalled:
                         self._end(slot, Ending.CANCELLED)
-                    elif slot.ending is None:
+                    elif run is not slot.run and slot.ending is None:
                         self._order(slot, ("recall", attempt))
 
     def drop_job(self, job: str) -> None:

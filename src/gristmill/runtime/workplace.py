@@ -162,6 +162,8 @@ class Workplace:
                 attempt = attempt_id(order.cancel)
                 self._folders.pop(attempt, None)
                 self._agent.cancel(attempt)
+            case "recall":
+                self._agent.cancel(attempt_id(order.recall), recalled=True)
             case "free":
                 paths = tuple(order.free.paths)
                 self._chores.put(lambda: self._free(paths))

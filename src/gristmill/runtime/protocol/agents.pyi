@@ -218,20 +218,22 @@ class Goodbye(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class Order(_message.Message):
-    __slots__ = ("add_job", "add_stage", "launch", "cancel", "free", "drop_job")
+    __slots__ = ("add_job", "add_stage", "launch", "cancel", "free", "drop_job", "recall")
     ADD_JOB_FIELD_NUMBER: _ClassVar[int]
     ADD_STAGE_FIELD_NUMBER: _ClassVar[int]
     LAUNCH_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     FREE_FIELD_NUMBER: _ClassVar[int]
     DROP_JOB_FIELD_NUMBER: _ClassVar[int]
+    RECALL_FIELD_NUMBER: _ClassVar[int]
     add_job: AddJob
     add_stage: AddStage
     launch: Launch
     cancel: Attempt
     free: Free
     drop_job: str
-    def __init__(self, add_job: _Optional[_Union[AddJob, _Mapping]] = ..., add_stage: _Optional[_Union[AddStage, _Mapping]] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ..., cancel: _Optional[_Union[Attempt, _Mapping]] = ..., free: _Optional[_Union[Free, _Mapping]] = ..., drop_job: _Optional[str] = ...) -> None: ...
+    recall: Attempt
+    def __init__(self, add_job: _Optional[_Union[AddJob, _Mapping]] = ..., add_stage: _Optional[_Union[AddStage, _Mapping]] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ..., cancel: _Optional[_Union[Attempt, _Mapping]] = ..., free: _Optional[_Union[Free, _Mapping]] = ..., drop_job: _Optional[str] = ..., recall: _Optional[_Union[Attempt, _Mapping]] = ...) -> None: ...
 
 class AddJob(_message.Message):
     __slots__ = ("job", "code", "import_paths", "bundles", "staging", "max_bad_records", "max_record_bytes", "task_timeout_seconds", "epoch", "ticket", "shuffle_dir", "inputs", "probe", "probe_text")
