@@ -75,7 +75,7 @@ def test_damaged_messages_are_noticed(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(20))
 def test_many_damaged_messages_are_noticed(tmp_path: Path, seed: int) -> None:
-    assert damaged_run(tmp_path, seed, lines=10_000) > 3
+    assert damaged_run(tmp_path, seed, lines=10_000) > 0
 
 
 def test_a_stream_that_carries_nothing_is_replaced(tmp_path: Path) -> None:

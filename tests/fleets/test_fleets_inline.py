@@ -19,7 +19,17 @@ from gristmill.config import MIB
 from gristmill.fleets.inline import InlineFleet
 from gristmill.plan.functions import JobCode, StepFunctions, count
 from gristmill.plan.stages import MapOp, OutputSink, SplitSource, Stage
-from gristmill.runtime.contracts import AttemptDone, AttemptFailed, Beat, FleetEvent, JobSpec, SlotUp, TaskSpec
+from gristmill.runtime.contracts import (
+    AttemptDone,
+    AttemptFailed,
+    Beat,
+    FleetEvent,
+    JobAdmitted,
+    JobSpec,
+    SlotUp,
+    TaskSpec,
+    WorkerUp,
+)
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.storage.contracts import Split
@@ -39,13 +49,15 @@ def launch(folder: Path, mapper: Callable[[Any, Any], Any], **options: Any) -> l
     fleet = InlineFleet()
     fleet.start(events.append)
     fleet.add_job(job)
-    (slot,) = events
+    up, slot, admitted = events
+    assert isinstance(up, WorkerUp)
     assert isinstance(slot, SlotUp)
+    assert admitted == JobAdmitted("job")
     split = Split(str(folder / "input.txt"), 0, 8, 8, "text")
     fleet.launch(slot.slot, TaskSpec(AttemptId("job", 0, 0, 1), STAGE, (split,)))
     fleet.drop_job("job")
     fleet.close()
-    return events[1:]
+    return events[3:]
 
 
 def test_a_task_is_done_when_launch_returns(tmp_path: Path) -> None:
