@@ -100,6 +100,16 @@ def test_what_the_script_imports_travels_and_nothing_else(project: Path) -> None
     assert json.loads(bundle[SOURCES])["helpers.py"] == str(project / "helpers.py")
 
 
+def test_code_that_was_typed_in_says_itself_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    monkeypatch.setattr(shipping, "_loaded", lambda: iter(()))
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    exec("def mapper(key, value): yield key, 1\ndef other(key, value): yield key, 2\n", namespace)
+    one, two = (Shipment(cloudpickle.dumps(namespace[name])).sources() for name in ("mapper", "other"))
+    assert list(one) == list(two) == ["<code>"]
+    assert one != two
+
+
 def test_a_change_of_a_module_is_seen(project: Path) -> None:
     before = shipment(project).sources()
     (project / "words" / "deep.py").write_text("def shout(word):\n    return word\n")

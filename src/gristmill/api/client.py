@@ -180,7 +180,7 @@ def server_url(url: str | None, data_dir: Path) -> str:
     Raises:
         UsageError: no server is named.
     """
-    url = url or os.environ.get("GRISTMILL_SERVER") or _own_server(data_dir)
+    url = url or os.environ.get("GRISTMILL_SERVER") or _own_server(data_dir)[0]
     if not url:
         raise UsageError(
             f"No server is named, and none runs on {data_dir}. Name one with --server http://HOST:PORT or "
@@ -191,13 +191,13 @@ def server_url(url: str | None, data_dir: Path) -> str:
     return url
 
 
-def _own_server(data_dir: Path) -> str | None:
-    """Where the server that runs on this machine listens, as it says itself."""
+def _own_server(data_dir: Path) -> tuple[str, Path]:
+    """Where the server that runs on this machine listens, as it says itself, and where its token is."""
     try:
         facts = json.loads((data_dir / "server.json").read_text(encoding="utf-8"))
-        return str(facts["url"])
+        return str(facts["url"]), Path(facts["token_file"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return "", data_dir / "token"
 
 
 def token_for(url: str, token_file: Path | None, data_dir: Path) -> str:
@@ -214,10 +214,11 @@ def token_for(url: str, token_file: Path | None, data_dir: Path) -> str:
     if named := os.environ.get("GRISTMILL_TOKEN"):
         return named.strip()
     for folder in (data_dir, default_data_dir()):
+        own, file = _own_server(folder)
         # A token is shown to nobody but the server that made it.
-        if url.rstrip("/") == _own_server(folder) or urllib.parse.urlsplit(url).hostname in _LOOPBACK:
+        if url.rstrip("/") == own or urllib.parse.urlsplit(url).hostname in _LOOPBACK:
             with suppress(OSError):
-                return (folder / "token").read_text(encoding="utf-8").strip()
+                return file.read_text(encoding="utf-8").strip()
     raise NotAuthorized(
         f"The server {url} asks for a token. It is in the file DATA_DIR/token on its machine; name a copy of it with "
         "--token-file, or set GRISTMILL_TOKEN."

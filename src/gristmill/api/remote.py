@@ -220,7 +220,7 @@ def _request(
         inputs=tuple(inputs),
         base=base or os.getcwd(),  # noqa: PTH109 - as it is, not resolved
         output=output,
-        options=job.resolve(options, Path(output)),
+        options=replace(job.resolve(options, Path(output)), shuffle_dir=_absolute_or_uri(options.shuffle_dir)),
         bundles=() if bundle is None else (digest_of(bundle),),
         sources=shipment.sources(),
     )
@@ -242,6 +242,10 @@ def _absolute(output: str | os.PathLike[str]) -> str:
     if "://" in text:
         raise UsageError(f"{text}: only files can be written so far, on a path that the server and all workers see.")
     return os.path.abspath(text)  # noqa: PTH100 - links are kept
+
+
+def _absolute_or_uri(place: str | None) -> str | None:
+    return os.path.abspath(place) if place and "://" not in place else place  # noqa: PTH100 - links are kept
 
 
 def _seen(inputs: Sequence[str], format: str | None, base: str) -> Iterator[SeenFile]:

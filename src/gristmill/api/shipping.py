@@ -28,7 +28,6 @@ from gristmill.errors import UsageError
 from gristmill.runtime.bundles import SOURCES, TEXTS
 
 MAX_BUNDLE_BYTES = 256 * MIB
-_LARGE_BYTES = 16 * MIB
 _ARCHIVES = (".zip", ".whl", ".egg")
 _ENGINE = Path(__file__).resolve().parents[1]
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -63,11 +62,11 @@ class _Member:
             return 0
 
     def digest(self) -> str:
-        """The SHA-256 of its bytes. A large file, which can only be data, is told by its size and time of change."""
-        if self.size_bytes <= _LARGE_BYTES:
+        """What tells it from another: the SHA-256 of code; of data, which may be much, of its size and time of change."""
+        if self.content is not None or self.home.endswith(".py"):
             return hashlib.sha256(self.data).hexdigest()
-        about = f"{self.size_bytes} {Path(self.home).stat().st_mtime_ns}" if self.content is None else self.content
-        return hashlib.sha256(about.encode() if isinstance(about, str) else about).hexdigest()
+        status = Path(self.home).stat()
+        return hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
 
 
 class Shipment:
@@ -87,12 +86,17 @@ class Shipment:
             for member, file in _given_members(name):
                 self._given.setdefault(member, file)
         self._scripts = dict(_scripts(pickled))
+        # What was typed in has no file: then the code itself says what it is, even if it says so otherwise each time.
+        self._typed_in = pickled if _holds_what_has_no_file(pickled) else None
         self._local = dict(_local_members([*self._scripts.values(), *self._given.values()], _loaded()))
 
     def sources(self) -> Mapping[str, str]:
-        """What the job's code is made of: the SHA-256 of each file by its name."""
+        """What the job's code is made of: a digest of each file by its name."""
         files = {**self._local, **self._given, **self._scripts}
-        return {name: file.digest() for name, file in sorted(files.items())}
+        digests = {name: file.digest() for name, file in sorted(files.items())}
+        if self._typed_in is not None:
+            digests["<code>"] = hashlib.sha256(self._typed_in).hexdigest()
+        return digests
 
     def bundle(self) -> bytes | None:
         """All of it as a zip file; None if there is nothing to send.
@@ -184,11 +188,20 @@ def _scripts(pickled: bytes) -> Iterator[tuple[str, _Member]]:
     """The files of modules whose functions travel by value."""
     from gristmill.api.pickling import modules_by_value
 
-    for module in modules_by_value(pickled):
-        file = getattr(module, "__file__", None)
-        if file and Path(file).is_file():
-            path = Path(file).absolute()
+    for path in map(_file_of, modules_by_value(pickled)):
+        if path is not None:
             yield path.name, _Member(str(path))
+
+
+def _holds_what_has_no_file(pickled: bytes) -> bool:
+    from gristmill.api.pickling import modules_by_value
+
+    return any(_file_of(module) is None for module in modules_by_value(pickled))
+
+
+def _file_of(module: ModuleType) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).absolute() if file and Path(file).is_file() else None
 
 
 def _loaded() -> Iterator[str]:

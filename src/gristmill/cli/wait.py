@@ -9,25 +9,33 @@ import click
 
 from gristmill.cli.options import server_options
 from gristmill.cli.servers import server_of
+from gristmill.errors import JobCancelled
 
 
 @click.command()
+@click.pass_context
 @click.argument("job", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON summary on stdout at the end.")
 @server_options
-def wait(job: str, as_json: bool, server: str | None, token_file: Path | None, data_dir: Path | None) -> None:
+def wait(
+    ctx: click.Context, job: str, as_json: bool, server: str | None, token_file: Path | None, data_dir: Path | None
+) -> None:
     """Wait for a job of a server.
 
     The exit code is the job's: as if `gristmill run` had run it. Ctrl-C ends the waiting, not the job.
     """
     from gristmill.api.remote import RemoteHandle
     from gristmill.cli.display import ProgressDisplay, show_summary
+    from gristmill.cli.report import show_error
 
     display = ProgressDisplay()
     handle = RemoteHandle(server_of(server, token_file, data_dir), job, display)
     try:
         with display:
             result = handle.wait(cancel_on_interrupt=False)
+    except JobCancelled as error:  # by somebody else: nobody has interrupted us
+        show_error(error)
+        ctx.exit(1)
     finally:
         if as_json and handle.last is not None and handle.last.is_over:
             click.echo(json.dumps(handle.last.summary()))
