@@ -56,7 +56,8 @@ class Worker:
         self.log = cluster.folder / f"worker{number}.log"
         command = [
             *(sys.executable, "-m", "gristmill.runtime.worker", cluster.url),
-            *("--data-dir", str(self.data_dir), "--name", f"w{number}", "--memory", "512MiB", *arguments),
+            *("--data-dir", str(self.data_dir), "--name", f"w{number}", "--memory", "512MiB"),
+            *("--patience-seconds", "30", *arguments),  # so that none outlives a test that was killed
         ]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
