@@ -230,12 +230,15 @@ class Scenario:
         cluster.trace = cluster.coordinator.trace = self.trace
         for _ in range(random.randrange(1, 6)):
             world.after(random.choice((0.0, 0.0, 0.0, 5.0)), partial(cluster.add, an_offer(random)))
+        volatile = world.chance(0.15)  # most stages make other data each time, and blocks break all the time
         cluster.to_submit = random.randrange(1, 4)
         for number in range(cluster.to_submit):
-            plan = a_job(random, f"j{number}")
+            plan = a_job(random, f"j{number}", volatile)
             world.after(random.choice((0.0, 0.1, 3.0)) * (number > 0), partial(self._submit, cluster, plan))
         for _ in range(random.choice((0, 1, 3, 8))):
             world.at(random.uniform(0.1, CHAOS_SECONDS), partial(self._break, cluster))
+        for _ in range(20 * volatile):
+            world.at(random.uniform(0.1, CHAOS_SECONDS / 2), cluster.lose_block)
         world.at(CHAOS_SECONDS + 15, partial(self._mend, cluster))
         while len(cluster.journal.ended) < cluster.to_submit:
             assert world.turn(), "nothing happens any more"
@@ -318,10 +321,10 @@ def an_offer(random: Random) -> Offer:
     )
 
 
-def a_job(random: Random, name: str) -> JobPlan:
+def a_job(random: Random, name: str, volatile: bool) -> JobPlan:
     """Some job: a chain, a tree, a diamond …"""
     stages: list[StagePlan] = []
-    count = random.randrange(1, 5)
+    count = random.randrange(1, 5 + volatile)
     short = random.random() < 0.3
     for number in range(count):
         parents = tuple(p for p in range(number) if random.random() < 0.4 or p == number - 1)
@@ -329,9 +332,9 @@ def a_job(random: Random, name: str) -> JobPlan:
         hosts = (
             tuple((f"h{random.randrange(4)}",) for _ in range(tasks)) if not parents and random.random() < 0.3 else ()
         )
-        final = number == count - 1 or (number > 0 and tasks > 0 and random.random() < 0.1)
+        final = number == count - 1 or (number > 0 and tasks > 0 and random.random() < (0.4 if volatile else 0.1))
         seconds = random.choice((0.001, 0.005)) if short else random.choice((0.1, 1.0, 4.0))
-        stages.append(StagePlan(parents, tasks, final, seconds, hosts, random.random() < 0.15))
+        stages.append(StagePlan(parents, tasks, final, seconds, hosts, random.random() < (0.6 if volatile else 0.1)))
     # A final stage makes output, which nothing reads.
     stages = [
         StagePlan(
