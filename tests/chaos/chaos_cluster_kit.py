@@ -22,6 +22,7 @@ from typing import Any
 import chaos_cluster_jobs
 import psutil
 from chaos_kit import Command, end_family, family, forkservers, litter
+from netns_kit import Network
 
 CLUSTER_JOBS = Path(chaos_cluster_jobs.__file__)
 PATIENCE_SECONDS = 30.0
@@ -37,7 +38,7 @@ class Worker:
     """
 
     def __init__(
-        self, site: Site, name: str, dirs: Sequence[Path], executors: int, machine: str, prefix: Sequence[str]
+        self, site: Site, name: str, dirs: Sequence[Path], executors: int, machine: str | None, prefix: Sequence[str]
     ) -> None:
         self._site = site
         self.name = name
@@ -50,7 +51,9 @@ class Worker:
 
     def _start(self) -> Command:
         dirs = [word for path in self.dirs for word in ("--data-dir", path)]
-        options = ["--name", self.name, "--machine", self._machine, "--token-file", self._site.token_file]
+        options = ["--name", self.name, "--token-file", self._site.token_file]
+        if self._machine is not None:
+            options += ["--machine", self._machine]
         sizes = ["--executors", str(self.executors_wanted), "--memory", f"{256 * self.executors_wanted}MiB"]
         return self._site.command(self._log, self._site.url, *options, *sizes, *dirs, verb="worker", prefix=self.prefix)
 
@@ -127,6 +130,7 @@ class Site:
         self.log = folder / "server.log"
         self.workers: list[Worker] = []
         self.clients: list[Command] = []
+        self.network: Network | None = None
         self._numbers = itertools.count()
         self._prefix = prefix
         self._options = [
@@ -167,12 +171,12 @@ class Site:
         *,
         executors: int = 1,
         dirs: Sequence[Path] = (),
-        machine: str = "",
+        machine: str | None = "",
         prefix: Sequence[str] = (),
     ) -> Worker:
-        """Start one more worker. Unless told otherwise it fetches what others have."""
+        """Start one more worker. Unless told otherwise it is a machine, and fetches what others have."""
         name = f"w{next(self._numbers)}"
-        worker = Worker(self, name, dirs or [self.folder / name], executors, machine or name, prefix)
+        worker = Worker(self, name, dirs or [self.folder / name], executors, name if machine == "" else machine, prefix)
         self.workers.append(worker)
         return worker
 
