@@ -62,10 +62,13 @@ class _Member:
             return 0
 
     def digest(self) -> str:
-        """What tells it from another: the SHA-256 of code; of data, which may be much, of its size and time of change."""
+        """What tells it from another: of code its SHA-256; of data, which may be much, that of size and time of change."""
         if self.content is not None or self.home.endswith(".py"):
             return hashlib.sha256(self.data).hexdigest()
-        status = Path(self.home).stat()
+        try:
+            status = Path(self.home).stat()
+        except OSError:  # it went away while we looked; whoever needs it will say so
+            return ""
         return hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
 
 
