@@ -62,7 +62,7 @@ class _Member:
             return 0
 
     def digest(self) -> str:
-        """What tells it from another: of code its SHA-256; of data, which may be much, that of size and time of change."""
+        """What tells it from another: code by its SHA-256; data, which may be much, by its size and time of change."""
         if self.content is not None or self.home.endswith(".py"):
             return hashlib.sha256(self.data).hexdigest()
         try:
