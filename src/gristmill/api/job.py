@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from gristmill.config import OUTPUT_FORMATS, JobOptions, default_data_dir, parse_size
+from gristmill.config import OUTPUT_FORMATS, JobOptions, default_data_dir, format_size, parse_size
 from gristmill.errors import JobCancelled, UsageError
 from gristmill.plan.build import shapes_of
 from gristmill.plan.functions import JobCode
@@ -267,6 +267,7 @@ def _start_job(
     shapes = shapes_of(job.code.steps)
     from gristmill.runtime.coordinator import Coordinator
 
+    options = _within_this_machine(options)
     # Executors come up while the rest is planned. If that finds a fault, they go down again.
     coordinator = Coordinator(_open_fleet(options), threaded=options.on != "inline")
     with ExitStack() as undo:
@@ -344,6 +345,28 @@ def _sigint_held() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if pending:
         signal.raise_signal(signal.SIGINT)
+
+
+def _within_this_machine(options: JobOptions) -> JobOptions:
+    """What a task asks for must be there, or it would wait for ever.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if options.on == "inline":
+        return replace(options, task_cpus=1.0, task_memory_bytes=0)  # one task at a time has all there is
+    if options.task_cpus > options.executor_count:
+        raise UsageError(
+            f"A task that takes {options.task_cpus:g} CPUs never runs on {options.executor_count} executors, which "
+            f"stand for a CPU each. Give more --executors, or less --task-cpus."
+        )
+    total = options.executor_memory_bytes * options.executor_count
+    if options.task_memory_bytes > total:
+        raise UsageError(
+            f"A task that reserves {format_size(options.task_memory_bytes)} of memory never runs with "
+            f"{format_size(total)} for all. Give more --memory, or less --task-memory."
+        )
+    return options
 
 
 def _open_fleet(options: JobOptions) -> Fleet:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import click
@@ -35,7 +37,9 @@ def replay(job: str, task: str, debug: bool, data_dir: Path | None) -> None:
     with again.scratch_folder(found) as folder:
         began = time.monotonic()
         try:
-            result = again.run_again(found.job, found.spec, folder)
+            # What user code prints goes to stderr, for stdout is for data; a debugger in it wants the terminal.
+            with nullcontext() if sys.stdout.isatty() else redirect_stdout(sys.stderr):
+                result = again.run_again(found.job, found.spec, folder)
         except TaskError as error:
             if not debug:
                 raise
