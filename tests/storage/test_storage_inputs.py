@@ -176,3 +176,19 @@ def test_auto_split_size_depends_on_the_input_alone(total: int, tasks: int) -> N
 )
 def test_default_reducers(total: int, reducers: int) -> None:
     assert default_reducers(total) == reducers
+
+
+def test_a_file_of_a_named_machine(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text("x\n")
+    inputs = [f"file://left{tmp_path}/a", f"file://right{tmp_path}/b", f"file://{tmp_path}/c"]
+    files = resolve_inputs(inputs, None)
+    assert [(file.name, file.hosts) for file in files] == [
+        (str(tmp_path / "a"), ("left",)),
+        (str(tmp_path / "b"), ("right",)),
+        (str(tmp_path / "c"), ()),
+    ]
+    tasks = plan_tasks(files, None)
+    assert [[split.hosts for split in task] for task in tasks] == [[("left",)], [("right",)], [()]]  # never packed
+    with pytest.raises(InputMissing, match="file://HOST/PATH"):
+        resolve_inputs(["file://left"], None)

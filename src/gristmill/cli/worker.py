@@ -39,7 +39,12 @@ from gristmill.config import default_data_dir
     help="Where blocks, spills and logs go. Several, on several disks, share them.",
 )
 @click.option("--rack", default="", metavar="NAME", help="Where this machine stands: near data is read first.")
-@click.option("--name", metavar="NAME", show_default="the host's", help="What to call this worker.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    show_default="the host's",
+    help="How this machine is called, also in inputs of the form file://NAME/PATH.",
+)
 @click.option(
     "--machine",
     metavar="NAME",

@@ -23,6 +23,7 @@ from gristmill.errors import (
     TaskTimeout,
     task_error,
 )
+from gristmill.plan.stages import SplitSource
 from gristmill.runtime import outcome as outcomes
 from gristmill.runtime import views
 from gristmill.runtime.contracts import (
@@ -173,7 +174,8 @@ class Dispatcher:
         stages = prepared.plan.stages
         for stage, tasks in zip(stages, job.tally.task_counts(), strict=True):
             final = stage is stages[-1]
-            self._feed(events.StageAdded(spec.job, stage.id, stage.parents, tasks, final))
+            hosts = job.tally.hosts if isinstance(stage.source, SplitSource) else ()
+            self._feed(events.StageAdded(spec.job, stage.id, stage.parents, tasks, final, hosts))
         if job.resumption is not None:
             for worker in self._workers.values():
                 job.resumption.keeps(worker.worker, worker.kept.get(spec.job, ()))

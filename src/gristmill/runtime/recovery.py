@@ -139,7 +139,7 @@ def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
         return PreparedJob(
             spec=JobSpec(code=blobs[_CODE], **spec),
             plan=StagePlan(tuple(_stage_from_json(number, stage) for number, stage in enumerate(data["plan"]))),
-            splits=tuple(tuple(Split(*split) for split in task) for task in splits),
+            splits=tuple(tuple(Split(*fields, tuple(hosts)) for *fields, hosts in task) for task in splits),
             output=_Nowhere(),
             stage_keys=tuple(data["stage_keys"]),
             ingredients=data["ingredients"],

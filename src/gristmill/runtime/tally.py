@@ -82,6 +82,12 @@ class JobTally:
         """The number of tasks of each stage."""
         return tuple(stage.tasks for stage in self._stages)
 
+    @property
+    def hosts(self) -> tuple[tuple[str, ...], ...]:
+        """The machines near each input task's splits; empty if no split names any."""
+        named = tuple(splits[0].hosts if splits else () for splits in self._splits)
+        return named if any(named) else ()
+
     def spec_for(self, attempt: AttemptId) -> TaskSpec:
         """What an attempt works on. All its parents' tasks have been accepted."""
         stage = self.plan.stages[attempt.stage]

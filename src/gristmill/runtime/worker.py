@@ -64,7 +64,7 @@ class WorkerSettings:
         memory_bytes: of all executors together; None: a share of what there is.
         data_dirs: where blocks, spills and logs go.
         rack: where this machine stands.
-        name: for people; None: the host's.
+        name: how this machine is called, for people and in inputs of the form file://NAME/…; None: as the host is.
         machine: which file system is seen; None: found out. Workers of one machine read each other's files.
         host: the address where others ask for blocks; None: the one from which the coordinator is reached.
         patience_seconds: how long to look for a coordinator that does not answer.
@@ -281,7 +281,7 @@ class _Worker:
         kept = premises.dirs.inventory()
         return pb.Join(
             name=settings.name or socket.gethostname(),
-            host=socket.gethostname(),
+            host=settings.name or socket.gethostname(),
             rack=settings.rack,
             python=PYTHON_VERSION,
             version=VERSION,

@@ -19,6 +19,9 @@ class Split:
     size_bytes: int  # about how much input this is, for progress and for choosing the number of reducers
     format: str
     name: str = ""  # the file as the user named it, for people and as the key of ``whole``; ``path`` is absolute
+    hosts: tuple[
+        str, ...
+    ] = ()  # machines that are near the data, as a storage names them; the task would best run there
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 from gristmill.config import INPUT_FORMATS, MAX_SPLIT_BYTES, MIB
 from gristmill.errors import InputMissing, InputUnreadable, UsageError
@@ -19,6 +20,7 @@ _FORMAT_OF_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".par
 _MIN_AUTO_SPLIT_BYTES = MIB
 _AUTO_TASKS = 32  # small inputs still keep many CPUs busy, and the number never depends on the machine
 _MAX_REDUCERS = 1000
+_FILE_URI = "file://"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class InputFile:
         format: one of ``config.INPUT_FORMATS``.
         name: as the user named it.
         changed_ns: when its content was changed last.
+        hosts: machines that are near it: ``file://HOST/PATH`` is PATH, which all see and HOST is nearest to.
     """
 
     path: Path
@@ -38,6 +41,7 @@ class InputFile:
     format: str
     name: str = ""
     changed_ns: int = 0
+    hosts: tuple[str, ...] = ()
 
 
 def resolve_inputs(inputs: Sequence[str | Path], format: str | None, base: str = "") -> tuple[InputFile, ...]:
@@ -60,15 +64,25 @@ def resolve_inputs(inputs: Sequence[str | Path], format: str | None, base: str =
         raise UsageError(f"{format!r} is not an input format; there are: {', '.join(INPUT_FORMATS)}.")
     files: dict[str, InputFile] = {}  # by the file's real path
     for item in inputs:
-        given = os.fspath(item)
+        given, hosts = _without_host(os.fspath(item))
         name = os.path.join(base, given) if base and "://" not in given else given  # noqa: PTH118 - links and .. are kept
         for path in _expand(name):
             real = os.path.realpath(path)
             if real not in files:
-                file = _input_file(path, format)
+                file = _input_file(path, format, hosts)
                 # A file is known by the name that its user gave it, wherever that was.
                 files[real] = file if name == given else replace(file, name=file.name.removeprefix(f"{base}{os.sep}"))
     return tuple(files.values())
+
+
+def _without_host(name: str) -> tuple[str, tuple[str, ...]]:
+    """The path of a ``file:`` URI, and the machine that it names, if it does."""
+    if not name.startswith(_FILE_URI):
+        return name, ()
+    host, slash, path = name.removeprefix(_FILE_URI).partition("/")
+    if not slash:
+        raise InputMissing(f"The input {name} names no path. Write file://HOST/PATH or file:///PATH.")
+    return unquote(slash + path), () if host in ("", "localhost") else (host,)
 
 
 def format_of(name: str) -> str:
@@ -120,7 +134,7 @@ def _pack(splits: Iterable[Split], split_bytes: int) -> Iterator[tuple[Split, ..
     task: list[Split] = []
     size_bytes = 0
     for split in splits:
-        if task and size_bytes + split.size_bytes > split_bytes:
+        if task and (size_bytes + split.size_bytes > split_bytes or split.hosts != task[0].hosts):
             yield tuple(task)
             task, size_bytes = [], 0
         task.append(split)
@@ -138,9 +152,9 @@ def _cut(file: InputFile, split_bytes: int) -> Iterator[Split]:
     elif file.format in ("text", "jsonl") and not is_compressed(path):
         for start in range(0, size_bytes, split_bytes):
             length = min(split_bytes, size_bytes - start)
-            yield Split(path, start, length, length, file.format, file.name)
+            yield Split(path, start, length, length, file.format, file.name, file.hosts)
     else:
-        yield Split(path, 0, size_bytes, size_bytes, file.format, file.name)
+        yield Split(path, 0, size_bytes, size_bytes, file.format, file.name, file.hosts)
 
 
 def _cut_parquet(file: InputFile, split_bytes: int) -> Iterator[Split]:
@@ -152,14 +166,14 @@ def _cut_parquet(file: InputFile, split_bytes: int) -> Iterator[Split]:
     sizes = row_group_sizes(path, file.name)
     for group, group_bytes in enumerate(sizes):
         if group > start and size_bytes + group_bytes > split_bytes:
-            yield Split(path, start, group - start, size_bytes, file.format, file.name)
+            yield Split(path, start, group - start, size_bytes, file.format, file.name, file.hosts)
             start, size_bytes = group, 0
         size_bytes += group_bytes
     if start < len(sizes):
-        yield Split(path, start, len(sizes) - start, size_bytes, file.format, file.name)
+        yield Split(path, start, len(sizes) - start, size_bytes, file.format, file.name, file.hosts)
 
 
-def _input_file(path: Path, format: str | None) -> InputFile:
+def _input_file(path: Path, format: str | None, hosts: tuple[str, ...]) -> InputFile:
     try:
         status = path.stat()
     except OSError as error:
@@ -171,7 +185,7 @@ def _input_file(path: Path, format: str | None) -> InputFile:
     format = format or format_of(path.name)
     if format == "parquet" and is_compressed(path.name):
         raise InputUnreadable(f"The input {path} is a compressed parquet file. Unpack it first.")
-    return InputFile(path.absolute(), status.st_size, format, str(path), status.st_mtime_ns)
+    return InputFile(path.absolute(), status.st_size, format, str(path), status.st_mtime_ns, hosts)
 
 
 def _expand(name: str) -> list[Path]:
