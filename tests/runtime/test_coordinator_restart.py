@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_coordinator_loop import USER_ERROR, HandPlayedFleet
+from test_coordinator_loop import USER_ERROR, HandPlayedFleet, NotedOutput
 
 from gristmill.errors import FailureReport, JobFailed, JournalFailed, PathNotShared, ServerUnreachable
 from gristmill.plan.build import StepShape, build_plan
@@ -374,6 +375,67 @@ def test_a_job_that_waits_says_for_what(tmp_path: Path) -> None:
     assert server_note(server, job) == "Waiting: no worker is connected."
     server.up("w#1")
     assert server_note(server, job) == ""
+
+
+def change(place: Path, old: bytes, new: bytes) -> None:
+    """Change what the journal says of how a job was accepted."""
+    with sqlite3.connect(place / "journal.db") as connection:
+        [data] = connection.execute("SELECT data FROM facts WHERE kind = 'job accepted'").fetchone()
+        assert old.decode() in data
+        connection.execute(
+            "UPDATE facts SET data = ? WHERE kind = 'job accepted'", (data.replace(old.decode(), new.decode()),)
+        )
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b'"ingredients":{}', b'"ingredients":{"version Gristmill":"9.9"}', "begun with Gristmill 9.9"),
+        (b'"ShuffleSink"', b'"TeleportSink"', "does not hold all of job"),
+    ],
+    ids=["other version", "nonsense"],
+)
+def test_a_job_that_cannot_go_on_here_fails_alone(tmp_path: Path, old: bytes, new: bytes, words: str) -> None:
+    server = Server(tmp_path)
+    job = server.submit()
+    server.journal.durable(job._job.noted, timeout=10)
+    change(tmp_path, old, new)
+    other = server.submit(name="other")
+    server = server.crash()
+    server.turn()
+    server.turn()
+    known = server.coordinator.find(job.job)
+    assert known is not None
+    outcome = known.wait(0)
+    assert outcome is not None
+    assert words in str(outcome.error)
+    going = server.coordinator.find(other.job)
+    assert isinstance(going, RunningJob)
+    assert going.outcome is None
+
+
+def test_a_job_of_this_machine_goes_on_without_its_journal(tmp_path: Path) -> None:
+    fleet = HandPlayedFleet()
+    coordinator = Coordinator(fleet, threaded=False)
+    coordinator.start()
+    (tmp_path / "journal.db").mkdir()
+    (tmp_path / "attempts").mkdir()
+    spec = JobSpec("j1", b"", (), str(tmp_path), str(tmp_path), 1, 0, 1, None)
+    plan = build_plan([StepShape(reduces=False)], reducers=1, output_format="text")
+    output = NotedOutput()
+    prepared = PreparedJob(spec, "Job", plan, ((Split("in", 0, 50, 50, "text"),),), output, "out")
+    journal = Journal(tmp_path / "journal.db", essential=False, patience_seconds=0.0)
+    running = coordinator.submit(prepared, journal=journal)
+    for event in (WorkerUp("w"), SlotUp("s", "w")):
+        fleet.post(event)
+    running.wait(0.2)
+    assert "The job goes on, but could not be taken up with --resume" in running.view().note
+    fleet.post(AttemptDone(AttemptId("j1", 0, 0, 1), TaskResult()))
+    outcome = running.wait(5)
+    assert outcome is not None
+    assert outcome.error is None
+    assert output.parts == []
 
 
 def test_an_output_that_somebody_else_made_meanwhile_fails_the_resumed_job(tmp_path: Path) -> None:

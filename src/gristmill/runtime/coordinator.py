@@ -192,12 +192,16 @@ class Coordinator:
         Raises:
             JournalFailed: the journal cannot be read or written.
         """
-        from gristmill.runtime.recovery import reopen
+        from gristmill.runtime.recovery import reopen, unreadable
 
         assert self._journal is not None, "there is nothing to resume from"
         resumed = []
         for record in self._registry.load():
-            prepared, resumption, folder, refused = reopen(record, self._journal.blobs(record.job))
+            try:
+                prepared, resumption, folder, refused = reopen(record, self._journal.blobs(record.job))
+            except JournalFailed as error:
+                self._journal.durable(self._journal.add(unreadable(record, error, time.time())))
+                continue
             resumed.append(self.resume(prepared, resumption, folder=folder, refused=refused))
         return resumed
 

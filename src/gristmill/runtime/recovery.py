@@ -17,7 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gristmill.errors import JournalFailed, UsageError
+from gristmill.config import PYTHON_VERSION, VERSION
+from gristmill.errors import JobFailed, JournalFailed, UsageError, VersionMismatch
 from gristmill.plan.stages import (
     MapOp,
     OutputSink,
@@ -29,10 +30,13 @@ from gristmill.plan.stages import (
     StagePlan,
 )
 from gristmill.runtime.contracts import JobSpec
-from gristmill.runtime.facts import JobAccepted, JobRecord, JobTakenUp, TaskDone
+from gristmill.runtime.facts import JobAccepted, JobEnded, JobRecord, JobTakenUp, TaskDone
 from gristmill.runtime.jobfolder import JobFolder
 from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.tally import JobTally
+from gristmill.runtime.views import JobView
+from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import TaskId
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.storage.commit import OutputCommit
@@ -121,9 +125,31 @@ def reopen(
     path.mkdir(parents=True, exist_ok=True)
     folder = JobFolder.adopt(path)
     try:
+        _check_versions(record)
         return *restore(record, blobs), folder, None
     except UsageError as error:
         return prepared, Resumption(record, ()), folder, error
+
+
+def _check_versions(record: JobRecord) -> None:
+    """See that a job's code can run here. A run of this machine finds that out by its keys.
+
+    Raises:
+        VersionMismatch: it was begun with other versions.
+    """
+    noted = record.accepted.prepared.get("ingredients", {})
+    begun = (noted.get("version Gristmill", VERSION), noted.get("version Python", PYTHON_VERSION))
+    if begun != (VERSION, PYTHON_VERSION):
+        raise VersionMismatch(
+            f"Job {record.job} was begun with Gristmill {begun[0]} on Python {begun[1]} and cannot go on with "
+            f"Gristmill {VERSION} on Python {PYTHON_VERSION}. Submit it again."
+        )
+
+
+def unreadable(record: JobRecord, error: JournalFailed, now: float) -> JobEnded:
+    """The end of a job of which the journal does not hold enough: it must not keep the others from going on."""
+    view = JobView(record.job, record.accepted.name, JobState.FAILED, 0.0, ())
+    return JobEnded(record.job, now, Outcome(view, JobFailed(f"Job {record.job} failed: {error}")))
 
 
 def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
@@ -139,7 +165,7 @@ def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
         return PreparedJob(
             spec=JobSpec(code=blobs[_CODE], **spec),
             plan=StagePlan(tuple(_stage_from_json(number, stage) for number, stage in enumerate(data["plan"]))),
-            splits=tuple(tuple(Split(*fields, tuple(hosts)) for *fields, hosts in task) for task in splits),
+            splits=tuple(tuple(_split_of(fields) for fields in task) for task in splits),
             output=_Nowhere(),
             stage_keys=tuple(data["stage_keys"]),
             ingredients=data["ingredients"],
@@ -147,6 +173,11 @@ def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
         )
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise JournalFailed(f"The journal does not hold all of job {record.job}; it cannot be taken up.") from error
+
+
+def _split_of(fields: list[Any]) -> Split:
+    split = Split(*fields)
+    return replace(split, hosts=tuple(split.hosts))
 
 
 def _tupled(value: Any) -> Any:
