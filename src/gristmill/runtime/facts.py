@@ -141,11 +141,12 @@ class JobEnded:
 Fact = JobAccepted | JobTakenUp | TaskDone | JobCommitting | JobEnded
 _KINDS: dict[str, type[Fact]] = {cls.kind: cls for cls in (JobAccepted, JobTakenUp, TaskDone, JobCommitting, JobEnded)}
 _VERSION = 1  # of every kind so far
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: facts are many
 
 
 def to_row(fact: Fact) -> tuple[str, str, int, str]:
     """A fact as the journal keeps it: job, kind, version, JSON."""
-    return fact.job, fact.kind, _VERSION, json.dumps(fact.to_json(), separators=(",", ":"))
+    return fact.job, fact.kind, _VERSION, _encode(fact.to_json())
 
 
 def from_row(job: str, kind: str, version: int, data: str) -> Fact:

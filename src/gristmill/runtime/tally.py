@@ -28,7 +28,7 @@ _FAILURES_SHOWN = 5
 
 def digest_of(block: BlockInfo) -> int:
     """What tells a block's content: the rows and the checksum of each partition."""
-    numbers = array("Q", [number for segment in block.segments for number in (segment.rows, segment.crc32)])
+    numbers = array("Q", [number for _, _, rows, crc32, *_ in block.segments for number in (rows, crc32)])
     return int.from_bytes(blake2b(numbers, digest_size=7).digest(), "little") + 1  # 0 means that none is known
 
 
