@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 import gristmill
+from gristmill import MapReduce
+from gristmill.errors import UsageError
 from gristmill.storage.failpoints import FAIL_POINTS
 
 SCRIPT = """
@@ -397,3 +399,22 @@ def test_from_python(tmp_path: Path) -> None:
             [job] = [path.name for path in (tmp_path / "data" / "jobs").iterdir()]
     assert done.stdout == "{'a': 2, 'b': 1}\n"
     assert job
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"task_cpus": 3}, "takes 3 CPUs never runs on 2 executors"), ({"task_memory": "2GiB"}, "reserves 2.0 GiB")],
+    ids=["CPUs", "memory"],
+)
+def test_what_a_task_asks_for_must_be_there(tmp_path: Path, options: dict[str, object], words: str) -> None:
+    class Same(MapReduce):
+        def mapper(self, key: object, line: str) -> Iterator[tuple[str, int]]:
+            yield line, 1
+
+    (tmp_path / "in.txt").write_text("a\n")
+    with pytest.raises(UsageError, match=words):
+        Same.run(tmp_path / "in.txt", executors=2, memory="1GiB", data_dir=tmp_path / "data", **options)  # type: ignore[arg-type]
+    inline = Same.run(tmp_path / "in.txt", on="inline", data_dir=tmp_path / "data", **options)  # type: ignore[arg-type]
+    assert dict(inline) == {"a": 1}
+    inline.close()
+    assert list((tmp_path / "data" / "jobs").iterdir()) == []
