@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 TIMEOUT_SECONDS = 3600.0
-_SAMPLE_SECONDS = 0.25
+SAMPLE_SECONDS = 0.25
 _END_SECONDS = 10.0
 _MUCH = 0.1
 _SHOWN_LINES = 30
@@ -43,8 +43,9 @@ def run(
     command: Sequence[str | Path],
     env: Mapping[str, str] | None = None,
     *,
-    sample_seconds: float = _SAMPLE_SECONDS,
+    sample_seconds: float = SAMPLE_SECONDS,
     observe: Callable[[int, Memory], None] | None = None,
+    helpers: Sequence[int] = (),
 ) -> Run:
     """Run a command to its end; one that takes an hour is ended.
 
@@ -53,8 +54,10 @@ def run(
         env: set beside what is in this process's environment.
         sample_seconds: how often to look at memory.
         observe: is given each sample, with the id of the command's own process.
+        helpers: processes that work for it, with all that descend from them: their time counts as the command's.
     """
     before, busy = resource.getrusage(resource.RUSAGE_CHILDREN), _busy_seconds()
+    helped = {pid: _family_seconds(pid) for pid in helpers}
     done = threading.Event()
     peak = [0]
     cpu: dict[int, float] = {}  # what each process was last seen to have used
@@ -89,6 +92,8 @@ def run(
         after, busy = resource.getrusage(resource.RUSAGE_CHILDREN), _busy_seconds() - busy
         # The system adds up only processes that somebody waited for; a peer may leave its own to be collected by init.
         cpu_seconds = max(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, sum(cpu.values()))
+        # One that was killed meanwhile has taken its sum along.
+        cpu_seconds += sum(max(0.0, _family_seconds(pid) - already) for pid, already in helped.items())
         error = _last_words(stderr, process.returncode) if process.returncode else ""
         others_share = max(0.0, busy - cpu_seconds) / (seconds * (os.cpu_count() or 1))
         return Run(seconds, cpu_seconds, peak[0], others_share, _text(stdout), error)
@@ -140,6 +145,18 @@ def _cpu_seconds(pid: int) -> float:
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _family_seconds(pid: int) -> float:
+    """What a process and all that descend from it have used, those that have ended included; 0 if it is gone."""
+    seconds = 0.0
+    for each in tree_memory(pid):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        seconds += sum(map(int, fields[11:15])) / _TICKS
+    return seconds
 
 
 def _busy_seconds() -> float:

@@ -12,7 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
-_ORDER = ("wordcount", "access_log", "inverted_index", "first_result", "memory", "tasks", "scheduler")
+_ORDER = (
+    *("wordcount", "access_log", "inverted_index", "first_result", "memory", "tasks"),
+    *("two_agents", "straggler", "kill_one", "scheduler"),
+)
 _HEAD = """# What was measured
 
 `make bench` measures everything; `bench/run.py --only NAME` measures one section anew and leaves the others.

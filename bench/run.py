@@ -3,8 +3,9 @@
     python bench/run.py [--only NAME...] [--runs 3] [--size-mb 500] [--text FOLDER] [--peers none|all|spark,dask,…]
     python bench/run.py --smoke     everything once, tiny, nothing written: does it all still run?
 
-Names: wordcount, access_log, inverted_index, first_result, memory, tasks, scheduler. Inputs are made in `.bench-data`,
-the peers are installed in `.bench-venv`; a full run takes about an hour on two cores, most of it the peers'.
+Names: wordcount, access_log, inverted_index, first_result, memory, tasks, two_agents, straggler, kill_one, scheduler.
+Inputs are made in `.bench-data`, the peers are installed in `.bench-venv`; a full run takes about an hour and a half on
+two cores, most of it the peers'.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from functools import partial
 from pathlib import Path
 
 import first_result
+import kill_one
 import memory
+import straggler
+import two_agents
 from compare import CLAIMS, compare
 from peers.setup import PEERS
 from results import write_section
@@ -58,6 +62,9 @@ def measurements(settings: Settings, smoke: bool) -> dict[str, Measurement]:
         "first_result": partial(first_result.section, 1 if smoke else first_result.RUNS, settings.peers),
         "memory": partial(memory.section, *((_SMOKE_KEYS, "256MiB") if smoke else (memory.KEYS, memory.MEMORY))),
         "tasks": partial(tasks, 200 if smoke else 50_000),
+        "two_agents": partial(two_agents.section, settings.runs, max(1, settings.size_mb * 2 // 5), settings.text),
+        "straggler": partial(straggler.section, settings.runs, straggler.SMOKE if smoke else straggler.SIZE),
+        "kill_one": partial(kill_one.section, settings.runs, kill_one.SMOKE if smoke else kill_one.SIZE),
         "scheduler": partial(scheduler, 1_000 if smoke else 1_000_000),
     }
 
