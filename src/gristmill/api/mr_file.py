@@ -32,6 +32,7 @@ HIDDEN = ".mr-coordinator"
 """The folder beside it for all that is not the result."""
 
 _MAX_FILE_BYTES = GIB  # it goes to map_func in one piece
+_ADVICE = "Correct the app, and start coordinator and workers again."
 _LOOK_SECONDS = 0.05
 _LINGER_SECONDS = 1.0  # for workers to end, where nothing tells whether they have
 
@@ -210,7 +211,7 @@ def lock_folder(folder: Path) -> int | None:
 
 
 def error_of(status: JobStatus) -> GristmillError:
-    """Why a job has no output, for people. Its folder, which other errors name, does not outlive the coordinator."""
+    """Why a job has no output, for people. What other errors name, its folder, does not outlive the coordinator."""
     from gristmill.api.remote import with_own_sources
     from gristmill.runtime.outcome import error_from_json
 
@@ -220,6 +221,7 @@ def error_of(status: JobStatus) -> GristmillError:
         return JobCancelled("No output was written.")
     if isinstance(error, JobFailed):
         error.job_folder = ""
-        if error.report is not None and error.report.frames:
-            error.report = replace(error.report, advice="Correct the app, and start coordinator and workers again.")
+        if (report := error.report) is not None:
+            details = {name: value for name, value in report.details.items() if name != "replay"}
+            error.report = replace(report, details=details, advice=_ADVICE if report.frames else report.advice)
     return error
