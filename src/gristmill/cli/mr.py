@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 import click
 
 from gristmill.api.mr_file import FACTS
+from gristmill.cli.log import show_log
 from gristmill.cli.main import EXIT_INTERRUPTED, EXIT_OK, run_guarded
 from gristmill.cli.params import duration_seconds
 
@@ -58,7 +58,7 @@ def coordinator(
     from gristmill.cli.display import ProgressDisplay, show_summary
     from gristmill.service.mr import MrSettings, run_coordinator
 
-    _show_log("mr-coordinator")
+    show_log(_teller("mr-coordinator"))
     settings = MrSettings(
         reducers=reducers,
         inputs=files,
@@ -90,35 +90,15 @@ def worker(app: Path, coordinator: Path) -> int:
     """
     from gristmill.api.mr_worker import work
 
-    _show_log("mr-worker")
+    show_log(_teller("mr-worker"))
     if work(app, coordinator, _teller("mr-worker")):
         return EXIT_OK
     click.echo("mr-worker: left before the job was done; other workers go on with it.", err=True)
     return EXIT_INTERRUPTED
 
 
-class _Teller(logging.Handler):
-    """Says what is logged on the stderr of that moment, which bars may have put themselves in front of."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._say = _teller(name)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Say one message."""
-        self._say(record.getMessage())
-
-
 def _teller(name: str) -> Callable[[str], None]:
     return lambda text: click.echo(f"{name}: {text}", err=True)
-
-
-def _show_log(name: str) -> None:
-    """What the engine notes goes to stderr: who has joined, and what is amiss."""
-    log = logging.getLogger("gristmill")
-    log.addHandler(_Teller(name))
-    log.setLevel(logging.INFO)
-    log.propagate = False
 
 
 def coordinator_main() -> int:

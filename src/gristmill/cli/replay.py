@@ -15,7 +15,7 @@ from gristmill.errors import TaskError, UsageError
 _LINES = 10
 
 
-@click.command()
+@click.command(short_help="Run one task of a job again, in this process.")
 @click.argument("job")
 @click.argument("task")
 @click.option("--pdb", "debug", is_flag=True, help="Stop in the debugger where it raised.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gristmill.cli.log import say_with_time, show_log
 from gristmill.cli.params import duration_seconds, size_bytes
 from gristmill.config import available_cpus, default_data_dir
 
@@ -110,6 +111,7 @@ def serve(
     )
     with Server(settings) as server:
         _greet(server, settings.executors)
+        show_log(say_with_time)
         while not stop.wait(_WAIT_SECONDS):
             server.check()
         click.echo("Ending. Jobs that still run go on when a server is started here again.", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from gristmill.cli.log import say_with_time, show_log
 from gristmill.cli.params import size_bytes
 from gristmill.config import default_data_dir
 
@@ -87,6 +89,8 @@ def worker(
     """
     if ends_with_stdin:
         threading.Thread(target=_end_with_stdin, name="gristmill-parent", daemon=True).start()
+    # The server has told of its own worker already.
+    show_log(say_with_time, logging.WARNING if ends_with_stdin else logging.INFO)
     from gristmill.api.client import token_for
     from gristmill.runtime.worker import WorkerSettings, run_worker
 

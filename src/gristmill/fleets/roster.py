@@ -178,6 +178,7 @@ class Roster:
         """A worker is lost."""
         if worker := self._workers.get(name):
             reason = f"No sign of life came from worker {name} for {self._lost_seconds:g} s."
+            _log.warning("%s It counts as lost.", reason)
             self._end(worker, pb.Refusal.FENCED, reason)
 
     def dismiss(self) -> None:
@@ -255,8 +256,10 @@ class Roster:
             case "blocks_gone":
                 self._say(worker, BlocksGone(worker.up.worker, tuple(event.blocks_gone.paths)))
             case "leaving":
+                _log.info("worker %s takes no new work: it is leaving", worker.up.worker)
                 self._say(worker, WorkerLeaving(worker.up.worker))
             case "goodbye":
+                _log.info("worker %s has left: %s", worker.up.worker, event.goodbye.reason)
                 self._end(worker, pb.Refusal.DISMISSED, "You said goodbye.")
                 self._tell_down(worker, event.goodbye.reason)
 
@@ -331,6 +334,7 @@ class Roster:
                     self._post(JobRejected(job, report))
                 case AdmitWorker(name):
                     worker = self._workers[name]
+                    _log.info("worker %s has joined (CPUs: %g)", name, worker.up.cpus or 0)
                     held, worker.held = worker.held or [], None
                     for event in (worker.up, *held):
                         self._post(event)

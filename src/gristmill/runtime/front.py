@@ -96,7 +96,8 @@ class Front:
                     ) from error
                 raise ServerUnreachable(f"{self.url}{path} answers {error.code} {error.reason}.") from error
         except (OSError, ValueError, http.client.HTTPException) as error:  # time-outs, half an answer, what is no HTTP
-            reason = getattr(error, "reason", None) or error
+            cause = getattr(error, "reason", None) or error
+            reason = getattr(cause, "strerror", None) or cause
             raise ServerUnreachable(f"No coordinator answers at {self.url}: {reason}.") from error
 
 
