@@ -119,6 +119,20 @@ def test_progress_that_promises_an_early_end_is_believed() -> None:
     assert pass_time(run, 4.0) == []
 
 
+def test_an_attempt_that_has_read_all_of_its_input_may_still_be_a_straggler() -> None:
+    run = one_late()
+    run(Heartbeat("a", (attempt(0, 0),), progress=(1.0,)), at=2.1)
+    assert pass_time(run, 2.9) == []
+    assert len(pass_time(run, 3.5)) == 1
+
+
+def test_attempts_that_have_read_all_of_their_input_do_not_tell_what_is_usual() -> None:
+    run = Run(*slots(5), *eager(4))
+    alive = tuple(attempt(0, index) for index in range(4))
+    run(Heartbeat("w", alive, progress=(0.1, 1.0, 1.0, 1.0)), at=2.0)
+    assert pass_time(run, 60.0) == []
+
+
 def test_progress_that_stands_still_is_not() -> None:
     run = one_late()
     run(Heartbeat("a", (attempt(0, 0),), progress=(0.7,)), at=2.0)

@@ -4,6 +4,9 @@ How long an attempt will take in all is told by its rate of progress (LATE: Zaha
 performance in heterogeneous environments", OSDI 2008), and if that is not known, by how long it has taken so far. It is
 compared with the median of the stage's finished attempts, or of what the running ones will take. Copies start in slots
 that no ready task wants, those with the most time still to go first.
+
+Progress is how much of the input has been read. An attempt that has read all of it may still have most of its work to
+do (a reducer with its last keys, say), so then its rate tells nothing.
 """
 
 from __future__ import annotations
@@ -49,13 +52,14 @@ def _stragglers(stage: Stage, policy: SpeculationPolicy, now: float) -> list[tup
     found = []
     for index, attempt in stage.running.items():
         taken = now - attempt.began_at
-        whole = taken / attempt.progress if attempt.progress > 0 else max(taken, usual)
+        rated = 0 < attempt.progress < 1
+        whole = taken / attempt.progress if rated else max(taken, usual)
         late = whole > policy.slowdown * usual and whole - taken > usual / 2
-        if attempt.progress <= 0:
+        if not rated:
             late = taken > policy.slowdown * usual
         first = attempt.slot.attempts[0] is attempt
         if late and first and taken >= policy.floor_seconds and not attempt.copied and index not in stage.copies:
-            found.append((whole - taken if attempt.progress > 0 else taken, stage, attempt))
+            found.append((whole - taken if rated else taken, stage, attempt))
     return found
 
 
@@ -63,7 +67,7 @@ def _usual_seconds(stage: Stage, now: float) -> float | None:
     """What the median attempt of a stage takes; None while too little is known."""
     if stage.finished >= min(_SAMPLES, max(1, stage.tasks // 2)):
         return median(stage.durations)
-    estimates = [(now - a.began_at) / a.progress for a in stage.running.values() if a.progress > 0]
+    estimates = [(now - a.began_at) / a.progress for a in stage.running.values() if 0 < a.progress < 1]
     return median([*estimates, *stage.durations]) if len(estimates) + stage.finished >= _SAMPLES else None
 
 
