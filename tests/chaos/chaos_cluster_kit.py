@@ -101,7 +101,7 @@ class Site:
 
     Args:
         folder: for all that they write.
-        executors: of the server itself.
+        own_executors: of the server itself.
         beat: how often workers say that they live.
         limit: without that for so long they are lost.
         prefix: in front of the server's command.
@@ -114,7 +114,7 @@ class Site:
         self,
         folder: Path,
         *,
-        executors: int = 0,
+        own_executors: int = 0,
         beat: str = "0.2s",
         limit: str = "2s",
         prefix: Sequence[str] = (),
@@ -135,7 +135,7 @@ class Site:
         self._prefix = prefix
         self._options = [
             *("--host", host, "--port", str(free_port()), "--data-dir", str(data_dir)),
-            *("--executors", str(executors), "--heartbeat", beat, "--heartbeat-limit", limit),
+            *("--executors", str(own_executors), "--heartbeat", beat, "--heartbeat-limit", limit),
         ]
         self.url = f"http://{host}:{self._options[3]}"
         self.start_server()
@@ -160,6 +160,13 @@ class Site:
         except (OSError, ValueError):
             return False
         return bool(facts["pid"] == self.server.process.pid)
+
+    def kill_all(self) -> None:
+        """``kill -9`` to everybody: the server, its workers, their executors, and clients."""
+        end_family(self.mark)
+        for command in (self.server, *self.clients, *(worker.command for worker in self.workers)):
+            command.process.wait(10)
+        self.wait_until(lambda: not family(self.mark))
 
     def kill_server(self) -> None:
         """``kill -9``."""
@@ -247,9 +254,7 @@ class Site:
 
     def close(self) -> None:
         """End what a failed test would leave."""
-        end_family(self.mark)
-        for command in (self.server, *self.clients, *(worker.command for worker in self.workers)):
-            command.process.wait(10)
+        self.kill_all()
 
 
 @contextmanager
@@ -334,6 +339,8 @@ class Havoc:
 
     def _kill_executor(self) -> None:
         executors = [executor for worker in self._site.workers for executor in worker.executors()]
+        if self._chance.random() < 0.2:  # all of a worker at once
+            executors = [server for worker in self._site.workers for server in forkservers(worker.pid)]
         if executors:
             try:
                 self._chance.choice(executors).kill()
@@ -353,6 +360,11 @@ class Havoc:
             worker.start()
         self.kills["agent"] += 1
         self.kills[f"agent {how}"] += 1
+
+    def _kill_own_worker(self) -> None:
+        for child in psutil.Process(self._site.server.process.pid).children():
+            child.kill()  # the server starts another
+            self.kills["own worker"] += 1
 
     def _kill_server(self) -> None:
         self._site.kill_server()

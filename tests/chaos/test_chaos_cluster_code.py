@@ -16,7 +16,7 @@ KEYS = 40
 @pytest.mark.parametrize(
     ("seconds", "limits"),
     [
-        pytest.param(4, {"beat": "0.2s", "limit": "1s"}, id="short"),
+        pytest.param(3, {"beat": "0.2s", "limit": "1s"}, id="short"),
         pytest.param(
             120, {"beat": "1s", "limit": "10s"}, id="long", marks=[pytest.mark.soak, pytest.mark.timeout(300)]
         ),

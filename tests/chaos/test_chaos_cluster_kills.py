@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from chaos_cluster_jobs import Spread, expected_spread, write_ranges
-from chaos_cluster_kit import CLUSTER_JOBS, Havoc, read_rows, site, split_size
-from chaos_kit import read_output, seeds
+from chaos_cluster_kit import CLUSTER_JOBS, Havoc, Site, read_rows, site, split_size
+from chaos_kit import Command, read_output, seeds
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes by /proc")
 
 SEEDS = 20
 NUMBERS = 10_000_000
 TASKS = 100
+SMALL = 24_000
 REDUCERS = 200
 
 
@@ -40,6 +42,70 @@ def test_whoever_is_killed_nothing_is_lost(seed: int, tmp_path: Path) -> None:
         assert all(havoc.kills[kind] for kind in ("executor", "agent", "server")), havoc.kills
         check(tmp_path / "out", tmp_path / "calm", numbers, keys)
         s.assert_clean(tmp_path)
+        s.end()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(4))
+def test_a_server_and_the_worker_of_its_own(seed: int, tmp_path: Path) -> None:
+    numbers, keys = 240_000, 1009
+    ranges = write_ranges(tmp_path / "ranges.txt", numbers, 240)
+    with site(tmp_path, own_executors=2, limit="3s") as s:
+        options = [*split_size(ranges, 36), "--reducers", "12", "--set", f"keys={keys}", "--set", "pause=0.25"]
+        client = s.run(f"{CLUSTER_JOBS}:Spread", ranges, tmp_path / "out", *options)
+        with Havoc(s, seed, (0.5, 3.0), ["own_worker", "server"], rounds=3) as havoc:
+            s.finish(client, 110)
+        assert havoc.kills["own worker"] and havoc.kills["server"], havoc.kills
+        assert {int(key): value for key, value in read_rows(tmp_path / "out").items()} == expected_spread(numbers, keys)
+        s.assert_clean(tmp_path)
+        s.wait_until(lambda: not list((s.data_dir / "worker/jobs").glob("*")))
+        s.end()
+
+
+def begin_small(s: Site, *options: str) -> Command:
+    """A job of 24 map tasks and 4 reduce tasks."""
+    ranges = write_ranges(s.folder / "ranges.txt", SMALL, 240)
+    fine = [*split_size(ranges, 24), "--reducers", "4", "--set", "keys=101", *options]
+    return s.run(f"{CLUSTER_JOBS}:Spread", ranges, s.folder / "out", *fine)
+
+
+def check_small(s: Site) -> None:
+    rows = {int(key): value for key, value in read_rows(s.folder / "out").items()}
+    assert rows == expected_spread(SMALL, 101)
+    s.assert_clean(s.folder)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(20))
+def test_a_server_that_is_killed_while_it_commits(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    with site(tmp_path, workers=2) as s:
+        client = begin_small(s, "--set", "pause=0.02")
+        while not any(tmp_path.glob(".out.gristmill-*/final")) and client.process.poll() is None:
+            time.sleep(0.0005)
+        time.sleep(chance.uniform(0, 0.02))
+        s.kill_server()
+        s.start_server()
+        s.finish(client)
+        check_small(s)
+        s.end()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(6))
+def test_everybody_is_killed_at_once(seed: int, tmp_path: Path) -> None:
+    """Nobody waits any more. The server and the workers are started again, and the job goes on where it stood."""
+    chance = random.Random(seed)
+    with site(tmp_path, workers=2) as s:
+        begin_small(s, "--set", "pause=0.1")
+        s.wait_until(s.blocks)
+        time.sleep(chance.uniform(0, 1.5))
+        s.kill_all()
+        s.start_server()
+        for worker in s.workers:
+            worker.start()
+        s.wait_until(lambda: (tmp_path / "out").exists())
+        check_small(s)
         s.end()
 
 

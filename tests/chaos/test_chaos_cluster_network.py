@@ -93,7 +93,9 @@ CUTS = {
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("healed", [pytest.param(False, id="for-good"), pytest.param(True, id="healed")])
+@pytest.mark.parametrize(
+    "healed", [pytest.param(False, id="for-good"), pytest.param(True, id="healed", marks=pytest.mark.soak)]
+)
 @pytest.mark.parametrize(
     "cut",
     [

@@ -114,6 +114,7 @@ def test_a_server_that_stood_still_does_not_take_its_workers_for_dead(tmp_path: 
         s.end()
 
 
+@pytest.mark.soak
 def test_an_executor_that_stands_still_for_ever_is_a_straggler(tmp_path: Path) -> None:
     with site(tmp_path, workers=3, beat="0.2s", limit="1.2s") as s:
         client = begin(s)
