@@ -1,22 +1,28 @@
 """The programs and commands of the documentation, run in order as a reader would.
 
 What stands behind the language of a block is not shown to readers: ``python NAME`` is saved as NAME, ``python + NAME``
-is appended to it, ``python`` alone is run; ``sh`` is run, and ``sh fails`` must end with a failure.
+is appended to it, ``python`` alone is run; ``sh`` is run, and ``sh fails`` must end with a failure. The lines of
+``sh machines`` are typed on as many machines: all but the last are left running until the page is done. ``sh listed``
+is not run, for it needs another machine or waits for a person.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 _MR_COMMANDS = ("coordinator", "worker")
+SOME_JOB = "20261120-132501-a3f9"
 ORDERS = "country,price\nfr,2.50\nde,1\nfr,1.50\nde,free\n"
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the commands are for a POSIX shell")
@@ -29,31 +35,102 @@ def blocks(path: Path) -> Iterator[tuple[str, str]]:
 
 def run_page(path: Path, here: Path) -> list[str]:
     """Do what a page says in a folder; what each command printed."""
-    tools = here / ".tools"
-    tools.mkdir()
-    mr = {f"mr-{name}": f"-c 'import gristmill.cli.mr as mr; exit(mr.{name}_main())'" for name in _MR_COMMANDS}
-    for name, command in {"gristmill": "-m gristmill.cli.main", "python": "", **mr}.items():
-        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
-        (tools / name).chmod(0o755)
-    env = {
-        **os.environ,
-        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-        "GRISTMILL_DATA_DIR": str(here / ".data"),
-        "TERM": "dumb",
-    }
-    printed = []
-    for language, text in blocks(path):
-        kind, *rest = language.split()
+    reader = Reader(here)
+    with ExitStack() as machines:
+        for language, text in blocks(path):
+            reader.do(language.split(), text, machines)
+    return reader.printed
+
+
+class Reader:
+    """Somebody who types what a page says.
+
+    Args:
+        here: the current folder.
+    """
+
+    def __init__(self, here: Path) -> None:
+        self.printed: list[str] = []
+        self._here = here
+        self._port = free_port()
+        self._machines = 0
+        (here / ".data").mkdir(mode=0o700)
+        for name in ("token", ".data/token"):
+            (here / name).write_text("the-token-of-this-test\n")
+        tools = here / ".tools"
+        tools.mkdir()
+        mr = {f"mr-{name}": f"-c 'import gristmill.cli.mr as mr; exit(mr.{name}_main())'" for name in _MR_COMMANDS}
+        for name, command in {"gristmill": "-m gristmill.cli.main", "python": "", **mr}.items():
+            (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
+            (tools / name).chmod(0o755)
+        self._env = {
+            **os.environ,
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "GRISTMILL_DATA_DIR": str(here / ".data"),
+            "TERM": "dumb",
+        }
+
+    def do(self, language: list[str], text: str, machines: ExitStack) -> None:
+        """Save or run one block."""
+        kind, *rest = language
+        text = self._meant(text)
         if kind == "python" and rest:
-            with (here / rest[-1]).open("a" if rest[0] == "+" else "w") as file:
+            with (self._here / rest[-1]).open("a" if rest[0] == "+" else "w") as file:
                 file.write("\n" + text if rest[0] == "+" else text)
-        elif not text.startswith("make "):
-            (here / "block.py").write_text(text)
-            command = ["bash", "-eu", "block.py"] if kind == "sh" else [sys.executable, "block.py"]
-            done = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=60, check=False)
-            assert (done.returncode != 0) == (rest == ["fails"]), f"{text}\n{done.stdout}\n{done.stderr}"
-            printed.append(done.stdout + done.stderr)
-    return printed
+            return
+        if text.startswith("make ") or rest == ["listed"]:
+            return
+        if rest == ["machines"]:
+            *staying, text = text.strip().splitlines()
+            for line in staying:
+                machines.enter_context(self._left_running(line))
+        (self._here / "block.py").write_text(text)
+        command = ["bash", "-eu", "block.py"] if kind == "sh" else [sys.executable, "block.py"]
+        done = subprocess.run(
+            command, cwd=self._here, env=self._env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode != 0) == (rest == ["fails"]), f"{text}\n{done.stdout}\n{done.stderr}"
+        self.printed.append(done.stdout + done.stderr)
+
+    def _meant(self, text: str) -> str:
+        """What stands for something of the reader's own, replaced by it."""
+        text = text.replace("mill:7077", f"127.0.0.1:{self._port}").replace("/shared/", f"{self._here}/")
+        text = text.replace("serve --host 0.0.0.0", f"serve --port {self._port}")
+        if SOME_JOB in text:
+            text = text.replace(SOME_JOB, max(folder.name for folder in (self._here / ".data" / "jobs").iterdir()))
+        return text
+
+    @contextmanager
+    def _left_running(self, line: str) -> Iterator[None]:
+        """A command that goes on, on a machine of its own, from when it has said something."""
+        # The first machine is the one that all other commands are typed on.
+        data_dir = self._here / (f".data{self._machines}" if self._machines else ".data")
+        self._machines += 1
+        said = self._here / f"{data_dir.name}.said"
+        with said.open("w") as file:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec {line}"], cwd=self._here, env={**self._env, "GRISTMILL_DATA_DIR": str(data_dir)},
+                stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 60
+            while not said.stat().st_size:
+                assert process.poll() is None and time.monotonic() < deadline, line
+                time.sleep(0.05)
+            yield
+            process.terminate()
+            assert process.wait(30) == 0, said.read_text()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait(10)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def save_wordcount(here: Path) -> None:
@@ -86,6 +163,7 @@ def test_how_to(tmp_path: Path) -> None:
     page = tmp_path / "how-to.md"
     text = (ROOT / "docs" / "how-to.md").read_text("utf-8")
     # The order that cannot be read is there from the section on bad records on.
+    (tmp_path / "good.csv").write_text(ORDERS.replace("free", "3"))
     page.write_text(text.replace("## live with", f"```sh\nprintf '{ORDERS}' > orders.csv\n```\n\n## live with"))
     printed = run_page(page, tmp_path)
     assert "de\t4.0\nfr\t4.0\n" in printed[0]
