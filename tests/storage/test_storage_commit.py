@@ -18,6 +18,7 @@ from gristmill.storage import renames
 from gristmill.storage.commit import OutputCommit, recover_output
 from gristmill.storage.contracts import PartFile
 from gristmill.storage.failpoints import FAIL_POINTS
+from gristmill.storage.staging import _unlock, remove_tree
 from gristmill.storage.writers import open_part
 
 
@@ -378,3 +379,47 @@ def test_a_killed_owner_is_known_to_be_gone_at_once(tmp_path: Path) -> None:
         child.wait(timeout=30)
     recover_output(output)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no exchange")
+def test_an_output_that_was_replaced_is_never_taken_for_what_the_job_made(tmp_path: Path) -> None:
+    output, folder = tmp_path / "out", tmp_path / "folder"
+    folder.mkdir()
+    run(output, "old")
+    assert crash(output, "commit.published", True, False, folder) == 137
+    remove_tree(output)  # by whoever has used the new one already
+    parts = [PartFile(f"attempts/{n}", f"part-r-{n:05d}", 1, 6) for n in range(3)]
+    commit = OutputCommit.adopt(output, "crashed", True, parts, needed_by=folder)
+    assert not commit.published
+    assert list((commit.staging / "attempts").iterdir()) == []
+    commit.abort()
+    assert litter(output) == ["folder"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no exchange")
+@pytest.mark.parametrize("ends", ["crash", "failure"])
+def test_a_commit_that_ends_just_before_the_exchange_is_taken_up(
+    tmp_path: Path, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, folder = tmp_path / "out", tmp_path / "folder"
+    folder.mkdir()
+    run(output, "old")
+    commit = OutputCommit.prepare(output, "job", True, needed_by=folder)
+    parts = [stage(commit, f"part-r-{n:05d}", f"new {n}") for n in range(3)]
+
+    def fail(*_: object) -> bool:
+        raise OSError("no")
+
+    monkeypatch.setattr("gristmill.storage.commit.exchange", fail)
+    with pytest.raises(OutputNotWritable):
+        commit.commit(parts, {"job_id": "job"})
+    monkeypatch.undo()
+    assert content(output) == "old"
+    if ends == "crash":
+        commit._folder._lock = _unlock(commit._folder._lock)  # type: ignore[func-returns-value]
+    else:
+        commit.abort(folder / "staged")
+    again = OutputCommit.adopt(output, "job", True, parts, needed_by=folder, kept=folder / "staged")
+    assert all((again.staging / part.staged).exists() for part in parts)
+    again.commit(parts, {"job_id": "job"})
+    assert content(output) == "new"

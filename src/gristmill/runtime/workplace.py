@@ -163,7 +163,9 @@ class Workplace:
                 self._folders.pop(attempt, None)
                 self._agent.cancel(attempt)
             case "recall":
-                self._agent.cancel(attempt_id(order.recall), recalled=True)
+                attempt = attempt_id(order.recall)
+                self._folders.pop(attempt, None)  # it may stay unanswered
+                self._agent.cancel(attempt, recalled=True)
             case "free":
                 paths = tuple(order.free.paths)
                 self._chores.put(lambda: self._free(paths))

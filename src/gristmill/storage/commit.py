@@ -23,6 +23,7 @@ from gristmill.storage.staging import (
     ATTEMPTS,
     FINAL,
     OLD,
+    READY,
     SUCCESS,
     SWAP,
     Staging,
@@ -50,6 +51,7 @@ class OutputCommit:
     def __init__(
         self,
         output: Path,
+        job: str,
         staging: Staging,
         overwrite: bool,
         made_parents: Sequence[Path],
@@ -58,6 +60,7 @@ class OutputCommit:
         self.output = output
         self.staging = staging.path
         self.published = published
+        self._job = job
         self._parts: Sequence[PartFile] = ()  # of a commit that has begun
         self._folder = staging
         self._overwrite = overwrite
@@ -85,7 +88,7 @@ class OutputCommit:
             _check(output, overwrite)
             staging = cls._make_staging(output, job, needed_by, made)
         failpoint("prepare.done")
-        return cls(output, staging, overwrite, made)
+        return cls(output, job, staging, overwrite, made)
 
     @classmethod
     def adopt(
@@ -125,13 +128,13 @@ class OutputCommit:
                 staging = Staging.take_over(path)
                 made = staging.made_parents
                 if not published:  # else what is in there is the output that was replaced
-                    _unname(path, parts)
+                    _unname(path, job, parts)
             else:
                 staging = cls._make_staging(output, job, needed_by, made)
             if kept is not None:
                 with suppress(OSError):  # there is nothing, or it is out of reach: those tasks run again
                     kept.rename(path / ATTEMPTS)
-        return cls(output, staging, overwrite, made, published)
+        return cls(output, job, staging, overwrite, made, published)
 
     @staticmethod
     def _make_staging(output: Path, job: str, needed_by: Path | None, made: list[Path]) -> Staging:
@@ -182,7 +185,7 @@ class OutputCommit:
         failpoint("abort.begun")
         if keep is not None and not self.published:
             with suppress(OSError):  # on another file system, say: those tasks would run again
-                _unname(self.staging, self._parts)
+                _unname(self.staging, self._job, self._parts)
                 remove_tree(keep)
                 (self.staging / ATTEMPTS).rename(keep)
         with suppress(OSError):  # the next run tries again
@@ -216,8 +219,18 @@ class OutputCommit:
         final = self.staging / FINAL
         if not (self._overwrite and os.path.lexists(self.output)):
             rename_new(final, self.output)
-        elif not exchange(final, self.output):
+        elif not self._exchange(final):
             self._publish_in_two_steps(final)
+
+    def _exchange(self, final: Path) -> bool:
+        """Let the new output and the old one change places; False if the system cannot do that in one step."""
+        # Under a name of its own: what has that name afterwards must never be taken for what this job has made.
+        ready = self.staging / READY
+        final.rename(ready)
+        if exchange(ready, self.output):
+            return True
+        ready.rename(final)
+        return False
 
     def _publish_in_two_steps(self, final: Path) -> None:
         write_durably(self.staging / SWAP, {"output": self.output.name})
@@ -232,9 +245,11 @@ class OutputCommit:
             raise
 
 
-def _unname(staging: Path, parts: Sequence[PartFile]) -> None:
+def _unname(staging: Path, job: str, parts: Sequence[PartFile]) -> None:
     """Give the parts of a commit that did not come to its end their former names back."""
     final = staging / FINAL
+    if is_published(staging / READY, job):
+        (staging / READY).rename(final)
     if not final.is_dir():
         return
     for part in parts:

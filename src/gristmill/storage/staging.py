@@ -28,6 +28,7 @@ except ImportError:  # Windows: only the process number tells whether an owner l
     fcntl = None  # type: ignore[assignment]
 
 FINAL = "final"  # the new output, as it will be
+READY = "ready"  # the same, whole, about to change places with the old output; afterwards it is the old one
 OLD = "old"  # the old output, once it was moved away by the first of two steps
 SWAP = "swap.json"  # says that the two steps have begun; without it FINAL is not known to be whole
 ATTEMPTS = "attempts"  # where attempts write
