@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,21 @@ def test_a_server_that_is_killed_while_it_commits(seed: int, tmp_path: Path) -> 
         s.kill_server()
         s.start_server()
         s.finish(client)
+        check_small(s)
+        s.end()
+
+
+@pytest.mark.soak
+def test_the_folder_of_a_job_whose_server_was_killed_as_it_ended(tmp_path: Path) -> None:
+    with site(tmp_path, workers=1) as s:
+        client = begin_small(s, "--set", "pause=0.05")
+        s.wait_until(s.blocks)
+        [folder] = (s.data_dir / "jobs").iterdir()
+        shutil.copytree(folder, tmp_path / "copy")
+        s.finish(client)
+        s.kill_server()
+        (tmp_path / "copy").rename(folder)  # as if it had been killed before it removed it
+        s.start_server()
         check_small(s)
         s.end()
 

@@ -203,6 +203,7 @@ class Coordinator:
                 self._journal.durable(self._journal.add(unreadable(record, error, time.time())))
                 continue
             resumed.append(self.resume(prepared, resumption, folder=folder, refused=refused))
+        self._registry.tidy()
         return resumed
 
     def _new_job(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gristmill.runtime.facts import JobRecord, fold
@@ -135,6 +137,18 @@ class Registry:
             self._records.update({job: record for job, record in records.items() if record.ended is not None})
         unfinished = [job for job, record in records.items() if record.ended is None]
         return [fold(self._journal.facts(job))[job] for job in unfinished]
+
+    def tidy(self) -> None:
+        """Remove the folders of jobs that had succeeded: their coordinator was killed before it came to that."""
+        from gristmill.runtime.jobfolder import JobFolder
+
+        with self._lock:
+            records = list(self._records.values())
+        for record in records:
+            if record.ended is not None and record.ended.outcome.error is None:
+                with suppress(OSError):  # housekeeping must not fail a server
+                    if folder := JobFolder.adopt(Path(record.accepted.prepared["spec"]["folder"])):
+                        folder.remove()
 
     def add(self, running: RunningJob, key: str) -> KnownJob:
         """Make a job known; or find the one that was submitted with the same key before."""
