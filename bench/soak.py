@@ -3,7 +3,7 @@
     python bench/soak.py [PYTEST OPTION ...]
 
 Everything below ``tests/`` that is marked ``soak`` runs, one after the other. RESULTS.md gets a line for each test
-function: how many cases, how many failed, how long they took, and what they noted.
+function: how many cases, how many failed, how long they took, what they noted, and why any were skipped.
 """
 
 from __future__ import annotations
@@ -52,11 +52,14 @@ def section(report: ElementTree.Element) -> str:
     lines: dict[str, Line] = {}
     for case in report.iter("testcase"):
         name = f"{case.get('classname', '').rpartition('.')[2]}: {case.get('name', '').partition('[')[0]}"
-        line = lines.setdefault(name.replace("test_", "").replace("_", " "), Line())
+        name = name.replace("test_", "").replace("_", " ")
+        line = lines.setdefault(name, Line())
         line.cases += 1
         line.seconds += float(case.get("time", 0))
         line.failed += case.find("failure") is not None or case.find("error") is not None
-        line.skipped += case.find("skipped") is not None
+        if (skipped := case.find("skipped")) is not None:
+            line.skipped += 1
+            line.notes.append(f"skipped: {name}: {skipped.get('message')}")
         line.notes += [each.get("value", "") for each in case.iter("property") if each.get("name") == "note"]
     rows = [["", "cases", "failed", "skipped", "seconds"]]
     for name, line in sorted(lines.items()):
@@ -64,7 +67,7 @@ def section(report: ElementTree.Element) -> str:
     failed, seconds = sum(line.failed for line in lines.values()), sum(line.seconds for line in lines.values())
     cases = sum(line.cases for line in lines.values())
     total = f"{cases:,} cases in {seconds / 60:.0f} minutes, {failed or 'none'} failed."
-    notes = [f"- {note}" for line in lines.values() for note in line.notes]
+    notes = [f"- {note}" for line in lines.values() for note in dict.fromkeys(line.notes)]
     parts = ["## Soak", f"What takes longer than CI has: `make soak`. {total}", table(rows), "\n".join(notes)]
     return "\n\n".join(part for part in parts if part)
 
