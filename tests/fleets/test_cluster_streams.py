@@ -305,6 +305,18 @@ def test_a_job_that_a_worker_cannot_run_is_rejected_with_its_name(mill: Mill) ->
     assert report.message == "Worker w#1 does not see what the coordinator sees: the input /in cannot be read there."
 
 
+def test_a_job_that_ends_before_it_is_told_of_is_nobodys_business(mill: Mill) -> None:
+    """Else every worker that comes later would be asked about it, and refused, for its files are gone."""
+    mill.fleet.add_job(job())
+    mill.fleet.drop_job("j")
+    mill.fleet.add_job(job("other"))
+    mill.wait_for(JobAdmitted)
+    agent = mill.agent().joined()
+    wait_until(lambda: agent.heard.orders)
+    assert [order.add_job.job for order in agent.heard.orders] == ["other"]
+    assert list(agent.heard.welcomes[0].jobs) == ["other"]
+
+
 def test_a_listener_that_fails_is_news(mill: Mill) -> None:
     agent = mill.agent()
     agent.heard.welcomes = None  # type: ignore[assignment]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gristmill.errors import UsageError
+from gristmill.runtime import jobfolder
 from gristmill.runtime.jobfolder import JobFolder, new_job_id, prune
 
 NOW = 1_795_000_000.0
@@ -117,3 +118,32 @@ def test_prune_leaves_a_folder_that_is_just_being_made(tmp_path: Path) -> None:
 
 def test_prune_without_data_dir(tmp_path: Path) -> None:
     assert prune(tmp_path / "none", NOW) == ()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks")
+def test_a_folder_that_is_taken_up_meanwhile_is_neither_adopted_nor_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look whether its process lives and what follows from that, another process may take it over."""
+    path = make(tmp_path, age_days=30)
+    folder = JobFolder.adopt(path)
+    assert folder is not None
+    folder.update(host="elsewhere", pid=0)
+    os.utime(path / "job.json", (NOW - 30 * DAY,) * 2)
+    monkeypatch.setattr(jobfolder, "_is_locked", lambda _: False)
+    assert JobFolder.adopt(path) is None
+    assert prune(tmp_path, NOW, max_total_bytes=0) == ()
+    assert path.exists()
+    folder.release()
+    assert prune(tmp_path, NOW, max_total_bytes=0) == (path.name,)
+
+
+def test_a_folder_without_facts_is_adopted_with_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "jobs" / "j1"
+    path.mkdir(parents=True)
+    assert JobFolder.adopt(path) is None
+    folder = JobFolder.adopt(path, {"job": "j1"})
+    assert folder is not None
+    assert json.loads((path / "job.json").read_text())["state"] == "running"
+    assert prune(tmp_path, NOW * 2, max_total_bytes=0) == ()
+    folder.remove()

@@ -76,7 +76,7 @@ class HandPlayedFleet:
         self.freed.append(block.path)
 
     def drop_job(self, job: str) -> None:
-        self.jobs.remove(job)
+        self.jobs = [other for other in self.jobs if other != job]
 
     def drop_worker(self, worker: str) -> None:
         self.dropped.append(worker)

@@ -175,7 +175,10 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     with pytest.raises(JournalFailed, match=r"cannot be written"):
         journal.durable(number, timeout=10)
     assert told == [journal.failure]
-    assert journal.is_durable(journal.add(ACCEPTED)), "nobody may wait for what will never come"
+    lost = journal.add(ACCEPTED)
+    assert not journal.is_durable(lost), "what rests on it must not be done"
+    journal.essential = False
+    assert journal.is_durable(lost), "nobody may wait for what will never come"
     journal.when_failed(told.append)
     assert len(told) == 2
     journal.close()

@@ -104,6 +104,7 @@ class Roster:
 
     def add_job(self, job: JobSpec, code: str) -> None:
         """Tell all workers of a job. ``code`` is the SHA-256 of its code."""
+        self._awaited.add(job.job)
         chore = asyncio.ensure_future(self._add_job(job, code))
         self._chores.add(chore)
         chore.add_done_callback(self._chores.discard)
@@ -118,6 +119,8 @@ class Roster:
                 message = f"The output's folder cannot be written: {error.strerror or error}: {probe}."
                 self._post(JobRejected(job.job, FailureReport("PathNotShared", message)))
                 return
+        if job.job not in self._awaited:
+            return  # it is over already: nobody is to be asked about it
         self._jobs[job.job] = _Job(job, job_message(job, code, probe, text))
         self._awaited.discard(job.job)
         asked, verdicts = self._admission.add_job(job.job)

@@ -146,13 +146,14 @@ class Coordinator:
             known.wait_accepted()
             return known
         if job.journal is not None:
-            from gristmill.runtime.recovery import accepted
+            from gristmill.runtime.recovery import accepted, never_begun
 
             job.note(*accepted(prepared, key, job.submitted))
             try:
                 running.wait_accepted()
             except JournalFailed:
                 self._registry.forget(job.id, key)
+                job.note(never_begun(prepared, job.view, time.time()))  # if it was only late, it is written yet
                 raise
         self._queue.put(_Submit(job))
         return running
@@ -345,8 +346,9 @@ class Coordinator:
         self._jobs[job.id] = job
         if self._dispatcher.broken is not None:
             self._end_all(JobState.FAILED, self._dispatcher.broken)
+        elif job.resumption is not None and job.resumption.is_over:
+            self._dispatcher.conclude(job, job.resumption)
         elif job.refused is None:
-            job.added = True
             self._fleet.add_job(job.prepared.spec)
 
     # The end of a job.
@@ -386,7 +388,7 @@ class Coordinator:
         if item.outcome.error is None:
             while job.frees:
                 self._fleet.free(job.frees.popleft()[1])
-        if job.added and not self._closed:
+        if not self._closed:  # also if it was not added: workers keep what they have of jobs that go on
             self._fleet.drop_job(job.id)
         job.view = item.outcome.view
         job.outcome = item.outcome

@@ -139,7 +139,7 @@ class Dispatcher:
 
     def time_passed(self, now: float) -> None:
         """Do what was put off until now."""
-        if self.wake_at is not None and now >= self.wake_at:
+        if self.broken is None and self.wake_at is not None and now >= self.wake_at:
             self._feed(events.TimePassed())
 
     def look_after(self, job: Job, now: float) -> None:
@@ -205,6 +205,13 @@ class Dispatcher:
             )
         job.bad_records = job.tally.bad_records
         self._feed(events.JobReleased(job.id))
+
+    def conclude(self, job: Job, resumption: Resumption) -> None:
+        """End a job that an earlier coordinator had all but ended: no worker is needed for that, and no input."""
+        job.resumption = None
+        for done in resumption.done.values():
+            job.tally.restored(done.attempt, done.result, has_block=False)
+        job.state = JobState.SUCCEEDED
 
     def note_on(self, job: Job) -> str:
         """Why nothing happens, or what else should be known of a job."""
@@ -282,7 +289,9 @@ class Dispatcher:
     def _blocks_gone(self, paths: Sequence[str]) -> None:
         for path in paths:
             for job in self._jobs.values():
-                if (task := job.tally.maker_of(path)) is not None:
+                if job.resumption is not None:
+                    job.resumption.gone(path)
+                elif (task := job.tally.maker_of(path)) is not None:
                     self._feed(events.BlockLost(task))
 
     def _attempt_done(self, attempt: AttemptId, result: TaskResult) -> None:

@@ -35,6 +35,7 @@ MAX_TOTAL_BYTES = 10 * GIB
 _FACTS = "job.json"
 _LOCK = "lock"
 _WORKER_LOCK = "worker.lock"  # of the whole data directory, held by ``gristmill worker``
+_LOCK_TRIES, _LOCK_PAUSE_SECONDS = 5, 0.005
 _SIZE = "size"
 _SETTLING_SECONDS = 60.0  # a folder without facts may be one that is just being made
 
@@ -75,7 +76,8 @@ class JobFolder:
         try:
             jobs.mkdir(parents=True, exist_ok=True)
             job = _claim_id(jobs, now)
-            folder = cls(job, jobs / job, _take_lock(jobs / job / _LOCK))
+            lock = _take_lock(jobs / job / _LOCK)
+            folder = cls(job, jobs / job, -1 if lock is None else lock)  # the process id must do
             folder.update(job=job, created=now, state="running", **_this_process(), **facts)
         except OSError as error:
             raise UsageError(
@@ -85,17 +87,21 @@ class JobFolder:
         return folder
 
     @classmethod
-    def adopt(cls, path: Path) -> JobFolder | None:
+    def adopt(cls, path: Path, facts: Mapping[str, Any] | None = None) -> JobFolder | None:
         """Take over the folder of a job whose process is gone; None if it lives, or there is no such folder.
+
+        Args:
+            path: the folder.
+            facts: what to write into ``job.json`` if that is lost; without these the job counts as not there.
 
         Raises:
             OSError: the folder cannot be written.
         """
-        facts = _read_facts(path)
-        if not facts or _is_locked(path / _LOCK) or _is_running(facts):
+        found = _read_facts(path) or dict(facts or {})
+        if not found or (lock := _seize(path)) is None:
             return None
-        folder = cls(path.name, path, _take_lock(path / _LOCK))
-        folder._facts = facts
+        folder = cls(path.name, path, lock)
+        folder._facts = found
         (path / _SIZE).unlink(missing_ok=True)  # it will not stay that size
         folder.update(state="running", error="", failure=None, **_this_process())
         return folder
@@ -114,9 +120,8 @@ class JobFolder:
 
     def release(self) -> None:
         """This process is done with the folder; later runs may prune it. May be called again."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        _release(self._lock)
+        self._lock = -1
 
     def remove(self) -> None:
         """Delete the folder with all that it holds. May be called again; a fork of this process does not."""
@@ -157,8 +162,15 @@ def prune(
     for folder in kept:
         if now - folder.touched <= max_age_seconds and total <= max_total_bytes:
             break  # what follows is younger still
+        try:
+            lock = _seize(folder.path)
+        except OSError:
+            continue
+        if lock is None:
+            continue  # somebody took the job up while we looked at the others
         staging = _read_facts(folder.path).get("staging")
         _delete(folder.path)
+        _release(lock)
         if staging:  # nobody will take the job up now
             remove_dead(Path(staging))
         total -= sizes[folder.path]
@@ -196,14 +208,43 @@ def _claim_id(jobs: Path, now: float) -> str:
     raise OSError(f"no free job id below {jobs}")
 
 
-def _take_lock(path: Path) -> int:
-    """Lock a new file for as long as this process lives; its descriptor, or -1 where there are no locks."""
+def _seize(path: Path) -> int | None:
+    """Lock the folder of a job whose process is gone; None if it lives. What was seen before may have changed since.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    lock = _take_lock(path / _LOCK)
+    if lock is not None and _is_running(_read_facts(path)):
+        _release(lock)
+        return None
+    return lock
+
+
+def _take_lock(path: Path) -> int | None:
+    """Lock a file for as long as this process lives; its descriptor, or -1 where there are no locks.
+
+    None if another process has it. One that only looks has it for a moment.
+    """
     if fcntl is None:
         return -1
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with suppress(OSError):  # a file system without locks: the process id must do
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        except OSError:  # a file system without locks: the process id must do
+            return descriptor
+        else:
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _release(lock: int) -> None:
+    if lock >= 0:
+        os.close(lock)
 
 
 def _is_locked(path: Path) -> bool:

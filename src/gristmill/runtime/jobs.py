@@ -95,7 +95,6 @@ class Job:
         journal: where its facts go.
         folder: its folder, if that is the coordinator's to end; else its owner sees to it.
         submitted: when, in seconds since the epoch.
-        added: the fleet was told of it.
         state: RUNNING until the scheduler has said how it ends.
         begun: the scheduler knows of it.
         ending: its output is being put in place, or removed, in another thread.
@@ -116,7 +115,6 @@ class Job:
     journal: Journal | None = None
     folder: JobFolder | None = None
     submitted: float = 0.0
-    added: bool = False
     state: JobState = JobState.RUNNING
     begun: bool = False
     ending: bool = False

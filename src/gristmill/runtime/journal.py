@@ -87,8 +87,8 @@ class Journal:
             return self._added
 
     def is_durable(self, number: int) -> bool:
-        """Whether a fact is on the disk; True as well if nobody may wait for it, since the journal has failed."""
-        return self._written >= number or self._failure is not None
+        """Whether a fact is on the disk; or will never be, and whoever waits does without it."""
+        return self._written >= number or (self._failure is not None and not self.essential)
 
     def durable(self, number: int, timeout: float = _DURABLE_SECONDS) -> None:
         """Wait until a fact is on the disk.

@@ -33,7 +33,7 @@ from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.facts import JobAccepted, JobEnded, JobRecord, JobTakenUp, TaskDone
 from gristmill.runtime.jobfolder import JobFolder
 from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.outcome import Outcome
+from gristmill.runtime.outcome import Outcome, job_cancelled
 from gristmill.runtime.tally import JobTally
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
@@ -68,6 +68,13 @@ def accepted(prepared: PreparedJob, key: str, now: float) -> tuple[JobAccepted, 
     blobs = {_CODE: prepared.spec.code, _SPLITS: zlib.compress(json.dumps(splits).encode(), 1)}
     parents = tuple(stage.parents for stage in prepared.plan.stages)
     return JobAccepted(prepared.spec.job, prepared.name, now, key, boot_id(), parents, data), blobs
+
+
+def never_begun(prepared: PreparedJob, view: JobView, now: float) -> JobEnded:
+    """The end of a job whose client was told that it could not be noted in time."""
+    spec = prepared.spec
+    cancelled = Outcome(replace(view, state=JobState.CANCELLED), job_cancelled(spec.job, spec.folder))
+    return JobEnded(spec.job, now, cancelled)
 
 
 def _stage_to_json(stage: Stage) -> dict[str, Any]:
@@ -123,7 +130,8 @@ def reopen(
     prepared = read_job(record, blobs)
     path = Path(prepared.spec.folder)
     path.mkdir(parents=True, exist_ok=True)
-    folder = JobFolder.adopt(path)
+    begun = {"job": record.job, "name": record.accepted.name, "created": record.accepted.at}
+    folder = JobFolder.adopt(path, begun)  # a run of this machine may have removed what was in there meanwhile
     try:
         _check_versions(record)
         return *restore(record, blobs), folder, None
@@ -217,6 +225,7 @@ class Resumption:
         here: those whose block this process, and whoever reads it, sees.
         elsewhere: those whose block a worker kept, by its path.
         found: the worker that says that it keeps the block now.
+        published: its output is in its place: all that is left is to say so.
         missing: those whose block somebody will read, and no worker has named yet.
         wait_until: when to go on without them.
     """
@@ -228,6 +237,7 @@ class Resumption:
     elsewhere: dict[str, TaskId] = field(default_factory=dict)
     found: dict[TaskId, str] = field(default_factory=dict)
     missing: set[TaskId] = field(default_factory=set)
+    published: bool = False
     wait_until: float = 0.0
 
     def keeps(self, worker: str, paths: Iterable[str]) -> None:
@@ -240,6 +250,17 @@ class Resumption:
     def lost(self, worker: str) -> None:
         """A worker is gone. It is not waited for again."""
         self.found = {task: keeper for task, keeper in self.found.items() if keeper != worker}
+
+    def gone(self, path: str) -> None:
+        """A block that a worker has named is lost."""
+        if (task := self.elsewhere.get(path)) is not None:
+            self.found.pop(task, None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the output is in its place, and it is known what of each task is in it."""
+        last = len(self.tasks) - 1
+        return self.published and sum(task.stage == last for task in self.done) == self.tasks[last]
 
     @property
     def is_complete(self) -> bool:
@@ -287,7 +308,7 @@ def survey(record: JobRecord, prepared: PreparedJob, *, published: bool) -> Resu
         published: its output is in its place, so that its parts are not where they were staged.
     """
     tally = JobTally(record.job, prepared.name, prepared.plan, prepared.splits)
-    found = Resumption(record, tally.task_counts())
+    found = Resumption(record, tally.task_counts(), published=published)
     staging = Path(prepared.spec.staging)
     for task, done in record.done.items():
         # What was not made durable may look whole after the system went down, and not be.

@@ -1,0 +1,164 @@
+"""Rare orders of events around a coordinator's end and its successor's begin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_coordinator_restart import Server
+
+from gristmill.errors import FailureReport, JobCancelled, JournalFailed
+from gristmill.runtime.contracts import AttemptFailed, BlocksGone, JobRejected
+from gristmill.runtime.registry import RunningJob
+from gristmill.scheduling.commands import JobState
+from gristmill.scheduling.events import AttemptId
+
+
+class _Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def published_and_killed(server: Server) -> RunningJob:
+    """A job whose output is in its place when the coordinator dies, before it could note that."""
+    job = server.submit()
+    server.up("w#1")
+    server.map(job, 0)
+    server.map(job, 1)
+    server.reduce(job, 0)
+    commit = job._job.prepared.output.commit
+
+    def die(parts: object, summary: object) -> None:
+        commit(parts, summary)  # type: ignore[arg-type]
+        raise _Killed
+
+    job._job.prepared.output.commit = die  # type: ignore[method-assign]
+    with pytest.raises(_Killed):
+        server.reduce(job, 1)
+    assert len(server.parts_of()) == 2
+    return job
+
+
+@pytest.mark.parametrize("what", ["no answer", "refusal", "cancel"])
+def test_an_output_that_is_in_its_place_is_a_success_whatever_comes(tmp_path: Path, what: str) -> None:
+    server = Server(tmp_path)
+    job = published_and_killed(server)
+    server = server.crash()
+    asked: list[str] = []
+    server.fleet.add_job = lambda spec: asked.append(spec.job)  # type: ignore[method-assign]
+    [resumed] = server.resumed
+    if what == "cancel":
+        resumed.cancel()
+    elif what == "refusal":
+        server.fleet.post(JobRejected(job.job, FailureReport("PathNotShared", "The input is gone.")))
+    server.turn()
+    outcome = resumed.wait(0)
+    assert outcome is not None
+    assert outcome.error is None
+    assert outcome.view.state is JobState.SUCCEEDED
+    assert (outcome.view.records_in, outcome.view.records_out) == (10, 2)
+    assert asked == [], "neither workers nor inputs are needed"
+    assert server.parts_of() == ["part-r-00000", "part-r-00001"]
+    assert [path.name for path in tmp_path.glob(".out*")] == []
+
+
+def test_a_cancellation_that_comes_while_the_output_is_put_in_its_place(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    job = server.submit()
+    server.up("w#1")
+    server.map(job, 0)
+    server.map(job, 1)
+    server.reduce(job, 0)
+    commit = job._job.prepared.output.commit
+
+    def cancelled_meanwhile(parts: object, summary: object) -> None:
+        job.cancel()
+        commit(parts, summary)  # type: ignore[arg-type]
+
+    job._job.prepared.output.commit = cancelled_meanwhile  # type: ignore[method-assign]
+    server.reduce(job, 1)
+    outcome = job.wait(0)
+    assert outcome is not None
+    assert outcome.error is None
+    assert len(server.parts_of()) == 2
+
+
+def test_a_job_that_is_refused_by_the_next_coordinator_is_forgotten_by_workers(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    job = server.submit()
+    (tmp_path / "out").mkdir()
+    server = server.crash()
+    dropped: list[str] = []
+    server.fleet.drop_job = dropped.append  # type: ignore[method-assign]
+    server.turn()
+    assert dropped == [job.job]
+
+
+def test_a_block_that_is_lost_while_others_are_waited_for(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    job = server.submit()
+    server.up("w#1")
+    server.map(job, 0)
+    server.map(job, 1)
+    server = server.crash()
+    paths = [f"/w#1/{AttemptId(job.job, 0, index, 1)}" for index in range(2)]
+    server.up("w#2", {job.job: (paths[0],)})
+    server.turn(BlocksGone("w#2", (paths[0],)))
+    server.up("w#3", {job.job: (paths[1],)})
+    assert sorted(server.fleet.launched) == [AttemptId(job.job, 0, 0, 2)], "nobody is sent to read what is gone"
+
+
+def test_a_job_that_is_not_noted_in_time_does_not_run_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client was told that it was not accepted, and its files are gone: another one came with the same key."""
+    server = Server(tmp_path)
+    with monkeypatch.context() as slow:
+        slow.setattr(server.journal, "durable", _too_late)
+        with pytest.raises(JournalFailed):
+            server.submit(key="k")
+    second = server.submit(key="k", name="second")
+    server = server.crash()
+    assert [job.job for job in server.resumed] == [second.job]
+    known = server.coordinator.find_by_key("k")
+    assert known is not None
+    assert known.job == second.job
+    [first] = [job for job in server.coordinator.jobs() if job.job != second.job]
+    outcome = first.wait(0)
+    assert outcome is not None
+    assert isinstance(outcome.error, JobCancelled)
+
+
+def _too_late(*_: object, **__: object) -> None:
+    raise JournalFailed("The journal could not be written within 30 seconds.")
+
+
+def test_data_that_changed_is_remembered_over_two_coordinators(tmp_path: Path) -> None:
+    """A map task makes other data after a loss; the coordinator dies each time before its readers have run again."""
+    server = Server(tmp_path)
+    job = server.submit()
+    server.up("w#1")
+    server.map(job, 0)
+    server.map(job, 1)
+    server.reduce(job, 1)
+    server = server.crash()
+    [job] = server.resumed
+    server.up("w#2", {job.job: (f"/w#1/{AttemptId(job.job, 0, 1, 1)}",)})
+    server.turn(seconds=11)
+    server.map(job, 0, "w#2", number=2, crc=6)  # what reducer 1 has read was another
+    server = server.crash()
+    [job] = server.resumed
+    kept = (f"/w#2/{AttemptId(job.job, 0, 0, 2)}", f"/w#1/{AttemptId(job.job, 0, 1, 1)}")
+    server.up("w#3", {job.job: kept})
+    assert sorted((attempt.stage, attempt.index) for attempt in server.fleet.launched) == [(1, 0), (1, 1)]
+
+
+def test_a_failed_attempt_of_an_earlier_session_changes_nothing(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    job = server.submit()
+    server.up("w#1")
+    server.map(job, 0)
+    server = server.crash()
+    server.up("w#1", {job.job: (f"/w#1/{AttemptId(job.job, 0, 0, 1)}",)})
+    [resumed] = server.resumed
+    missing = FailureReport("BlockMissing", "gone", details={"block": f"/w#1/{AttemptId(job.job, 0, 0, 1)}"})
+    server.turn(AttemptFailed(AttemptId(job.job, 1, 0, 7), missing))
+    assert sorted(server.fleet.launched) == [AttemptId(job.job, 0, 1, 1)]
+    assert resumed.view().failed_attempts == 0
