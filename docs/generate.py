@@ -13,6 +13,7 @@ sys.path[:0] = [str(DOCS), str(DOCS.parent / "tests")]
 
 import api_reference  # noqa: E402
 import cli_reference  # noqa: E402
+import protocol_reference  # noqa: E402
 
 import import_rules  # noqa: E402
 from gristmill import errors  # noqa: E402
@@ -144,6 +145,8 @@ def _kinds() -> Iterator[str]:
 PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "architecture" / "rooms.generated.md": rooms_page,
     DOCS / "architecture" / "task-states.generated.md": states_page,
+    DOCS / "architecture" / "protocol.generated.md": protocol_reference.protocol_page,
+    DOCS / "architecture" / "journal-facts.generated.md": protocol_reference.facts_page,
     DOCS / "reference" / "errors.generated.md": errors_page,
     cli_reference.TARGET: cli_reference.render,
     api_reference.TARGET: api_reference.render,
