@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,28 @@ def test_no_two_workers_share_one(tmp_path: Path) -> None:
             DataDirs.open([tmp_path / "b", tmp_path / "a"])
         other.kill()  # the system releases the lock
     DataDirs.open([tmp_path / "b", tmp_path / "a"]).close()
+
+
+def test_what_is_kept_can_be_asked_for_while_it_changes(disks: Disks) -> None:
+    """A worker that drains asks again and again, while blocks are freed in another thread."""
+    paths = [block(disks.paths[0], name=str(number)) for number in range(20_000)]
+    over = threading.Event()
+
+    def change() -> None:
+        while not over.is_set():
+            for path in paths:
+                disks.dirs.add_block("j", path)
+            for path in paths:
+                disks.dirs.remove_block(path)
+
+    thread = threading.Thread(target=change)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    thread.start()
+    try:
+        for _ in range(30):
+            assert set(disks.dirs.inventory()) <= {"j"}
+    finally:
+        sys.setswitchinterval(interval)
+        over.set()
+        thread.join(20)

@@ -45,7 +45,7 @@ class _Directory:
 
 
 class DataDirs:
-    """A worker's data directories. Made by :meth:`open`; not thread-safe.
+    """A worker's data directories. Made by :meth:`open`. One thread at a time may change them; others may ask.
 
     Args:
         paths: absolute, without links.
@@ -174,7 +174,7 @@ class DataDirs:
         """The paths of the blocks of each job, in directories that are in use."""
         jobs: dict[str, list[str]] = {}
         for directory in self._directories:
-            for path, job in directory.blocks.items():
+            for path, job in list(directory.blocks.items()):  # at once: blocks come and go meanwhile
                 jobs.setdefault(job, []).append(path)
         return {job: tuple(sorted(paths)) for job, paths in sorted(jobs.items())}
 

@@ -49,6 +49,7 @@ _GOODBYE_SECONDS = 2.0  # to be heard; then we are gone anyway
 _PAUSE_LIMIT_SECONDS = 2.0  # between two tries to connect
 _WENT_WELL_SECONDS = 60.0
 _REFUSED_LIMIT_SECONDS = 30.0  # … to join again after a refusal
+_TIDY_SECONDS = 120.0  # for the blocks of a session that was lost to be deleted, before the next one begins
 _JOIN_SECONDS = 10.0  # for the coordinator to answer, before it has said how long it wants to be waited for
 _OWN_FOLDER = "worker"  # below each data directory: jobs of a caller on this machine have their folders beside it
 
@@ -152,6 +153,7 @@ class _Session:
         self._closed = False
         self.attendance = Attendance(self, news)
         self.workplace: Workplace | None = None
+        self._left: Workplace | None = None  # the same, once it was closed
         self.welcome = pb.Welcome()
 
     def welcomed(self, welcome: pb.Welcome) -> None:
@@ -184,7 +186,13 @@ class _Session:
             self._closed = True
             workplace, self.workplace = self.workplace, None
         if workplace is not None:
+            self._left = workplace
             workplace.close(delete=delete)
+
+    @property
+    def is_tidying(self) -> bool:
+        """Whether it was closed, and its blocks are still being deleted."""
+        return self._left is not None and self._left.is_tidying
 
 
 class _Worker:
@@ -199,6 +207,7 @@ class _Worker:
         self._memory_bytes = memory_bytes
         self._news = news
         self._session = _Session(premises, news)
+        self._last: _Session | None = None  # the one before
         self._began = time.monotonic()  # the session
         self._contact = time.monotonic()  # when the coordinator was last there
         self._tries = 0  # to connect, since it was
@@ -254,8 +263,12 @@ class _Worker:
                 _log.warning("the coordinator is not heard any more; connecting again")
                 attendance.disconnect()
                 self._next_try = now
-        elif now >= self._next_try:
+        elif now >= self._next_try and not self._is_tidying(now):
             self._connect(now)
+
+    def _is_tidying(self, now: float) -> bool:
+        """Whether what the last session left is still being deleted: the next one would make files there."""
+        return self._last is not None and self._last.is_tidying and now < self._began + _TIDY_SECONDS
 
     def _connect(self, now: float) -> None:
         self._tries += 1
@@ -317,7 +330,7 @@ class _Worker:
         _log.warning("%s Joining again.", refusal.reason)
         now = time.monotonic()
         self._refusals = 1 if now - self._began > _WENT_WELL_SECONDS else self._refusals + 1
-        self._session, self._began = _Session(self._premises, self._news), now
+        self._last, self._session, self._began = self._session, _Session(self._premises, self._news), now
         shared = refusal.kind != pb.Refusal.NOT_SHARED
         pause = 0.0 if shared and self._refusals == 1 else _pause(self._refusals + 3, _REFUSED_LIMIT_SECONDS)
         self._next_try = now + pause

@@ -86,7 +86,7 @@ class Premises:
         executors: how many to run.
         executor_memory_bytes: of each.
         machine: which file system they see.
-        dirs: the data directories; only the chores touch them, but for ``choose``.
+        dirs: the data directories; only the chores of one session at a time change them, but for ``choose``.
         blocks: serves the blocks in them.
         front: where code comes from.
     """
@@ -132,6 +132,11 @@ class Workplace:
     def running(self) -> int:
         """Attempts that were launched here and are not answered."""
         return len(self._folders)
+
+    @property
+    def is_tidying(self) -> bool:
+        """Whether something is still being done in the data directories, though this was closed."""
+        return self._chores_thread.is_alive()
 
     def close(self, *, delete: bool) -> None:
         """End all attempts and executors, and forget all jobs; ``delete`` their blocks too. Bounded."""
