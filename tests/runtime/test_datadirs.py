@@ -178,15 +178,15 @@ def test_no_two_workers_share_one(tmp_path: Path) -> None:
 
 def test_what_is_kept_can_be_asked_for_while_it_changes(disks: Disks) -> None:
     """A worker that drains asks again and again, while blocks are freed in another thread."""
-    paths = [block(disks.paths[0], name=str(number)) for number in range(20_000)]
+    for number in range(20_000):
+        disks.dirs.add_block("j", block(disks.paths[0], name=str(number)))
+    more = block(disks.paths[0], name="more")
     over = threading.Event()
 
     def change() -> None:
         while not over.is_set():
-            for path in paths:
-                disks.dirs.add_block("j", path)
-            for path in paths:
-                disks.dirs.remove_block(path)
+            disks.dirs.add_block("j", more)
+            disks.dirs.remove_block(more)
 
     thread = threading.Thread(target=change)
     interval = sys.getswitchinterval()
@@ -194,7 +194,7 @@ def test_what_is_kept_can_be_asked_for_while_it_changes(disks: Disks) -> None:
     thread.start()
     try:
         for _ in range(30):
-            assert set(disks.dirs.inventory()) <= {"j"}
+            assert len(disks.dirs.inventory()["j"]) in (20_000, 20_001)
     finally:
         sys.setswitchinterval(interval)
         over.set()
