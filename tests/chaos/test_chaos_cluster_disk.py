@@ -85,6 +85,7 @@ def test_an_output_that_has_no_room_is_not_there(disk: SmallDisk, tmp_path: Path
         s.end()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("disk", ["8m"], indirect=True)
 def test_a_journal_that_has_no_room_ends_the_server_and_the_next_one_goes_on(disk: SmallDisk, tmp_path: Path) -> None:
     numbers, keys = 14_000, 101
