@@ -373,18 +373,6 @@ class Havoc:
         self.kills["server"] += 1
 
 
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """What these processes have used."""
-    used = 0.0
-    for pid in pids:
-        try:
-            times = psutil.Process(pid).cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        used += times.user + times.system
-    return used
-
-
 def read_rows(output: Path) -> dict[str, str]:
     """Keys and values of a complete text output in which each key stands once."""
     assert (output / "_SUCCESS").is_file(), f"{output} is not complete"
