@@ -12,7 +12,7 @@ import pytest
 
 from gristmill.errors import UsageError
 from gristmill.runtime import jobfolder
-from gristmill.runtime.jobfolder import JobFolder, new_job_id, prune
+from gristmill.runtime.jobfolder import JobFolder, dead_jobs, new_job_id, prune
 
 NOW = 1_795_000_000.0
 DAY = 86400.0
@@ -107,6 +107,22 @@ def test_prune_knows_living_and_dead_processes(tmp_path: Path) -> None:
         process.kill()
         process.wait(timeout=10)
         assert prune(tmp_path, NOW * 2, max_total_bytes=0) == (job,)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="zombies")
+def test_a_dead_process_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib; from gristmill.runtime.jobfolder import JobFolder\n"
+        f"folder = JobFolder.create(pathlib.Path({str(tmp_path)!r}), {{}}, 0.0)\n"
+        "folder.release(); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert dead_jobs(tmp_path) == []
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie now, and stays one
+        assert len(dead_jobs(tmp_path)) == 1
 
 
 def test_prune_leaves_a_folder_that_is_just_being_made(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _LOCK = "lock"
 _WORKER_LOCK = "worker.lock"  # of the whole data directory, held by ``gristmill worker``
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 5, 0.005
 _SIZE = "size"
+_claimed: deque[str] = deque(maxlen=10_000)  # the last ids that this process has used: none is used twice
 _SETTLING_SECONDS = 60.0  # a folder without facts may be one that is just being made
 
 
@@ -202,8 +204,11 @@ def _this_process() -> dict[str, Any]:
 def _claim_id(jobs: Path, now: float) -> str:
     for _ in range(100):
         job = new_job_id(now)
+        if job in _claimed:
+            continue  # of a job that is over already, and whose folder is gone
         with suppress(FileExistsError):
             (jobs / job).mkdir(mode=0o700)  # it holds data of its user
+            _claimed.append(job)
             return job
     raise OSError(f"no free job id below {jobs}")
 
@@ -277,8 +282,9 @@ def _is_running(facts: Mapping[str, Any]) -> bool:
 def _start_time(pid: int) -> float | None:
     """When a process began, in whatever unit: only ever compared with itself. None if it does not live."""
     try:
-        # After the name in parentheses, which may hold anything; field 22 of proc(5), counted from 1.
-        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        # After the name in parentheses, which may hold anything: fields 3 (state) and 22 of proc(5), counted from 1.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else float(fields[19])  # it is dead, and nobody has asked how it died
     except FileNotFoundError:
         if Path("/proc/self/stat").exists():
             return None

@@ -21,7 +21,7 @@ def address_towards(host: str) -> str:
             probe.connect(address)  # sends nothing
             return str(probe.getsockname()[0])
     except OSError as error:
-        raise ServerUnreachable(f"The coordinator's host {host} is not known: {error}.") from error
+        raise ServerUnreachable(f"The coordinator's host {host} is not known: {error.strerror or error}.") from error
 
 
 def machine_seen() -> str:

@@ -219,9 +219,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while ")[0]  # Python adds the address to it
         raise UsageError(
-            f"Nothing can listen on {host}:{port}: {error.strerror or error}. Name another --port (0: any free one) "
-            "or --host."
+            f"Nothing can listen on {host}:{port}: {reason}. Name another --port (0: any free one) or --host."
         ) from error
 
 
