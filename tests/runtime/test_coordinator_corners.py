@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_coordinator_restart import Server
 
 from gristmill.errors import FailureReport, JobCancelled, JournalFailed
 from gristmill.runtime.contracts import AttemptFailed, BlocksGone, JobRejected
+from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.recovery import input_state
 from gristmill.runtime.registry import RunningJob
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId
+from gristmill.storage.staging import Staging
 
 
 class _Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def published_and_killed(server: Server) -> RunningJob:
+def published_and_killed(server: Server, job: RunningJob | None = None) -> RunningJob:
     """A job whose output is in its place when the coordinator dies, before it could note that."""
-    job = server.submit()
-    server.up("w#1")
+    if job is None:
+        job = server.submit()
+        server.up("w#1")
     server.map(job, 0)
     server.map(job, 1)
     server.reduce(job, 0)
@@ -162,3 +170,92 @@ def test_a_failed_attempt_of_an_earlier_session_changes_nothing(tmp_path: Path) 
     server.turn(AttemptFailed(AttemptId(job.job, 1, 0, 7), missing))
     assert sorted(server.fleet.launched) == [AttemptId(job.job, 0, 1, 1)]
     assert resumed.view().failed_attempts == 0
+
+
+def with_input(server: Server, file: Path) -> RunningJob:
+    """A job that reads a file, of which a part was read."""
+    submit = server.coordinator.submit
+
+    def submit_with_input(prepared: PreparedJob, **more: Any) -> Any:
+        status = file.stat()
+        ingredients = {f"input {file}": input_state(status.st_size, status.st_mtime_ns)}
+        spec = replace(prepared.spec, inputs=((str(file), status.st_size),))
+        return submit(replace(prepared, spec=spec, ingredients=ingredients), **more)
+
+    server.coordinator.submit = submit_with_input  # type: ignore[method-assign]
+    job = server.submit()
+    server.up("w#1")
+    return job
+
+
+def rewrite(file: Path, text: str) -> None:
+    changed_ns = file.stat().st_mtime_ns + 10**9
+    file.write_text(text)
+    os.utime(file, ns=(changed_ns, changed_ns))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("grown: abcdef", "has changed"), ("fedcba", "has changed"), (None, "cannot be read")]
+)
+def test_a_job_whose_input_is_another_now_says_so(tmp_path: Path, text: str | None, words: str) -> None:
+    """Its output would be made of two inputs; and no worker could join: they look for the file as it was."""
+    file = tmp_path / "in.txt"
+    file.write_text("abcdef")
+    server = Server(tmp_path)
+    job = with_input(server, file)
+    server.map(job, 0)
+    if text is None:
+        file.unlink()
+    else:
+        rewrite(file, text)
+    server = server.crash()
+    server.turn()
+    outcome = server.resumed[0].wait(0)
+    assert outcome is not None
+    assert words in str(outcome.error)
+    assert str(file) in str(outcome.error)
+
+
+def test_a_job_that_has_read_nothing_yet_takes_its_input_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "in.txt"
+    file.write_text("abcdef")
+    server = Server(tmp_path)
+    job = with_input(server, file)
+    rewrite(file, "fedcba")
+    server = server.crash()
+    server.up("w#2")
+    assert sorted(server.fleet.launched) == [AttemptId(job.job, 0, index, 1) for index in range(2)]
+
+
+def test_an_input_that_is_gone_once_the_output_is_there_is_no_matter(tmp_path: Path) -> None:
+    file = tmp_path / "in.txt"
+    file.write_text("abcdef")
+    server = Server(tmp_path)
+    published_and_killed(server, with_input(server, file))
+    file.unlink()
+    server = server.crash()
+    server.turn()
+    outcome = server.resumed[0].wait(0)
+    assert outcome is not None
+    assert outcome.error is None
+
+
+def test_a_full_disk_below_one_output_keeps_no_other_job_from_going_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(tmp_path)
+    full, other = server.submit(), server.submit(name="other")
+    take_over = Staging.take_over
+
+    def is_full(path: Path) -> Staging:
+        if full.job in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return take_over(path)
+
+    monkeypatch.setattr(Staging, "take_over", is_full)
+    server = server.crash()
+    server.turn()
+    outcomes = {job.job: job.wait(0) for job in server.resumed}
+    assert outcomes[other.job] is None
+    assert outcomes[full.job] is not None
+    assert "No space is left" in str(outcomes[full.job].error)  # type: ignore[union-attr]

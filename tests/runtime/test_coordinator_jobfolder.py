@@ -163,3 +163,14 @@ def test_a_folder_without_facts_is_adopted_with_new_ones(tmp_path: Path) -> None
     assert json.loads((path / "job.json").read_text())["state"] == "running"
     assert prune(tmp_path, NOW * 2, max_total_bytes=0) == ()
     folder.remove()
+
+
+def test_an_id_is_not_used_again_when_its_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server notes jobs under their ids for good, and many short ones may come and go within a second."""
+    ends = iter(["aaaa", "aaaa", "bbbb"])
+    monkeypatch.setattr(jobfolder, "new_job_id", lambda now: f"19700101-000000-{next(ends)}")
+    first = JobFolder.create(tmp_path, {}, 0.0)
+    first.remove()
+    second = JobFolder.create(tmp_path, {}, 0.0)
+    assert (first.job[-4:], second.job[-4:]) == ("aaaa", "bbbb")
+    second.remove()

@@ -423,3 +423,16 @@ def test_a_commit_that_ends_just_before_the_exchange_is_taken_up(
     assert all((again.staging / part.staged).exists() for part in parts)
     again.commit(parts, {"job_id": "job"})
     assert content(output) == "new"
+
+
+def test_a_folder_whose_new_owner_was_killed_while_it_said_so_is_still_needed(tmp_path: Path) -> None:
+    output, folder = tmp_path / "out", tmp_path / "folder"
+    folder.mkdir()
+    assert crash(output, "commit.begun", False, False, folder) == 137
+    [owner] = tmp_path.glob(".out.*/owner.json")
+    owner.write_text(owner.read_text() + 'of what was longer"}\n')
+    recover_output(output)
+    assert owner.exists()
+    folder.rmdir()
+    recover_output(output)
+    assert not owner.parent.exists()

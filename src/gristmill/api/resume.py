@@ -21,7 +21,7 @@ from gristmill.runtime.facts import JobRecord, fold
 from gristmill.runtime.jobfolder import JobFolder, dead_jobs
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.journal import JOURNAL, Journal
-from gristmill.runtime.recovery import Resumption, restore
+from gristmill.runtime.recovery import Resumption, input_state, restore
 
 if TYPE_CHECKING:
     from gristmill.api.prepare import Submission
@@ -78,7 +78,7 @@ def ingredients_of(
 
 
 def _state_of(file: InputFile) -> str:
-    return f"{file.size_bytes} bytes, changed at {file.changed_ns}"
+    return input_state(file.size_bytes, file.changed_ns)
 
 
 def take_up(name: str, keys: tuple[str, ...], ingredients: Mapping[str, str], options: JobOptions) -> TakenUp | str:

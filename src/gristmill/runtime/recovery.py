@@ -12,13 +12,14 @@ import socket
 import time
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gristmill.config import PYTHON_VERSION, VERSION
-from gristmill.errors import JobFailed, JournalFailed, UsageError, VersionMismatch
+from gristmill.errors import GristmillError, JobFailed, JournalFailed, TaskError, UsageError, VersionMismatch
 from gristmill.plan.stages import (
     MapOp,
     OutputSink,
@@ -33,7 +34,7 @@ from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.facts import JobAccepted, JobEnded, JobRecord, JobTakenUp, TaskDone
 from gristmill.runtime.jobfolder import JobFolder
 from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.outcome import Outcome, job_cancelled
+from gristmill.runtime.outcome import Outcome, job_cancelled, job_failed
 from gristmill.runtime.tally import JobTally
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
@@ -41,6 +42,7 @@ from gristmill.scheduling.events import TaskId
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.storage.commit import OutputCommit
 from gristmill.storage.contracts import PartFile, Split
+from gristmill.storage.staging import is_published
 
 KEPT_PARTS = "staged"
 """Below a job's folder: what was staged when it ended without output."""
@@ -121,22 +123,30 @@ def restore(
 
 def reopen(
     record: JobRecord, blobs: Mapping[str, bytes]
-) -> tuple[PreparedJob, Resumption, JobFolder | None, UsageError | None]:
-    """A server's job that is to go on, with its folder; and the reason, if its output cannot be had back.
+) -> tuple[PreparedJob, Resumption, JobFolder | None, GristmillError | None]:
+    """A server's job that is to go on, with its folder; and the reason, if it cannot.
 
     Raises:
         JournalFailed: what was noted is not enough.
     """
     prepared = read_job(record, blobs)
     path = Path(prepared.spec.folder)
-    path.mkdir(parents=True, exist_ok=True)
     begun = {"job": record.job, "name": record.accepted.name, "created": record.accepted.at}
-    folder = JobFolder.adopt(path, begun)  # a run of this machine may have removed what was in there meanwhile
+    folder = None
+    with suppress(OSError):  # the job can do without
+        path.mkdir(parents=True, exist_ok=True)
+        folder = JobFolder.adopt(path, begun)  # a run of this machine may have removed what was in there meanwhile
+    refused: GristmillError
     try:
         _check_versions(record)
+        if not is_published(Path(prepared.place), record.job):
+            _check_inputs(record, prepared.spec)
         return *restore(record, blobs), folder, None
     except UsageError as error:
-        return prepared, Resumption(record, ()), folder, error
+        refused = error
+    except TaskError as error:  # no space is left at its output: that must not keep the others from going on
+        refused = job_failed(record.job, error.report, str(path))
+    return prepared, Resumption(record, ()), folder, refused
 
 
 def _check_versions(record: JobRecord) -> None:
@@ -152,6 +162,35 @@ def _check_versions(record: JobRecord) -> None:
             f"Job {record.job} was begun with Gristmill {begun[0]} on Python {begun[1]} and cannot go on with "
             f"Gristmill {VERSION} on Python {PYTHON_VERSION}. Submit it again."
         )
+
+
+def _check_inputs(record: JobRecord, spec: JobSpec) -> None:
+    """See that a job's inputs are as they were: half of the old and half of the new would be nobody's wish.
+
+    Workers compare the sizes, too, and would be refused, all of them. A run of this machine finds out by its keys.
+
+    Raises:
+        UsageError: one is another now, or is gone.
+    """
+    noted = record.accepted.prepared.get("ingredients", {}) if record.done else {}
+    for path, size in spec.inputs:
+        try:
+            status = Path(path).stat()
+        except OSError as error:
+            raise UsageError(
+                f"Job {record.job} cannot go on: its input {path} cannot be read any more ({error.strerror}). "
+                "Put it back and submit the job again."
+            ) from error
+        now = input_state(status.st_size, status.st_mtime_ns)
+        if status.st_size != size or noted.get(f"input {path}", now) != now:
+            raise UsageError(
+                f"Job {record.job} cannot go on: its input {path} has changed since it began. Submit the job again."
+            )
+
+
+def input_state(size_bytes: int, changed_ns: int) -> str:
+    """What tells an input from what it was or will be, among a job's ingredients."""
+    return f"{size_bytes} bytes, changed at {changed_ns}"
 
 
 def unreadable(record: JobRecord, error: JournalFailed, now: float) -> JobEnded:

@@ -280,7 +280,8 @@ def _unlock(lock: int | None) -> None:
 
 def _read_owner(staging: Path) -> dict[str, Any] | None:
     try:
-        owner = json.loads((staging / _OWNER).read_text("utf-8"))
+        # One line. Behind it may be the end of a longer one, if whoever took the folder over was killed just then.
+        owner = json.loads((staging / _OWNER).read_text("utf-8").partition("\n")[0])
     except (OSError, ValueError):
         return None
     return owner if isinstance(owner, dict) else None
