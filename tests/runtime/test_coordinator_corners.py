@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from test_coordinator_restart import Server
 
 from gristmill.errors import FailureReport, JobCancelled, JournalFailed
 from gristmill.runtime.contracts import AttemptFailed, BlocksGone, JobRejected
+from gristmill.runtime.jobfolder import prune
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.recovery import input_state
 from gristmill.runtime.registry import RunningJob
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId
-from gristmill.storage.staging import Staging
+from gristmill.storage.staging import Staging, _unlock
 
 
 class _Killed(BaseException):
@@ -259,3 +261,51 @@ def test_a_full_disk_below_one_output_keeps_no_other_job_from_going_on(
     assert outcomes[other.job] is None
     assert outcomes[full.job] is not None
     assert "No space is left" in str(outcomes[full.job].error)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("when", ["just now", "a moment ago"])
+def test_a_job_that_was_cancelled_before_its_server_ends_does_not_go_on(tmp_path: Path, when: str) -> None:
+    server = Server(tmp_path)
+    job, other = server.submit(), server.submit(name="other")
+    server.up("w#1")
+    job._job.draining[AttemptId(job.job, 0, 0, 1)] = "w#1-1"  # its attempts have not answered yet
+    job.cancel()
+    if when == "a moment ago":
+        server.turn()
+    server.coordinator.close()
+    assert job.outcome is not None
+    assert isinstance(job.outcome.error, JobCancelled)
+    server = server.crash()
+    assert [job.job for job in server.resumed] == [other.job]
+
+
+def test_a_folder_that_another_run_has_removed_is_made_again(tmp_path: Path) -> None:
+    """While no server runs, a run of this machine may prune the data directory that they share."""
+    server = Server(tmp_path)
+    job = server.submit()
+    server.up("w#1")
+    server.map(job, 0)
+    server.map(job, 1)
+    server.reduce(job, 1)
+    for running in server.jobs:
+        server.journal.durable(running._job.noted, timeout=10)
+    folder = job._job.folder
+    assert folder is not None
+    folder.update(pid_started=0, staging=job._job.prepared.spec.staging)
+    folder.release()
+    _unlock(job._job.prepared.output._folder._lock)  # type: ignore[attr-defined]
+    assert prune(tmp_path, time.time(), max_total_bytes=0) == (job.job,)
+    assert list(tmp_path.glob(".out*")) == []
+    server = Server(tmp_path)
+    [resumed] = server.resumed
+    kept = tuple(f"/w#1/{AttemptId(job.job, 0, index, 1)}" for index in range(2))
+    server.up("w#2", {job.job: kept})
+    assert sorted(server.fleet.launched) == [AttemptId(job.job, 1, index, 1) for index in range(2)]
+    assert prune(tmp_path, time.time(), max_total_bytes=0) == ()
+    server.reduce(resumed, 0)
+    server.reduce(resumed, 1, epoch=1)
+    outcome = resumed.wait(0)
+    assert outcome is not None
+    assert outcome.error is None
+    assert len(server.parts_of()) == 2
+    assert not (tmp_path / "jobs" / job.job).exists()

@@ -46,7 +46,7 @@ from gristmill.shuffle.store import delete
 
 _log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 10.0  # for a worker to say whether it sees what a job needs
+ANSWER_SECONDS = 30.0  # for a worker to say whether it sees what a job needs
 _LATE_ANSWER_SECONDS = 60.0  # for one that has just come: it has to look at all running jobs, and to fetch their code
 _BLOCK_BYTES = 150  # about what one block takes in a launch
 

@@ -253,8 +253,8 @@ class Coordinator:
                 item = self._queue.get_nowait()
                 if isinstance(item, _Submit):
                     self._jobs[item.job.id] = item.job
-                elif isinstance(item, _Ended):
-                    self._ended(item)
+                elif isinstance(item, (_Ended, _CancelJob)):
+                    self._handle(item)
         self._end_all(JobState.CANCELLED, None)
         if self._journal is not None:
             self._journal.close()
@@ -404,7 +404,10 @@ class Coordinator:
             if job.ending:
                 continue
             if self._closed and job.journal is not None and job.journal.essential:
-                self._leave(job)
+                if job.state in (JobState.CANCELLED, JobState.FAILED):  # decided, and its client may know
+                    self._finish(job)
+                else:
+                    self._leave(job)
                 continue
             spec = job.prepared.spec
             job.state = state
