@@ -309,3 +309,27 @@ def test_a_folder_that_another_run_has_removed_is_made_again(tmp_path: Path) -> 
     assert outcome.error is None
     assert len(server.parts_of()) == 2
     assert not (tmp_path / "jobs" / job.job).exists()
+
+
+def test_a_commit_that_crashes_fails_its_job_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(tmp_path)
+    other, job = server.submit(name="other"), server.submit()  # the first one turns the loop
+    server.up("w#1")
+    for each in (job, other):
+        server.map(each, 0)
+        server.map(each, 1)
+    server.reduce(job, 0)
+
+    def crash(parts: object, summary: object) -> None:
+        raise ValueError("a defect")
+
+    job._job.prepared.output.commit = crash  # type: ignore[method-assign]
+    server.reduce(job, 1)
+    outcome = job.wait(0)
+    assert outcome is not None
+    assert "could not be put in place: ValueError: a defect" in str(outcome.error)
+    assert "a defect" in caplog.text
+    assert server.coordinator.crash is None
+    server.reduce(other, 0)
+    server.reduce(other, 1)
+    assert len(server.parts_of("other")) == 2

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -436,3 +437,18 @@ def test_a_folder_whose_new_owner_was_killed_while_it_said_so_is_still_needed(tm
     folder.rmdir()
     recover_output(output)
     assert not owner.parent.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be opened there at all")
+def test_an_output_in_a_folder_that_must_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in its place then: that the folder cannot be opened to be made durable must not be called a failure."""
+    opened = os.open
+
+    def refuse(path: Any, flags: int, *more: Any, **others: Any) -> int:
+        if Path(path) == tmp_path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags, *more, **others)
+
+    monkeypatch.setattr(os, "open", refuse)
+    run(tmp_path / "out", "x")
+    assert content(tmp_path / "out") == "x"

@@ -5,6 +5,7 @@ All of this waits for disks, so it happens in a thread of its own while the coor
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ from gristmill.runtime.tally import summary_of
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 from gristmill.storage.contracts import PartFile
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,11 @@ def _commit(ending: Ending) -> GristmillError | None:
         return failure
     except OSError as failure:
         return outcomes.output_failed(spec.job, failure, spec.folder)
+    except Exception as failure:  # a defect of ours: a server would end by it, take the job up, and end by it again
+        if job.journal is None or not job.journal.essential:
+            raise
+        _log.exception("the output of job %s could not be put in place", spec.job)
+        return outcomes.output_failed(spec.job, OSError(f"{type(failure).__name__}: {failure}"), spec.folder)
     return None
 
 

@@ -56,7 +56,10 @@ def sync_folder(path: Path) -> None:
     """Make a folder's names durable, where the system can."""
     if os.name == "nt":  # a folder cannot be opened there
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # who may make files there need not be allowed to list them
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:
