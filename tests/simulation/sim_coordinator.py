@@ -47,7 +47,18 @@ class Tally:
 
     def may_run(self, task: TaskId) -> bool:
         """Whether a task is not done, as far as anybody knows."""
-        return task not in self.done or task in self.lost or task in self.doubted
+        if task not in self.done or task in self.lost or task in self.doubted:
+            return True
+        return task in self.freed and self._is_wanted(task.stage)
+
+    def _is_wanted(self, stage: int) -> bool:
+        """Whether a reader of the stage is to run: what it read was freed, and has changed since further up."""
+        for number, reader in enumerate(self.plan.stages):
+            if stage in reader.parents:
+                tasks = [TaskId(self.plan.name, number, index) for index in range(reader.tasks)]
+                if any(task not in self.done for task in tasks) or self._is_wanted(number):
+                    return True
+        return False
 
     def check_output(self) -> None:
         """The job has succeeded: its output is whole, and made from one generation of everything."""

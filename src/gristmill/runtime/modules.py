@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import ModuleType
 
 from gristmill.runtime.bundles import open_bundles
 from gristmill.runtime.contracts import JobSpec
+
+_ENGINE = (str(Path(__file__).parents[1]), sys.prefix)
 
 
 class JobModules:
@@ -53,10 +57,25 @@ class JobModules:
             self._here = ""
 
     def _brought(self, paths: list[str]) -> dict[str, ModuleType]:
-        own = tuple(path.rstrip(os.sep) + os.sep for path in paths if path and path not in self._path)
+        own = _folders(path for path in paths if path not in self._path)
         if not own:
             return {}
-        return {name: module for name, module in list(sys.modules.items()) if _home(module).startswith(own)}
+        # A job's folder may have this process's own within: a project with its virtual environment, say.
+        ours = _folders([*self._path, *_ENGINE])
+        return {
+            name: module
+            for name, module in list(sys.modules.items())
+            if _depth(home := _home(module), own) > _depth(home, ours)
+        }
+
+
+def _folders(paths: Iterable[str]) -> list[str]:
+    return [path.rstrip(os.sep) + os.sep for path in paths if path]
+
+
+def _depth(home: str, folders: Sequence[str]) -> int:
+    """How far down the deepest of the folders is that holds this place; 0 if none does."""
+    return max((len(folder) for folder in folders if home.startswith(folder)), default=0)
 
 
 def _home(module: ModuleType) -> str:

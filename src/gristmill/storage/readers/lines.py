@@ -58,7 +58,7 @@ def line_chunks(
                 chunk = LineChunk(3, chunk.data[3:], chunk.nbytes, chunk.too_long)
             if len(chunk.data) > max_line_bytes and not chunk.too_long:
                 yield from _part_long_lines(chunk, max_line_bytes)
-            elif chunk.data:
+            elif chunk.data or chunk.too_long:
                 yield chunk
 
 
