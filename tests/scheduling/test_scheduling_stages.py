@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from scheduler_run import Run, attempt, done, ended, job, launches, slots, task, written
 
@@ -83,7 +85,16 @@ def test_a_step_of_priority_doubles_a_share() -> None:
 
 def test_an_extreme_priority_is_only_very_high() -> None:
     run = Run(*job(9, name="a"), *job(3, name="b", priority=10**9), *job(3, name="c", priority=-(10**9)))
-    assert [c.attempt.job for c in run(*slots(6)) if isinstance(c, Launch)] == ["b", "a", "c", "b", "b", "a"]
+    assert [c.attempt.job for c in run(*slots(14)) if isinstance(c, Launch)] == [*"bbb", *"aaaaaaaaa", *"cc"]
+
+
+def test_priority_counts_with_few_slots_too() -> None:
+    """A job without any slot does not come first whatever its priority."""
+    run = Run(*job(9, name="a"), *job(9, name="b", priority=3))
+    assert [c.attempt.job for c in run(*slots(2)) if isinstance(c, Launch)] == ["b", "b"]
+    assert [c.attempt.job for c in run(done(0, 0, job="b")) if isinstance(c, Launch)] == ["b"]
+    run = Run(*job(9, name="a"), *job(9, name="b", priority=1))
+    assert Counter(c.attempt.job for c in run(*slots(6)) if isinstance(c, Launch)) == {"b": 4, "a": 2}
 
 
 def test_late_and_unknown_results_are_discarded() -> None:

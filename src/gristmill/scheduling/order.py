@@ -14,12 +14,14 @@ _LEAST_CPUS = 0.01  # tasks that declare less still count as so many, or their j
 
 
 def rank_of(job: Job, slots: int | None = None) -> Rank:
-    """The job's place in the fair order: fewest CPUs in use first, earliest job on a tie.
+    """The job's place in the fair order: by the CPUs that it would have in use after one more launch, fewest first.
 
-    Each step of priority doubles the number of CPUs that count as one. ``slots`` stands in for the slots that it has.
+    Each step of priority doubles the number of CPUs that count as one; the earliest job comes first on a tie. The
+    launch is counted because a job with nothing in use would come first whatever its priority. ``slots`` stands in for
+    the slots that it has.
     """
     priority = max(-_PRIORITY_LIMIT, min(_PRIORITY_LIMIT, job.priority))
-    cpus = max(job.shape.cpus, _LEAST_CPUS) * (job.slots if slots is None else slots)
+    cpus = max(job.shape.cpus, _LEAST_CPUS) * ((job.slots if slots is None else slots) + 1)
     return (cpus / 2.0**priority, -priority, job.order, job.id)
 
 
