@@ -106,7 +106,10 @@ class NotedOutput:
 class Bench:
     """A coordinator, its fleet, one job of two map and two reduce tasks, and (without thread) a clock that stands."""
 
-    def __init__(self, tmp_path: Path, threaded: bool = False, output: NotedOutput | None = None) -> None:
+    def __init__(
+        self, tmp_path: Path, threaded: bool = False, output: NotedOutput | None = None, maps: int = 2
+    ) -> None:
+        self.maps = maps
         self.now = 100.0
         self.staging = tmp_path / "staging"
         self.staging.mkdir()
@@ -122,7 +125,7 @@ class Bench:
     def submit(self, job: str, max_bad_records: int = 0) -> RunningJob:
         spec = JobSpec(job, b"", (), str(self.staging), self.folder, 1, max_bad_records, 1, None)
         plan = build_plan([StepShape(reduces=True)], reducers=2, output_format="text")
-        splits = tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(2))
+        splits = tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(self.maps))
         prepared = PreparedJob(spec, "Job", plan, splits, self.output, "out", max_attempts=2)
         return self.coordinator.submit(prepared, self.views.append)
 
@@ -242,6 +245,28 @@ def test_a_launch_that_never_began_is_found_lost(bench: Bench) -> None:
     assert bench.fleet.cancelled == [bench.attempt(0, 1)]
     bench.slot("s9")
     assert bench.attempt(0, 1, 2) in bench.fleet.launched
+
+
+def test_what_is_recalled_before_it_began_is_no_attempt(tmp_path: Path) -> None:
+    """Short tasks are sent ahead; when one takes long after all, those behind it are called back."""
+    bench = Bench(tmp_path, maps=12)
+    bench.post(SlotUp("s1", "w", 8))
+    recalled: list[AttemptId] = []
+    for _ in range(40):
+        waiting = [attempt for attempt in bench.fleet.launched if attempt not in bench.fleet.cancelled]
+        for attempt in waiting[:1]:
+            del bench.fleet.launched[attempt]
+            done = bench.mapped if attempt.stage == 0 else bench.reduced
+            outcome = done(attempt.index, attempt.number, seconds=0.001)
+        if not recalled:
+            bench.now += 1.0  # the next one takes longer than its like
+            bench.running.wait(0)
+            recalled += bench.fleet.cancelled
+            for attempt in recalled:
+                bench.post(AttemptFailed(attempt, FailureReport("AttemptNotBegun", "was recalled"), slot_leaves=False))
+    assert recalled
+    assert outcome is not None and outcome.error is None
+    assert (outcome.view.attempts, outcome.view.failed_attempts) == (14, 0)
 
 
 def test_a_failure_is_retried_then_ends_the_job(bench: Bench) -> None:

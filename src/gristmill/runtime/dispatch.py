@@ -318,8 +318,9 @@ class Dispatcher:
         lost: tuple[TaskId, ...] = ()
         kind = task_error(report).kind
         job = self._stopped(attempt)
-        if job is not None and report.error == AttemptNotBegun.__name__:
-            job.tally.not_begun()
+        if report.error == AttemptNotBegun.__name__:
+            if (known := self._jobs.get(attempt.job)) is not None:  # one that was recalled counts as stopped already
+                known.tally.not_begun()
         elif job is not None:
             report = outcomes.of_attempt(report, attempt, _stage_name(job, attempt))
             job.tally.failed(report)
