@@ -7,6 +7,7 @@ from functools import partial
 from random import Random
 
 from sim_coordinator import Coordinator, Journal
+from sim_wire import Weather, some_weather
 from sim_worker import Block, Offer, Work, Worker
 from sim_world import World
 
@@ -27,6 +28,9 @@ CHAOS_SECONDS = 25.0
 
 LIMIT_SECONDS = 1500.0
 """… and by then every job must be over."""
+
+LOSSY_EVERY = 3
+"""Each seed that this divides is played over a network that loses, repeats and reorders packets."""
 
 BREAKDOWNS = (
     *("crash", "cut", "freeze", "slot", "slot", "block", "block"),
@@ -110,6 +114,7 @@ class Cluster:
 
     world: World
     check_every: int = 1
+    weather: Weather | None = None  # of the network between workers and coordinator; None: it loses nothing
     journal: Journal = field(default_factory=Journal)
     workers: dict[str, Worker] = field(default_factory=dict)
     shared: dict[str, Block] = field(default_factory=dict)
@@ -183,7 +188,7 @@ class Cluster:
 
     def lose_block(self) -> None:
         """A block breaks on its disk. Somebody notices, or a reader will."""
-        worker = self.world.random.choice(self.living() or [None])  # type: ignore[list-item]
+        worker = self.world.random.choice(self.living() or [None])
         if worker is not None and worker.blocks:
             path = self.world.random.choice(sorted(worker.blocks))
             block = worker.blocks.pop(path)
@@ -226,7 +231,8 @@ class Scenario:
         """
         world = World(self.seed)
         random = world.random
-        cluster = Cluster(world, self.check_every)
+        weather = some_weather(world, CHAOS_SECONDS) if self.seed % LOSSY_EVERY == 0 else None
+        cluster = Cluster(world, self.check_every, weather)
         cluster.trace = cluster.coordinator.trace = self.trace
         for _ in range(random.randrange(1, 6)):
             world.after(random.choice((0.0, 0.0, 0.0, 5.0)), partial(cluster.add, an_offer(random)))
@@ -258,22 +264,7 @@ class Scenario:
         random = world.random
         living = cluster.living()
         seconds = random.choice((0.5, 3.0, 7.0, 15.0, 30.0))
-        kind = random.choice(
-            (
-                "crash",
-                "cut",
-                "freeze",
-                "slot",
-                "slot",
-                "block",
-                "block",
-                "drain",
-                "join",
-                "coordinator",
-                "sleep",
-                "cancel",
-            )
-        )
+        kind = random.choice(BREAKDOWNS)
         if kind in ("crash", "cut", "freeze", "slot", "drain") and not living:
             return
         match kind:

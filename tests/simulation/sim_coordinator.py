@@ -135,12 +135,12 @@ class Coordinator:
 
     def receive(self, worker: Worker, event: events.Event) -> None:
         """A message arrives: when the coordinator is awake, or not at all."""
-        self._when_awake(lambda: self._take(worker, event))
+        self.when_awake(lambda: self._take(worker, event))
 
     def receive_done(self, worker: Worker, work: Work, block: Block, seconds: float | None) -> None:
-        self._when_awake(lambda: self._take_done(worker, work, block, seconds))
+        self.when_awake(lambda: self._take_done(worker, work, block, seconds))
 
-    def _when_awake(self, what: Callable[[], None]) -> None:
+    def when_awake(self, what: Callable[[], None]) -> None:
         if not self.alive:
             return
         if self.world.now >= self.frozen_until and not self.inbox:
@@ -205,7 +205,7 @@ class Coordinator:
 
     def receive_loss(self, worker: Worker, block: Block) -> None:
         """A worker finds out that a block is gone."""
-        worker.out.send(lambda: self._when_awake(lambda: self._block_lost(block)))
+        worker.out.send(lambda: self.when_awake(lambda: self._block_lost(block)))
 
     def _block_lost(self, block: Block) -> None:
         for tally in self.jobs.values():
@@ -302,7 +302,7 @@ class Coordinator:
         assert self.world.now >= self.heard[name] + LOST_SECONDS - 1e-6, f"{name} is dropped, and was heard just now"
         self.dropped.add(name)
         self._worker_gone(name)
-        worker.back.send(worker.fence)
+        worker.back.refuse(worker.fence)
 
     def _launch(self, command: commands.Launch) -> None:
         attempt, slot = command.attempt, command.slot
@@ -397,7 +397,7 @@ class Coordinator:
         for name, plan in self.journal.accepted.items():
             if name not in self.journal.ended:
                 self._begin(plan, held=True)
-        self.world.after(GRACE_SECONDS, lambda: self._when_awake(self._release))
+        self.world.after(GRACE_SECONDS, lambda: self.when_awake(self._release))
 
     def _release(self) -> None:
         for name, tally in list(self.jobs.items()):

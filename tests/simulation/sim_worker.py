@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from sim_wire import AgentEnd, CoordinatorEnd, Link
 from sim_world import Wire, World
 
 from gristmill.errors import FailureKind
@@ -101,8 +102,11 @@ class Worker:
         self.epoch = coordinator.epoch
         self.name = name
         self.offer = offer
-        self.out = Wire(world)  # to the coordinator …
-        self.back = Wire(world)  # … and from it
+        self.out: Wire | AgentEnd = Wire(world)  # to the coordinator …
+        self.back: Wire | CoordinatorEnd = Wire(world)  # … and from it
+        if coordinator.cluster.weather is not None:
+            link = Link(world, coordinator.cluster.weather, coordinator.when_awake)
+            self.out, self.back = link.out, link.back
         self.slots: dict[str, Slot] = {}
         self.blocks: dict[str, Block] = {}
         self.slot_count = 0
@@ -129,6 +133,9 @@ class Worker:
         self.out.held_until = max(self.out.held_until, self.frozen_until)
         self.out.send(lambda: self.coordinator.receive(self, event))
 
+    def _say_beat(self, beat: Heartbeat) -> None:
+        self.out.beat(lambda: self.coordinator.receive(self, beat))
+
     def add_slot(self) -> None:
         if self.alive and not self.fenced:
             self.slot_count += 1
@@ -147,7 +154,7 @@ class Worker:
                     taken = (self.world.now - slot.began) / max(1e-9, work.seconds * slot.slowness)
                     progress.append(min(1.0, taken) if position == 0 else 0.0)
             began = self.world.now if self.world.chance(0.8) else None
-            self.say(Heartbeat(self.name, tuple(alive), began, tuple(progress)))
+            self._say_beat(Heartbeat(self.name, tuple(alive), began, tuple(progress)))
         self.world.after(BEAT_SECONDS, self.beat)
 
     # What the coordinator asks for. Called when the message arrives.
@@ -269,5 +276,7 @@ class Worker:
     def end(self) -> None:
         """The machine is gone, with its blocks."""
         self.alive = False
+        if isinstance(self.out, AgentEnd):
+            self.out.is_over = True
         self.slots.clear()
         self.blocks.clear()
