@@ -120,7 +120,7 @@ class FailureReport:
 class GristmillError(Exception):
     """The root. ``str()`` says what happened, where, and what to do."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class UsageError(GristmillError):

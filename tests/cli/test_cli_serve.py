@@ -146,7 +146,7 @@ def test_a_job_from_its_submission_to_its_end(served: Served, tmp_path: Path) ->
     job = submitted.stdout.strip()
     assert submitted.returncode == 0 and submitted.stdout == f"{job}\n" and submitted.stderr == ""
 
-    waited = served.run("wait", job, "--json")
+    waited = served.run("wait", "--json", "--on", served.url)  # the newest
     assert waited.returncode == 0
     summary = json.loads(waited.stdout)
     assert summary["job_id"] == job and summary["state"] == "succeeded" and summary["records_in"] == 2
@@ -172,7 +172,17 @@ def test_run_on_a_server_is_as_run_here(served: Served, tmp_path: Path) -> None:
 
     there = served.run("run", "count.py", "in.txt", "-o", "out", "--on", served.url)
     assert there.returncode == 2 and "out" in there.stderr and "--overwrite" in there.stderr
-    assert served.run("run", "count.py", "in.txt", "-o", "out", "--on", served.url, "--overwrite").returncode == 0
+    again = served.run("run", "count.py", "in.txt", "-o", "out", "--server", served.url, "--overwrite")
+    assert again.returncode == 0
+
+
+def test_a_run_that_somebody_else_cancels_was_not_interrupted(served: Served, tmp_path: Path) -> None:
+    run = served.begin("run", "slow.py", "in.txt", "-o", "out", "--on", served.url, "--set", f"go={tmp_path}/go")
+    wait_until(lambda: "running" in served.run("jobs").stdout)
+    job = json.loads(served.run("jobs", "--json").stdout)[0]["id"]
+    assert served.run("cancel", job).returncode == 0
+    _, err = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 1 and "Cancelled." in err
 
 
 def test_a_failure_shows_the_users_own_line_first(served: Served, tmp_path: Path) -> None:
@@ -225,14 +235,18 @@ def test_a_client_goes_on_waiting_while_the_server_is_killed_and_started_again(s
     run = served.begin("run", "slow.py", *inputs, *options)
     wait_until(lambda: "running" in served.run("jobs").stdout)
     job = json.loads(served.run("jobs", "--json").stdout)[0]["id"]
+    submitted = time.monotonic()
     served.stop(signal.SIGKILL)
     served.start()
     assert f"Taken up        1 job: {job}" in (tmp_path / "serve.log").read_text()
     (tmp_path / "go").touch()
+    went_on = time.monotonic()
     _, err = run.communicate(timeout=2 * PATIENCE)
     assert run.returncode == 0, err
     assert len(output(tmp_path / "out").splitlines()) == 6
-    assert json.loads(served.run("status", job, "--json").stdout)["state"] == "succeeded"
+    summary = json.loads(served.run("status", job, "--json").stdout)
+    assert summary["state"] == "succeeded"
+    assert summary["seconds"] > went_on - submitted  # since it was accepted, not since it was taken up
 
 
 @pytest.mark.parametrize("served", [0], indirect=True)
@@ -279,6 +293,10 @@ def test_what_is_wrong_is_said_in_words(served: Served, tmp_path: Path) -> None:
     assert no_output.returncode == 2 and "needs an output" in no_output.stderr
     missing = served.run("submit", "count.py", "nowhere.txt", "-o", "out")
     assert missing.returncode == 2 and "nowhere.txt does not exist" in missing.stderr
+    for on in ("local", served.url):
+        foreign = served.run("run", "count.py", "in.txt", "-o", "out", "--on", on, "--shuffle-dir", "foo://bucket/x")
+        assert foreign.returncode == 2 and "The storage for the shuffle, foo://bucket/x, cannot" in foreign.stderr
+        assert "Traceback" not in foreign.stderr
     broken = served.run("submit", "nowhere.py", "in.txt", "-o", "out")
     assert broken.returncode == 2 and "nowhere.py" in broken.stderr
     worker = served.run("worker", served.url, "--token-file", tmp_path / "token", "--data-dir", tmp_path / "w")

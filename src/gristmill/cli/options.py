@@ -104,7 +104,7 @@ _HERE: tuple[_Option, ...] = (
         help="Where the result goes; must not exist. Without it the result is printed.",
     ),
     click.option(
-        "--on", callback=place, default="local", show_default=True, metavar="WHERE",
+        "--on", "--server", "on", callback=place, default="local", show_default=True, metavar="WHERE",
         help="inline (in this process, for debugging), local (in executor processes on this machine), or a server: "
         "http://HOST:PORT.",
     ),
@@ -130,7 +130,7 @@ _ON_A_SERVER: tuple[_Option, ...] = (
 
 _SERVER: tuple[_Option, ...] = (
     click.option(
-        "--server", metavar="URL", show_default="GRISTMILL_SERVER, else this machine's",
+        "--server", "--on", "server", metavar="URL", show_default="GRISTMILL_SERVER, else this machine's",
         help="The server, such as http://HOST:7077.",
     ),
     _TOKEN_FILE,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from gristmill.errors import JobCancelled
+
 if TYPE_CHECKING:
     from gristmill.api.job import Job
     from gristmill.api.result import JobResult
@@ -22,6 +24,7 @@ def run_interruptibly(
     """Run a job and wait for it; SIGINT and SIGTERM cancel it, and nothing that it started or wrote stays behind.
 
     Raises:
+        JobCancelled: its exit code is that of an interrupted program only if this one was.
         GristmillError: as ``run_job`` does.
     """
     with Interrupts() as interrupts, display:
@@ -33,7 +36,12 @@ def run_interruptibly(
                 click.echo(notice, err=True)  # bars begin later, and what goes to stderr appears above them
             if interrupts.release():
                 handle.cancel()
-            return handle.wait()
+            try:
+                return handle.wait()
+            except JobCancelled as error:
+                if not interrupts.came:
+                    error.exit_code = 1  # somebody else did it, on a server
+                raise
 
 
 class Interrupts:
@@ -41,9 +49,13 @@ class Interrupts:
 
     Starting a job makes folders and processes, and an interruption between making one and noting it would leave it
     behind. Starting is short; whoever is in a greater hurry interrupts again.
+
+    Attributes:
+        came: whether there was one.
     """
 
     def __init__(self) -> None:
+        self.came = False
         self._held = True
         self._pending = False
         self._before: dict[signal.Signals, Any] = {}
@@ -70,6 +82,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.came = True
         if self._held and not self._pending:
             self._pending = True
             return

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gristmill.cli.options import server_options
-from gristmill.cli.servers import server_of
+from gristmill.cli.servers import newest_job, server_of
 
 
 @click.command()
@@ -20,16 +20,10 @@ def status(job: str | None, as_json: bool, server: str | None, token_file: Path 
 
     Without an ID it is the newest one.
     """
-    from gristmill.api.remote import RemoteHandle, job_list
-    from gristmill.errors import UsageError
+    from gristmill.api.remote import RemoteHandle
 
     client = server_of(server, token_file, data_dir)
-    if job is None:
-        known = job_list(client)
-        if not known:
-            raise UsageError(f"The server {client.url} has no jobs yet.")
-        job = str(known[0]["id"])
-    found = RemoteHandle(client, job).status()
+    found = RemoteHandle(client, job or newest_job(client)).status()
     if as_json:
         click.echo(json.dumps(found.summary()))
         return

@@ -1,4 +1,4 @@
-"""``gristmill wait ID``: wait for a job of a server."""
+"""``gristmill wait [ID]``: wait for a job of a server."""
 
 from __future__ import annotations
 
@@ -8,28 +8,35 @@ from pathlib import Path
 import click
 
 from gristmill.cli.options import server_options
-from gristmill.cli.servers import server_of
+from gristmill.cli.servers import newest_job, server_of
 from gristmill.errors import JobCancelled
 
 
 @click.command()
 @click.pass_context
-@click.argument("job", metavar="ID")
+@click.argument("job", metavar="[ID]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON summary on stdout at the end.")
 @server_options
 def wait(
-    ctx: click.Context, job: str, as_json: bool, server: str | None, token_file: Path | None, data_dir: Path | None
+    ctx: click.Context,
+    job: str | None,
+    as_json: bool,
+    server: str | None,
+    token_file: Path | None,
+    data_dir: Path | None,
 ) -> None:
     """Wait for a job of a server.
 
-    The exit code is the job's: as if `gristmill run` had run it. Ctrl-C ends the waiting, not the job.
+    Without an ID it is the newest one. The exit code is the job's: as if `gristmill run` had run it. Ctrl-C ends the
+    waiting, not the job.
     """
     from gristmill.api.remote import RemoteHandle
     from gristmill.cli.display import ProgressDisplay, show_summary
     from gristmill.cli.report import show_error
 
     display = ProgressDisplay()
-    handle = RemoteHandle(server_of(server, token_file, data_dir), job, display)
+    client = server_of(server, token_file, data_dir)
+    handle = RemoteHandle(client, job or newest_job(client), display)
     try:
         with display:
             result = handle.wait(cancel_on_interrupt=False)

@@ -178,6 +178,8 @@ class Coordinator:
 
         job = self._new_job(prepared, observer, journal, folder)
         job.resumption, job.submitted = resumption, resumption.record.accepted.at
+        if journal is None:  # a server's job began when it was accepted; a local one, when it is called for again
+            job.began -= max(0.0, time.time() - job.submitted)
         if refused is not None:
             job.refuse(refused)
         running = RunningJob(self, job)
@@ -275,7 +277,7 @@ class Coordinator:
             if left <= 0:
                 break
         if self._crash is not None and job.outcome is None:
-            raise self._crash
+            raise _again(self._crash)
         return job.outcome
 
     # The loop.
@@ -420,6 +422,14 @@ class Coordinator:
         if job.folder is not None:
             job.folder.release()
         job.over.set()
+
+
+def _again(error: Exception) -> Exception:
+    """The same exception, to be raised once more: one object would grow its traceback with each who is told."""
+    fresh = type(error).__new__(type(error), *error.args)
+    fresh.__dict__.update(error.__dict__)
+    fresh.__cause__ = error
+    return fresh
 
 
 def _is_due(job: Job, now: float) -> bool:

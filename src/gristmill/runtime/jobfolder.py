@@ -34,6 +34,7 @@ except ImportError:  # Windows
 MAX_AGE_SECONDS = 7 * 86400.0
 MAX_TOTAL_BYTES = 10 * GIB
 _FACTS = "job.json"
+LOGS = "logs"
 _LOCK = "lock"
 _WORKER_LOCK = "worker.lock"  # of the whole data directory, held by ``gristmill worker``
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 5, 0.005
@@ -125,12 +126,36 @@ class JobFolder:
         _release(self._lock)
         self._lock = -1
 
+    def remove_but_logs(self) -> None:
+        """Delete the folder of a job that has succeeded, but for what its attempts printed, if they did."""
+        for entry in self.path.iterdir():
+            if entry.name not in (_FACTS, _LOCK, LOGS):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+        try:
+            (self.path / LOGS).rmdir()  # one step: a log that comes just now is not deleted
+        except FileNotFoundError:
+            pass
+        except OSError:  # there are some
+            self.update(state="succeeded", pid=None)  # nobody uses it: it may be pruned
+            self.release()
+            return
+        self.remove()
+
     def remove(self) -> None:
         """Delete the folder with all that it holds. May be called again; a fork of this process does not."""
         if os.getpid() != self._pid:
             return
         self.release()
         _delete(self.path)
+
+
+def is_settled(path: Path) -> bool:
+    """Whether a job has succeeded, and nothing but its logs is kept in its folder."""
+    facts = _read_facts(path)
+    return facts.get("state") == "succeeded" and facts.get("pid") is None
 
 
 def dead_jobs(data_dir: Path) -> list[tuple[Path, Mapping[str, Any]]]:
@@ -330,6 +355,6 @@ def _size_of(path: Path) -> int:
 def _delete(path: Path) -> None:
     """A job's folder here, and its blocks on shared storage."""
     if shuffle_dir := _read_facts(path).get("shuffle_dir"):
-        with suppress(OSError):  # housekeeping must not fail a job
+        with suppress(OSError, ValueError):  # housekeeping must not fail a job; the URI may be one of no storage
             delete_job(str(shuffle_dir), path.name)
     shutil.rmtree(path, ignore_errors=True)

@@ -7,7 +7,6 @@ threads of their own, never from the event loop.
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +19,12 @@ from gristmill.api.prepare import Preparation, prepare
 from gristmill.errors import InputMissing, PathNotShared, ServerUnreachable, UsageError
 from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.coordinator import Coordinator
+from gristmill.runtime.joblogs import LogKeeper, logs_below
 from gristmill.runtime.outcome import error_to_json
 from gristmill.runtime.registry import KnownJob
 
 _CLOCKS_SECONDS = 2.0  # file systems keep times of change more or less exactly
-_LOG_BYTES = 256 * 1024  # of one attempt's log, from its end
-_ATTEMPT = re.compile(r"[\w.-]+")
+_SETTLE_SECONDS = 1.0
 
 
 class MissingBlobs(UsageError):
@@ -43,12 +42,14 @@ class JobService:
         coordinator: runs the jobs.
         blobs: what clients have uploaded.
         data_dir: the server's own.
+        logs: keeps what attempts print.
 
     Attributes:
         closing: the server is about to end: nobody is to be kept waiting.
     """
 
-    def __init__(self, coordinator: Coordinator, blobs: BlobStore, data_dir: Path) -> None:
+    def __init__(self, coordinator: Coordinator, blobs: BlobStore, data_dir: Path, logs: LogKeeper) -> None:
+        self._logs = logs
         self.blobs = blobs
         self.closing = False
         self._coordinator = coordinator
@@ -109,7 +110,7 @@ class JobService:
         try:
             yield
         except Exception as error:
-            if error is not self._coordinator.crash:
+            if self._coordinator.crash is None or error.__cause__ is not self._coordinator.crash:
                 raise
             raise ServerUnreachable(f"The server is about to end: {error}") from error
 
@@ -121,11 +122,11 @@ class JobService:
         return running is not None
 
     def logs(self, job: str) -> Iterator[tuple[str, str]]:
-        """What attempts of a job printed, by attempt, as far as it is on this machine or in reports of failures."""
+        """What attempts of a job printed, by attempt: those that are over, and those that run on this machine."""
         found = {}
-        for folder in (self._data_dir, self._data_dir / "worker"):
-            for path in sorted((folder / "jobs" / job / "logs").glob("*.log")):
-                found[path.stem] = _tail(path)
+        self._logs.settle(_SETTLE_SECONDS)
+        for folder in (self._data_dir, self._data_dir / "worker"):  # there are also those of attempts that run
+            found.update(logs_below(folder / "jobs" / job))
         running = self._coordinator.find(job)
         for report in running.view().failures if running is not None else ():
             name = str(report.details.get("attempt") or report.details.get("task", "a task"))
@@ -185,13 +186,3 @@ def _check_count(request: SubmitRequest, preparation: Preparation) -> None:
             f"The inputs are {here:,} files on the server and {request.seen_files:,} on the machine that submits the "
             "job. Put them where all workers see them."
         )
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _LOG_BYTES))
-            return file.read().decode(errors="backslashreplace")
-    except OSError as error:
-        return f"(cannot be read: {error.strerror})"

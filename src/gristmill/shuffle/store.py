@@ -129,6 +129,7 @@ def delete_job(shuffle_dir: str, job: str) -> None:
 
     Raises:
         OSError: it cannot be deleted.
+        ValueError: it is no URI that can be used.
     """
     folder = job_folder(shuffle_dir, job)
     if not is_uri(folder):
