@@ -14,6 +14,7 @@ import errno
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ class DataDirs:
 
     def __init__(self, paths: Sequence[Path], free_bytes: Callable[[Path], int] | None = None) -> None:
         self._directories = [_Directory(path) for path in paths]
+        self._changing = threading.Lock()  # of blocks: several threads make, free and list them
         self._free_bytes = free_bytes or _free_bytes
         self._next = 0
 
@@ -126,8 +128,9 @@ class DataDirs:
         if directory is None or directory.retired:
             return ()
         directory.retired = reason
-        gone = tuple(directory.blocks)
-        directory.blocks.clear()
+        with self._changing:
+            gone = tuple(directory.blocks)
+            directory.blocks.clear()
         return gone
 
     def check(self, path: str | Path, now: float) -> tuple[str, ...]:
@@ -156,17 +159,20 @@ class DataDirs:
     def add_block(self, job: str, path: str) -> None:
         """A block was made."""
         if (directory := self._holding(path)) and not directory.retired:
-            directory.blocks[path] = job
+            with self._changing:
+                directory.blocks[path] = job
 
     def remove_block(self, path: str) -> None:
         """A block was deleted."""
         if directory := self._holding(path):
-            directory.blocks.pop(path, None)
+            with self._changing:
+                directory.blocks.pop(path, None)
 
     def remove_job(self, job: str) -> None:
         """Delete all that is there of a job. What cannot be deleted stays."""
         for directory in self._directories:
-            directory.blocks = {path: of for path, of in directory.blocks.items() if of != job}
+            with self._changing:
+                directory.blocks = {path: of for path, of in directory.blocks.items() if of != job}
             if not directory.retired:
                 shutil.rmtree(directory.path / "jobs" / job, ignore_errors=True)
 
@@ -174,7 +180,9 @@ class DataDirs:
         """The paths of the blocks of each job, in directories that are in use."""
         jobs: dict[str, list[str]] = {}
         for directory in self._directories:
-            for path, job in list(directory.blocks.items()):  # at once: blocks come and go meanwhile
+            with self._changing:
+                blocks = list(directory.blocks.items())
+            for path, job in blocks:
                 jobs.setdefault(job, []).append(path)
         return {job: tuple(sorted(paths)) for job, paths in sorted(jobs.items())}
 
