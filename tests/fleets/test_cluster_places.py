@@ -1,0 +1,145 @@
+"""Where tasks of a cluster run: near what they read, and never more at once than a worker offers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_jobs import WordCount, counts_in
+from cluster_kit import Cluster, cluster
+
+from gristmill.runtime.contracts import SlotUp
+
+
+class Noted(WordCount):
+    """Notes which worker ran what, and waits until so many map tasks have begun."""
+
+    def mapper(self, _: Any, line: str) -> Iterator[tuple[str, int]]:
+        if not hasattr(self, "noted"):
+            self.noted = self.note("map", line)
+        yield from super().mapper(_, line)
+
+    def note(self, kind: str, what: str) -> bool:
+        folder, here = Path(self.params["folder"]), os.environ["PLACE"]
+        (folder / f"{kind}.{here}.{what}.{time.monotonic_ns()}").touch()
+        deadline = time.monotonic() + 20
+        while len(list(folder.glob("map.*"))) < self.params.get("begun", 0) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return True
+
+    def reducer(self, word: str, counts: Iterator[int]) -> Iterator[tuple[str, int]]:
+        self.note("reduce", word)
+        yield from super().reducer(word, counts)
+
+
+class ByWord(Noted):
+    """Each word is the number of its partition."""
+
+    def partitioner(self, key: str, partitions: int) -> int:
+        return int(key) % partitions
+
+
+class Crowd(WordCount):
+    """Notes how many tasks run at once, and waits a while for others."""
+
+    def mapper_init(self) -> None:
+        folder = Path(self.params["folder"])
+        self.mine = folder / f"now.{os.getpid()}"
+        self.mine.touch()
+        deadline = time.monotonic() + self.params["seconds"]
+        while (at_once := len(list(folder.glob("now.*")))) < 2 and time.monotonic() < deadline:
+            if any(folder.glob("at-once.[!1].*")):
+                break  # that there may be several is seen already
+            time.sleep(0.01)
+        (folder / f"at-once.{at_once}.{time.monotonic_ns()}").touch()
+
+    def mapper_final(self) -> None:
+        self.mine.unlink()
+
+
+class TwoCpus(Crowd):
+    """Two of these do not fit beside each other on three CPUs."""
+
+    task_cpus = 2
+
+
+class MuchMemory(Crowd):
+    """Two of these do not fit beside each other in 512 MiB."""
+
+    task_memory = "300MiB"
+
+
+def write_files(folder: Path, host: str, words: list[str]) -> list[str]:
+    """A file for each word, near a host. Its lines are the word alone."""
+    names = []
+    for number, word in enumerate(words):
+        path = folder / f"{host}-{number}.txt"
+        path.write_text(f"{word}\n" * 50)
+        names.append(f"file://{host}{path}")
+    return names
+
+
+def add_places(c: Cluster, executors: int, *names: str) -> None:
+    """Workers of these names, ready."""
+    for name in names:
+        c.add_worker("--name", name, executors=executors, PLACE=name)
+    c.wait_until(lambda: len(c.fleet.heard(SlotUp)) >= executors * len(names))
+
+
+def notes(folder: Path, kind: str) -> Counter[tuple[str, str]]:
+    """Pairs of a worker and what it ran."""
+    found = [path.name.split(".") for path in folder.glob(f"{kind}.*")]
+    return Counter((place, what) for _, place, what, _ in found)
+
+
+def test_tasks_run_near_what_they_read(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    inputs = write_files(tmp_path, "b", ["2", "3"]) + write_files(tmp_path, "a", ["0", "1"])
+    with cluster(tmp_path, workers=0) as c:
+        add_places(c, 2, "a", "b")
+        params = {"folder": str(folder)}
+        outcome = c.run(
+            ByWord, inputs, tmp_path / "out", reducers=4, params=params, split_size="100B", speculation=False
+        )
+    near = [("a", "0"), ("a", "1"), ("b", "2"), ("b", "3")]
+    assert sorted(notes(folder, "map")) == near
+    assert sorted(notes(folder, "reduce")) == near
+    assert outcome.view.failed_attempts == 0
+    assert counts_in(tmp_path / "out") == Counter({word: 50 for word in "0123"})
+
+
+def test_a_task_goes_elsewhere_when_its_place_stays_busy(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    inputs = write_files(tmp_path, "b", ["0", "1"])
+    with cluster(tmp_path, workers=0) as c:
+        add_places(c, 1, "a", "b")
+        params = {"folder": str(folder), "begun": 2}  # each waits for the other: b alone never comes to an end
+        c.run(Noted, inputs, tmp_path / "out", reducers=1, params=params, split_size="100B", speculation=False)
+    assert sorted(place for place, _ in notes(folder, "map")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("job", "seconds", "most"), [(Crowd, 10.0, 2), (TwoCpus, 0.1, 1), (MuchMemory, 0.1, 1)])
+def test_no_worker_runs_more_at_once_than_it_offers(
+    three: Cluster, tmp_path: Path, job: type[Crowd], seconds: float, most: int
+) -> None:
+    inputs = write_files(tmp_path, "", [str(number) for number in range(6)])
+    params = {"folder": str(tmp_path), "seconds": seconds}
+    three.run(job, inputs, tmp_path / "out", reducers=1, params=params, split_size="100B", speculation=False)
+    at_once = [int(path.name.split(".")[1]) for path in tmp_path.glob("at-once.*")]
+    assert len(at_once) == 6
+    assert max(at_once) >= 2 if most > 1 else max(at_once) == 1
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A worker with three executors, three CPUs and 512 MiB."""
+    with cluster(tmp_path_factory.mktemp("three"), workers=0) as c:
+        add_places(c, 3, "w")
+        yield c
