@@ -48,7 +48,8 @@ def test_every_command_and_option_is_documented(reference: ModuleType) -> None:
 def test_commands_and_options_in_prose_exist(reference: ModuleType, path: Path) -> None:
     # The benchmarks are programs of their own, with options of their own.
     text = re.sub(r"`(python )?bench/[^`]*`", "", path.read_text(encoding="utf-8"))
-    known = {option for _, command in reference.commands() for param in command.params for option in param.opts}
+    options = [param for _, command in reference.commands() for param in command.params]
+    known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)):
         assert option in known, option
     for command in set(re.findall(r"^(?:\$ )?gristmill ([a-z-]+)", text, re.MULTILINE)):

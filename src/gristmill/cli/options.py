@@ -70,7 +70,7 @@ _JOB_OPTIONS: tuple[_Option, ...] = (
         help="Jobs of a higher one go first on a server.",
     ),
     click.option(
-        "--speculation/--no-speculation", default=True, show_default=True, help="Run stragglers twice.",
+        "--speculation/--no-speculation", default=True, show_default="on", help="Run stragglers twice.",
     ),
     click.option(
         "--shuffle-dir", metavar="DIR", show_default="each worker keeps its own",
