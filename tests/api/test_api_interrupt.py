@@ -65,7 +65,7 @@ def test_ctrl_c(on: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "in.txt", "mark", "slow.py"]
     [folder] = (tmp_path / "data" / "jobs").iterdir()
     assert json.loads((folder / "job.json").read_text())["state"] == "cancelled"
-    assert f"Its blocks and logs are kept in {folder}" in output
+    assert f"What is kept of it is in {folder}" in output
 
 
 @pytest.mark.parametrize("point", ["prepare.parents-made", "prepare.staging-unnamed", "prepare.done"])

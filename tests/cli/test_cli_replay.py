@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import gristmill
+from gristmill.cli.main import main
+from gristmill.runtime.replay import find_task
 
 SCRIPT = """
 from pathlib import Path
@@ -132,12 +134,74 @@ def test_a_beginning_that_two_jobs_share(place: Place) -> None:
     assert f"Several jobs begin with {place.job[:-1]}: " in done.stderr
 
 
-def test_an_input_that_is_gone(place: Place) -> None:
+def test_blocks_that_are_gone_are_made_again(place: Place) -> None:
     [block] = (place.folder / "data" / "jobs" / place.job / "blocks").glob("*.block")
     hidden = block.rename(block.with_suffix(".hidden"))
     try:
-        done = place.replay("reduce/0")
+        done = place.replay(place.failing())
     finally:
         hidden.rename(block)
-    assert done.returncode == 2
-    assert "The task's input is gone: the block of map task 0" in done.stderr
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[1] == "The block of a map task is gone: running that task again first."
+    assert "mapping 39" in lines and "ZeroDivisionError: division by zero" in lines
+    assert not (place.folder / "data" / "jobs" / place.job / "replay").exists()
+
+
+TWO_STEPS = """
+from gristmill import MapReduce
+
+class Twice(MapReduce):
+    def steps(self):
+        return [self.step(mapper=self.first, reducer=self.total), self.step(mapper=self.second, reducer=self.fail)]
+
+    def first(self, _, line):
+        yield line, 1
+
+    def total(self, word, counts):
+        yield word, sum(counts)
+
+    def second(self, word, count):
+        yield "all", count
+
+    def fail(self, key, counts):
+        total = sum(counts)
+        yield key, total // 0
+"""
+
+
+def test_two_stages_whose_blocks_are_gone(tmp_path: Path) -> None:
+    (tmp_path / "twice.py").write_text(TWO_STEPS)
+    (tmp_path / "in.txt").write_text("b\na\nb\n" * 20)
+    place = object.__new__(Place)
+    place.folder = tmp_path
+    failed = place.call(
+        "run", "twice.py", "in.txt", "--data-dir", "data", "--executors", "1", "--reducers", "2",
+        "--max-attempts", "1", "--split-size", "40",
+    )  # fmt: skip
+    assert failed.returncode == 1 and "ZeroDivisionError" in failed.stderr, failed.stderr
+    [folder] = (tmp_path / "data" / "jobs").iterdir()
+    for block in (folder / "blocks").glob("*.block"):
+        block.unlink()
+    done = [place.call("replay", "--data-dir", "data", folder.name, f"2/{index}") for index in range(2)]
+    assert sorted(each.returncode for each in done) == [0, 1]
+    for each in done:
+        assert each.stderr.count("again first.") == 2, each.stderr
+        assert ("ZeroDivisionError" in each.stderr) == (each.returncode == 1)
+
+
+def test_much_to_read_again_wants_a_yes(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [block] = (place.folder / "data" / "jobs" / place.job / "blocks").glob("*.block")
+    hidden = block.rename(block.with_suffix(".hidden"))
+    monkeypatch.setattr("gristmill.cli.replay._ASKED_BYTES", 10)
+    called = ["replay", "--data-dir", str(place.folder / "data"), place.job, "reduce/0"]
+    try:
+        refused = main(called)
+        task = find_task(place.folder / "data", place.job, "reduce/0")
+    finally:
+        hidden.rename(block)
+    assert refused == 2
+    assert "give --yes to go on" in capsys.readouterr().err
+    assert task.missing_bytes == (place.folder / "in.txt").stat().st_size

@@ -288,7 +288,7 @@ def test_a_failure_is_retried_then_ends_the_job(bench: Bench) -> None:
     assert str(error) == (
         "Job j1 failed.\n/home/me/job.py:7, in mapper\n    1 / 0\nZeroDivisionError: division by zero\n"
         f"record: 'x'\nread from: in.txt, offset 12\nin: map task 0, attempt 2\n"
-        f"Its blocks and logs are kept in {bench.folder}"
+        f"What is kept of it is in {bench.folder}"
     )
 
 

@@ -15,10 +15,10 @@ from gristmill.cli.streams import stdout_for_data
 @click.argument("job", metavar="ID")
 @server_options
 def logs(job: str, server: str | None, token_file: Path | None, data_dir: Path | None) -> None:
-    """Print what a job's tasks have printed.
+    """Print what a job's tasks have printed, each attempt's under a line with its name.
 
-    Shown is what is kept on the server's machine: of tasks of its own worker while the job runs or if it failed, and
-    the last lines of tasks that failed elsewhere.
+    Shown are attempts that are over, wherever they ran (the last 64 KiB of each, 64 MiB of a job), and those that run
+    on the server's machine.
     """
     found = server_of(server, token_file, data_dir).get(f"/jobs/{job}/logs")["logs"]
     if not found:

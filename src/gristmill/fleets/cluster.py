@@ -19,6 +19,7 @@ from gristmill.shuffle.contracts import BlockInfo
 if TYPE_CHECKING:
     from gristmill.fleets.roster import Roster
     from gristmill.runtime.cluster import AgentServer
+    from gristmill.runtime.joblogs import LogKeeper
 
 BEAT_SECONDS = 1.0
 LOST_SECONDS = 10.0
@@ -33,6 +34,7 @@ class ClusterFleet:
         port: likewise; 0: a free one.
         beat_seconds: how often each agent says that it lives.
         lost_seconds: without that for so long, a worker is lost; for half as long, it gets no new work.
+        logs: keeps what attempts print; None: nobody does.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class ClusterFleet:
         port: int = 0,
         beat_seconds: float = BEAT_SECONDS,
         lost_seconds: float = LOST_SECONDS,
+        logs: LogKeeper | None = None,
     ) -> None:
+        self._logs = logs
         self._token, self._host, self._port = token, host, port
         self._beat_seconds, self._lost_seconds = beat_seconds, lost_seconds
         self._server: AgentServer | None = None
@@ -91,7 +95,7 @@ class ClusterFleet:
         from gristmill.fleets.roster import Roster
         from gristmill.runtime.cluster import AgentServer
 
-        self._roster = Roster(post, self._beat_seconds, self._lost_seconds, self._awaited)
+        self._roster = Roster(post, self._beat_seconds, self._lost_seconds, self._awaited, self._logs)
         self._server = AgentServer(self._roster, self._host, self._port, self._token, self._beat_seconds)
         self._roster.serve_with(self._server)
         self._port = self._server.start()

@@ -38,6 +38,7 @@ from gristmill.runtime.contracts import (
     WorkerUp,
 )
 from gristmill.runtime.front import version_mismatch
+from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_id, attempt_message, job_message, launch_order, stage_message
 from gristmill.scheduling.events import AttemptId
@@ -79,10 +80,19 @@ class Roster:
         beat_seconds: how often agents say that they live.
         lost_seconds: without that for so long they are lost.
         awaited: jobs that are not there yet, but will be: workers keep their blocks.
+        logs: keeps what attempts print; None: nobody does.
     """
 
-    def __init__(self, post: Post, beat_seconds: float, lost_seconds: float, awaited: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        post: Post,
+        beat_seconds: float,
+        lost_seconds: float,
+        awaited: Iterable[str] = (),
+        logs: LogKeeper | None = None,
+    ) -> None:
         self._post = post
+        self._logs = logs
         self._beat_seconds, self._lost_seconds = beat_seconds, lost_seconds
         self._awaited = set(awaited)
         self._server: AgentServer | None = None
@@ -238,11 +248,13 @@ class Roster:
             case "done":
                 attempt = attempt_id(event.done.attempt)
                 self._answered(attempt)
+                self._keep_log(attempt, event.done.log)
                 self._say(worker, AttemptDone(attempt, self._owned(worker, attempt.job, event.done.result)))
             case "failed":
                 failed = event.failed
                 attempt = attempt_id(failed.attempt)
                 self._answered(attempt)
+                self._keep_log(attempt, failed.log)
                 leaves = failed.slot_leaves if failed.HasField("slot_leaves") else None
                 report = FailureReport.from_json(json.loads(failed.report))
                 self._say(worker, AttemptFailed(attempt, report, leaves))
@@ -265,6 +277,11 @@ class Roster:
                 _log.info("worker %s has left: %s", worker.up.worker, event.goodbye.reason)
                 self._end(worker, pb.Refusal.DISMISSED, "You said goodbye.")
                 self._tell_down(worker, event.goodbye.reason)
+
+    def _keep_log(self, attempt: AttemptId, log: bytes) -> None:
+        job = self._jobs.get(attempt.job)
+        if log and job is not None and self._logs is not None:
+            self._logs.keep(job.spec.folder, job.spec.file_name(attempt), log)
 
     def _owned(self, worker: _Worker, job: str, data: bytes) -> TaskResult:
         """A result whose block says who keeps it, unless it lies on storage that all share."""

@@ -15,12 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import grpc
-
 from gristmill.runtime.contracts import Progress
 from gristmill.runtime.protocol import ATTEND
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_message
+from gristmill.runtime.protocol.quiet import grpc
 from gristmill.runtime.protocol.seal import opened, sealed
 from gristmill.runtime.session import Session, SessionBroken, StreamBroken
 from gristmill.scheduling.events import AttemptId

@@ -15,11 +15,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import grpc
-
 from gristmill.errors import GristmillError, UsageError
 from gristmill.runtime.protocol import ATTEND
 from gristmill.runtime.protocol import agents as pb
+from gristmill.runtime.protocol.quiet import grpc
 from gristmill.runtime.protocol.seal import opened, sealed
 from gristmill.runtime.session import Session, SessionBroken, StreamBroken
 

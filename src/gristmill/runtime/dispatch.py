@@ -261,13 +261,14 @@ class Dispatcher:
             fractions.append(0.0 if job is None else job.tally.fraction(attempt))
         self._feed(events.Heartbeat(worker, tuple(attempts), began, tuple(fractions)))
 
-    def _slot_down(self, slot: str) -> None:
+    def _slot_down(self, slot: str, lost: str = "") -> None:
+        """A slot is gone; with its worker, if that is named."""
         # The first one ran; the others waited for their turn, and nothing happened to them.
         for place, attempt in enumerate(self._attempts_in.pop(slot, ())):
             self._slot_of.pop(attempt, None)
             job = self._jobs.get(attempt.job)
             if job is not None and job.tally.stopped(attempt) and place == 0:
-                report = outcomes.lost_report(attempt, _stage_name(job, attempt))
+                report = outcomes.lost_report(attempt, _stage_name(job, attempt), lost)
                 job.tally.failed(report)
                 job.last_failure = (attempt, report)
         for job in self._jobs.values():
@@ -283,7 +284,7 @@ class Dispatcher:
             if job.resumption is not None:
                 job.resumption.lost(worker)
         for slot in [slot for slot, of in self._worker_of.items() if of == worker]:
-            self._slot_down(slot)
+            self._slot_down(slot, lost=worker)
         self._feed(events.WorkerLost(worker))
 
     def _blocks_gone(self, paths: Sequence[str]) -> None:

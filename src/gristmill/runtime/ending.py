@@ -113,7 +113,11 @@ def _abort(job: Job) -> None:
 def _end_folder(job: Job, outcome: Outcome) -> None:
     assert job.folder is not None
     if outcome.error is None:
-        job.folder.remove()
+        if job.journal is not None and job.journal.essential:
+            with suppress(OSError):  # housekeeping must not fail a job
+                job.folder.remove_but_logs()
+        else:
+            job.folder.remove()
         return
     report = getattr(outcome.error, "report", None)
     with suppress(OSError):  # a full disk, say: the error itself is what matters

@@ -27,11 +27,24 @@ _CRASH = "Fatal Python error: "
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
 _ENGINE = str(Path(__file__).resolve().parents[1])
 _TAIL_BYTES = 8192
+SENT_BYTES = 64 * 1024  # of a log, from its end
 
 
 def log_path(job: JobSpec, spec: TaskSpec) -> Path:
     """Where an attempt's log stands, if it wrote anything."""
     return Path(spec.folder or job.folder, _LOGS, f"{job.file_name(spec.attempt)}.log")
+
+
+def log_to_send(folder: str, job: JobSpec, attempt: AttemptId) -> bytes:
+    """The end of an attempt's log, for whoever does not see this machine's files; empty when there is none."""
+    try:
+        with open(f"{folder}/{_LOGS}/{job.file_name(attempt)}.log", "rb") as file:  # noqa: PTH123 - once a task
+            left_out = max(0, file.seek(0, os.SEEK_END) - SENT_BYTES)
+            file.seek(left_out)
+            data = file.read(SENT_BYTES)
+    except OSError:
+        return b""
+    return b"[the first %d bytes are left out]\n%b" % (left_out, data) if left_out else data
 
 
 def log_tail(path: Path) -> str:

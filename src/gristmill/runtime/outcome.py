@@ -69,9 +69,10 @@ def of_attempt(report: FailureReport, attempt: AttemptId, stage: str) -> Failure
     return replace(report, details={**report.details, **where})
 
 
-def lost_report(attempt: AttemptId, stage: str) -> FailureReport:
-    """For an attempt that nobody reported on."""
-    message = f"The executor went away while it ran {stage} task {attempt.index}."
+def lost_report(attempt: AttemptId, stage: str, worker: str = "") -> FailureReport:
+    """For an attempt that nobody reported on; ``worker`` is named if it was lost as a whole."""
+    gone = f"Its worker {worker} was lost" if worker else "The executor went away"
+    message = f"{gone} while it ran {stage} task {attempt.index}."
     return of_attempt(FailureReport(error="ExecutorDied", message=message), attempt, stage)
 
 
@@ -134,7 +135,7 @@ def _caused(error: JobFailed) -> JobFailed:
 
 
 def _kept(folder: str) -> str:
-    return f"\nIts blocks and logs are kept in {folder}"
+    return f"\nWhat is kept of it is in {folder}"
 
 
 def _describe(report: FailureReport) -> str:

@@ -140,15 +140,16 @@ class Registry:
 
     def tidy(self) -> None:
         """Remove the folders of jobs that had succeeded: their coordinator was killed before it came to that."""
-        from gristmill.runtime.jobfolder import JobFolder
+        from gristmill.runtime.jobfolder import JobFolder, is_settled
 
         with self._lock:
             records = list(self._records.values())
         for record in records:
             if record.ended is not None and record.ended.outcome.error is None:
                 with suppress(OSError):  # housekeeping must not fail a server
-                    if folder := JobFolder.adopt(Path(record.accepted.prepared["spec"]["folder"])):
-                        folder.remove()
+                    path = Path(record.accepted.prepared["spec"]["folder"])
+                    if not is_settled(path) and (folder := JobFolder.adopt(path)):
+                        folder.remove_but_logs()
 
     def add(self, running: RunningJob, key: str) -> KnownJob:
         """Make a job known; or find the one that was submitted with the same key before."""

@@ -1,14 +1,15 @@
 """One task again, alone, in this process: the code and the input that it had, and an output that nobody needs.
 
-:func:`find_task` looks into the journals of a data directory. :func:`run_again` needs no more than what an executor
-gets, so whoever has a job's and a task's specs, from a server say, can use it as well.
+:func:`find_task` looks into the journals of a data directory. A :class:`Replay` runs the task, and before that those
+whose blocks it reads and that are gone: workers delete a job's blocks at its end, and what all have read goes earlier.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,19 +17,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from gristmill.errors import FailureReport, JobNotFound, UsageError
-from gristmill.plan.stages import OutputSink, ShuffleSource, StagePlan
+from gristmill.plan.stages import OutputSink, ShuffleSource, SplitSource, StagePlan
 from gristmill.runtime.attempts import load_code
 from gristmill.runtime.blobs import BlobStore, is_blob_name
 from gristmill.runtime.contracts import JobSpec, Progress, TaskEnvironment, TaskResult, TaskSpec
-from gristmill.runtime.facts import JobRecord, fold
+from gristmill.runtime.facts import JobRecord, TaskDone, fold
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.runtime.recovery import read_job
 from gristmill.runtime.tally import JobTally
-from gristmill.scheduling.events import AttemptId, TaskId
+from gristmill.scheduling.events import AttemptId
 
 if TYPE_CHECKING:
-    from gristmill.storage.contracts import PartFile
+    from gristmill.storage.contracts import PartFile, Split
 
 _ATTEMPT = re.compile(r"(?:.*-)?s(\d+)-t(\d+)(?:-a\d+)?(?:-e\d+)?(?:\.log)?")
 _PLACE = re.compile(r"(.+?)(?: task |[/ ])(\d+)")
@@ -41,15 +42,40 @@ class Task:
 
     Attributes:
         job: its job.
-        spec: what it works on.
+        attempt: which one.
         name: for people.
+        tally: what is known of the job's other tasks.
+        missing: those that have to run again first, in that order: the task reads their blocks, which are gone.
         failed: the report of the attempt that ended the job, if that was one at this task.
     """
 
     job: JobSpec
-    spec: TaskSpec
+    attempt: AttemptId
     name: str
+    tally: JobTally
+    missing: tuple[AttemptId, ...] = ()
     failed: FailureReport | None = None
+
+    @property
+    def missing_bytes(self) -> int:
+        """How much input those have to read."""
+        return sum(split.size_bytes for attempt in self.missing for split in self._splits(attempt))
+
+    @property
+    def notices(self) -> list[str]:
+        """What is missing, for people: a line for each stage."""
+        stages = Counter(attempt.stage for attempt in self.missing)
+        return [_gone(self.tally.plan.stages[stage].name, count) for stage, count in sorted(stages.items())]
+
+    def _splits(self, attempt: AttemptId) -> tuple[Split, ...]:
+        reads_input = isinstance(self.tally.plan.stages[attempt.stage].source, SplitSource)
+        return self.tally.spec_for(attempt).splits if reads_input else ()
+
+
+def _gone(stage: str, count: int) -> str:
+    if count == 1:
+        return f"The block of a {stage} task is gone: running that task again first."
+    return f"The blocks of {count:,} {stage} tasks are gone: running them again first."
 
 
 def find_task(data_dir: Path, job: str, task: str) -> Task:
@@ -62,7 +88,7 @@ def find_task(data_dir: Path, job: str, task: str) -> Task:
 
     Raises:
         JobNotFound: there is no such job, or several.
-        UsageError: it has no such task, or the task's input is gone.
+        UsageError: it has no such task, or has succeeded.
         JournalFailed: the journal cannot be read.
     """
     journal, id = _find_job(data_dir.absolute(), job)
@@ -75,9 +101,10 @@ def find_task(data_dir: Path, job: str, task: str) -> Task:
     stage, index = _place_of(prepared.plan, tally.task_counts(), task)
     for done in record.done.values():
         tally.restored(done.attempt, done.result, has_block=False)
-    spec = _spec_for(prepared, record, tally, AttemptId(id, stage, index, 1))
+    attempt = AttemptId(id, stage, index, 1)
     name = f"{prepared.plan.stages[stage].name} task {index}"
-    return Task(prepared.spec, spec, name, _failure_of(record, name))
+    missing = _missing(prepared.plan, record, tally.task_counts(), attempt)
+    return Task(prepared.spec, attempt, name, tally, missing, _failure_of(record, name))
 
 
 def _find_job(data_dir: Path, name: str) -> tuple[Journal, str]:
@@ -128,20 +155,23 @@ def _place_of(plan: StagePlan, counts: tuple[int, ...], text: str) -> tuple[int,
     raise UsageError(f"The job has no task {text!r}. It has: {', '.join(there)}.")
 
 
-def _spec_for(prepared: PreparedJob, record: JobRecord, tally: JobTally, attempt: AttemptId) -> TaskSpec:
-    source = prepared.plan.stages[attempt.stage].source
-    if isinstance(source, ShuffleSource):
-        parent = prepared.plan.stages[source.parent].name
-        for index in range(tally.task_counts()[source.parent]):
-            done = record.done.get(TaskId(record.job, source.parent, index))
-            if done is None or done.result.block is None:
-                raise UsageError(f"The task's input is not there: {parent} task {index} was not done.")
-            path = done.result.block.path
-            if path and "://" not in path and not Path(path).exists():
-                where = f" on worker {done.result.block.worker}" if done.result.block.worker else ""
-                raise UsageError(f"The task's input is gone: the block of {parent} task {index}{where}, {path}.")
-    spec = tally.spec_for(attempt)
-    return replace(spec, blocks=tuple(replace(block, worker="") for block in spec.blocks))
+def _missing(plan: StagePlan, record: JobRecord, counts: Sequence[int], attempt: AttemptId) -> tuple[AttemptId, ...]:
+    """What an attempt needs and is not there, with what that needs in turn: first what the others read."""
+    source = plan.stages[attempt.stage].source
+    if not isinstance(source, ShuffleSource):
+        return ()
+    parents = [AttemptId(attempt.job, source.parent, index, 1) for index in range(counts[source.parent])]
+    missing = [parent for parent in parents if not _is_there(record.done.get(parent.task))]
+    if not missing:
+        return ()
+    return (*_missing(plan, record, counts, missing[0]), *missing)  # each of them reads blocks of all tasks before
+
+
+def _is_there(done: TaskDone | None) -> bool:
+    if done is None or done.result.block is None:
+        return False
+    path = done.result.block.path
+    return not path or "://" in path or Path(path).exists()  # without rows there is no file
 
 
 def _failure_of(record: JobRecord, name: str) -> FailureReport | None:
@@ -162,23 +192,57 @@ def scratch_folder(task: Task) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_again(job: JobSpec, spec: TaskSpec, folder: Path) -> TaskResult:
-    """Run a task in this process.
+class Replay:
+    """Runs a task again in this process. Imports find the job's own modules first from its making on.
 
     Args:
-        job: its job. Imports find the job's own modules first from here on.
-        spec: what it works on.
+        task: what to run.
         folder: where it writes; see :func:`scratch_folder`.
-
-    Raises:
-        TaskError: it failed. What user code raised is its cause.
     """
-    from gristmill.runtime.modules import JobModules
-    from gristmill.runtime.task import run_task
 
-    JobModules().enter(job)
-    here = replace(job, staging=str(folder / "staging"), folder=str(folder))
-    return run_task(load_code(job), spec, TaskEnvironment(here, folder / "scratch", folder / "blocks"), Progress())
+    def __init__(self, task: Task, folder: Path) -> None:
+        from gristmill.runtime.modules import JobModules
+
+        JobModules().enter(task.job)
+        self._task = task
+        self._folder = folder
+        self._code = load_code(task.job)
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What the task works on. To be asked when nothing is missing any more."""
+        return self._spec(self._task.attempt)
+
+    def make_up(self) -> None:
+        """Run what is missing.
+
+        Raises:
+            TaskError: that failed.
+        """
+        for attempt in self._task.missing:
+            self._task.tally.accepted(attempt, self._run(self._spec(attempt)))
+
+    def run(self) -> TaskResult:
+        """Run the task.
+
+        Raises:
+            TaskError: it failed. What user code raised is its cause.
+        """
+        return self._run(self.spec)
+
+    def _spec(self, attempt: AttemptId) -> TaskSpec:
+        spec = self._task.tally.spec_for(attempt)
+        return replace(spec, blocks=tuple(replace(block, worker="") for block in spec.blocks))
+
+    def _run(self, spec: TaskSpec) -> TaskResult:
+        from gristmill.runtime.task import run_task
+
+        here = replace(
+            self._task.job, staging=str(self._folder / "staging"), folder=str(self._folder), shuffle_dir=""
+        )
+        return run_task(
+            self._code, spec, TaskEnvironment(here, self._folder / "scratch", self._folder / "blocks"), Progress()
+        )
 
 
 def user_traceback(error: BaseException) -> TracebackType | None:

@@ -27,12 +27,14 @@ from gristmill.runtime.contracts import (
     Beat,
     FleetBroken,
     FleetEvent,
+    JobSpec,
     Progress,
     SlotDown,
     SlotUp,
 )
 from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.front import Front
+from gristmill.runtime.logs import log_to_send
 from gristmill.runtime.look import look
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import (
@@ -116,6 +118,7 @@ class Workplace:
         self._stages: dict[tuple[str, int], Stage] = {}
         self._folders: dict[AttemptId, Path] = {}  # of attempts that run: the data directory of each
         self._job_folders: dict[tuple[Path, str], str] = {}  # by data directory and job
+        self._specs: dict[str, JobSpec] = {}
         self._made: deque[tuple[str, str]] = deque()  # blocks that the chores have yet to take note of, and their jobs
         self._jobs: set[str] = set()  # the chores' own
         self._closing = False
@@ -179,6 +182,7 @@ class Workplace:
                 self._chores.put(lambda: self._add_job(job))
             case "drop_job":
                 name = order.drop_job
+                self._specs.pop(name, None)
                 self._stages = {key: stage for key, stage in self._stages.items() if key[0] != name}
                 self._job_folders = {key: path for key, path in self._job_folders.items() if key[1] != name}
                 self._agent.drop_job(name)
@@ -206,15 +210,15 @@ class Workplace:
     def _post(self, event: FleetEvent) -> None:
         match event:
             case AttemptDone(attempt, result):
-                self._folders.pop(attempt, None)
+                log = self._log_of(attempt, self._folders.pop(attempt, None))
                 if result.block is not None and result.block.path:
                     self._note_block(attempt.job, result.block)
                 data = json_bytes(result)
-                done = pb.Done(attempt=attempt_message(attempt), result=data)
-                self._voice.say(pb.Event(done=done), len(data))
+                done = pb.Done(attempt=attempt_message(attempt), result=data, log=log)
+                self._voice.say(pb.Event(done=done), len(data) + len(log))
             case AttemptFailed(attempt, report):
-                self._say_failed(event)
                 root = self._folders.pop(attempt, None)
+                self._say_failed(event, self._log_of(attempt, root))
                 self._chores.put(lambda: self._check_dirs(report, root))
             case Beat(_, attempts):
                 self._voice.beat(dict(attempts))
@@ -230,10 +234,16 @@ class Workplace:
         if len(self._made) == 1:
             self._chores.put(self._note_made)
 
-    def _say_failed(self, event: AttemptFailed) -> None:
+    def _say_failed(self, event: AttemptFailed, log: bytes = b"") -> None:
         data = json_bytes(event.report)
-        failed = pb.Failed(attempt=attempt_message(event.attempt), report=data, slot_leaves=event.slot_leaves)
-        self._voice.say(pb.Event(failed=failed), len(data))
+        failed = pb.Failed(attempt=attempt_message(event.attempt), report=data, slot_leaves=event.slot_leaves, log=log)
+        self._voice.say(pb.Event(failed=failed), len(data) + len(log))
+
+    def _log_of(self, attempt: AttemptId, root: Path | None) -> bytes:
+        """What an attempt printed: its log was complete before its end was told here."""
+        job = self._specs.get(attempt.job)
+        folder = None if root is None else self._job_folders.get((root, attempt.job))
+        return b"" if job is None or folder is None else log_to_send(folder, job, attempt)
 
     # Chores: in their own thread.
 
@@ -283,6 +293,7 @@ class Workplace:
             except OSError:
                 self._retire_if_bad(str(root))
         self._jobs.add(job.job)
+        self._specs[job.job] = spec
         self._agent.add_job(spec)
         self._premises.blocks.allow(job.job, job.ticket)
         return None

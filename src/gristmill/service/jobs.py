@@ -123,7 +123,7 @@ class JobService:
 
     def logs(self, job: str) -> Iterator[tuple[str, str]]:
         """What attempts of a job printed, by attempt: those that are over, and those that run on this machine."""
-        found = {}
+        found: dict[str, str] = {}
         self._logs.settle(_SETTLE_SECONDS)
         for folder in (self._data_dir, self._data_dir / "worker"):  # there are also those of attempts that run
             found.update(logs_below(folder / "jobs" / job))

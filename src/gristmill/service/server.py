@@ -20,6 +20,7 @@ from gristmill.errors import JournalFailed, UsageError
 from gristmill.fleets.cluster import BEAT_SECONDS, LOST_SECONDS, ClusterFleet
 from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.coordinator import Coordinator
+from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.service.app import create_app
 from gristmill.service.auth import TOKEN, server_token
@@ -79,6 +80,7 @@ class Server:
         url: where it listens, for programs on this machine.
         public_url: the same for other machines.
         token_file: where its token is.
+        logs: keeps what attempts print. Only while it runs.
         resumed: the jobs that an earlier server on this data directory had not ended.
 
     Raises:
@@ -150,12 +152,18 @@ class Server:
         blobs = BlobStore(data_dir / "blobs")
         blobs.prune(time.time())
 
+        self.logs = LogKeeper()
+        close.callback(self.logs.close)
         fleet = ClusterFleet(
-            token, host=settings.host, beat_seconds=settings.beat_seconds, lost_seconds=settings.lost_seconds
+            token,
+            host=settings.host,
+            beat_seconds=settings.beat_seconds,
+            lost_seconds=settings.lost_seconds,
+            logs=self.logs,
         )
         coordinator = self._open_coordinator(fleet, data_dir, close)
         self._fleet = fleet
-        jobs = self._jobs = JobService(coordinator, blobs, data_dir)
+        jobs = self._jobs = JobService(coordinator, blobs, data_dir, self.logs)
         app = create_app(jobs, token, lambda host: _join_facts(fleet, host), fleet.blob)
         self._rest = _serve(app, listening, close)
         close.callback(setattr, jobs, "closing", True)

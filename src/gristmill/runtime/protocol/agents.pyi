@@ -176,22 +176,26 @@ class SlotUp(_message.Message):
     def __init__(self, slot: _Optional[str] = ..., depth: _Optional[int] = ...) -> None: ...
 
 class Done(_message.Message):
-    __slots__ = ("attempt", "result")
+    __slots__ = ("attempt", "result", "log")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
     attempt: Attempt
     result: bytes
-    def __init__(self, attempt: _Optional[_Union[Attempt, _Mapping]] = ..., result: _Optional[bytes] = ...) -> None: ...
+    log: bytes
+    def __init__(self, attempt: _Optional[_Union[Attempt, _Mapping]] = ..., result: _Optional[bytes] = ..., log: _Optional[bytes] = ...) -> None: ...
 
 class Failed(_message.Message):
-    __slots__ = ("attempt", "report", "slot_leaves")
+    __slots__ = ("attempt", "report", "slot_leaves", "log")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     SLOT_LEAVES_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
     attempt: Attempt
     report: bytes
     slot_leaves: bool
-    def __init__(self, attempt: _Optional[_Union[Attempt, _Mapping]] = ..., report: _Optional[bytes] = ..., slot_leaves: _Optional[bool] = ...) -> None: ...
+    log: bytes
+    def __init__(self, attempt: _Optional[_Union[Attempt, _Mapping]] = ..., report: _Optional[bytes] = ..., slot_leaves: _Optional[bool] = ..., log: _Optional[bytes] = ...) -> None: ...
 
 class Admitted(_message.Message):
     __slots__ = ("job", "refusal")
