@@ -291,9 +291,19 @@ class Coordinator:
 
     def _give_up(self, error: Exception) -> None:
         """Nothing can be decided any more. What is in the journal is for the next coordinator."""
-        self._crash, self._stopping = error, True
+        if not isinstance(error, JournalFailed):
+            self._keep_events(error)
+        self._crash, self._stopping = error, True  # from here on, others see it
         for job in self._jobs.values():
             job.over.set()
+
+    def _keep_events(self, error: Exception) -> None:
+        """After a defect: leave what the scheduler was told beside the journals, so that it can be played again."""
+        journals = (self._journal, *(job.journal for job in self._jobs.values()))
+        for folder in dict.fromkeys(journal.path.parent for journal in journals if journal is not None):
+            with suppress(OSError):  # the disk may be why
+                path = self._dispatcher.events.write(folder, error)
+                error.add_note(f"The last events before it are in {path}.")
 
     def _turn(self, limit: float) -> None:
         """Wait for something to happen, for a bounded time, and handle all that is queued."""

@@ -44,6 +44,7 @@ from gristmill.runtime.contracts import (
     WorkerLeaving,
     WorkerUp,
 )
+from gristmill.runtime.event_log import EventLog
 from gristmill.runtime.facts import TaskDone
 from gristmill.runtime.jobs import Job
 from gristmill.runtime.tally import digest_of
@@ -72,6 +73,7 @@ class Dispatcher:
     Attributes:
         wake_at: when the scheduler wants to be called again; None if only for news.
         broken: why the fleet cannot go on; None if it can.
+        events: what the scheduler was told last.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Dispatcher:
         self._threaded = threaded
         self._rejoin_seconds = rejoin_seconds
         self._scheduler = SchedulerState()
+        self.events = EventLog()
         self._commands: deque[commands.Command] = deque()
         self._workers: dict[str, WorkerUp] = {}
         self._worker_of: dict[str, str] = {}  # slot → worker
@@ -350,7 +353,9 @@ class Dispatcher:
     def _feed(self, event: events.Event) -> None:
         if isinstance(event, events.TimePassed):
             self.wake_at = None
-        self._commands += step(self._scheduler, event, self._clock())
+        now = self._clock()
+        self.events.add(now, event)
+        self._commands += step(self._scheduler, event, now)
         while self._commands:
             self._carry_out(self._commands.popleft())
 
