@@ -104,6 +104,7 @@ def test_a_stopped_agent_is_lost_and_joins_anew(tmp_path: Path) -> None:
         outcome = c.finish(running)
         assert counts_in(tmp_path / "out") == expected
         assert outcome.view.failed_attempts >= 1
+        assert any("was lost while it ran" in failure.message for failure in outcome.view.failures)
         stopped.send(signal.SIGCONT)
         c.wait_for_workers(3)
         ups = [up.worker for up in c.fleet.heard(WorkerUp)]

@@ -20,10 +20,15 @@ from gristmill.runtime.joblogs import LogKeeper, logs_below
 from gristmill.service.server import Server, ServeSettings
 
 SCRIPT = """
+import os
 from gristmill import MapReduce
 
 class Talk(MapReduce):
     def mapper(self, _, line):
+        if line.startswith("die") and not os.path.exists(line[4:]):
+            open(line[4:], "w").close()
+            print("dying", flush=True)
+            os._exit(3)
         if line.startswith("loud"):
             print("x" * 100_000)
         if not line.startswith("still"):
@@ -88,6 +93,14 @@ def test_logs_of_a_job_that_succeeded_elsewhere(server: Server, data_dir: Path, 
     folder = data_dir / "jobs" / handle.job_id
     assert sorted(path.name for path in folder.iterdir() if path.name != "lock") == ["job.json", "logs"]
     assert prune(data_dir, now=folder.stat().st_mtime + 1e7) == (handle.job_id,)  # nobody uses it
+
+
+def test_the_last_words_of_an_executor_are_kept(server: Server, data_dir: Path, tmp_path: Path) -> None:
+    handle = begin(server, data_dir, tmp_path, f"die {tmp_path / 'died'}\n")
+    handle.wait(timeout=SECONDS)
+    first, second = sorted(logs(server, data_dir, handle.job_id).items())
+    assert first == (f"{handle.job_id}-s0-t00000-a1", "dying\n")
+    assert second[0].endswith("-a2") and "mapping die" in second[1]
 
 
 def test_a_job_that_printed_nothing_leaves_nothing(server: Server, data_dir: Path, tmp_path: Path) -> None:

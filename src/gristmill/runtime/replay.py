@@ -237,9 +237,7 @@ class Replay:
     def _run(self, spec: TaskSpec) -> TaskResult:
         from gristmill.runtime.task import run_task
 
-        here = replace(
-            self._task.job, staging=str(self._folder / "staging"), folder=str(self._folder), shuffle_dir=""
-        )
+        here = replace(self._task.job, staging=str(self._folder / "staging"), folder=str(self._folder), shuffle_dir="")
         return run_task(
             self._code, spec, TaskEnvironment(here, self._folder / "scratch", self._folder / "blocks"), Progress()
         )

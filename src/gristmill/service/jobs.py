@@ -128,10 +128,9 @@ class JobService:
         for folder in (self._data_dir, self._data_dir / "worker"):  # there are also those of attempts that run
             found.update(logs_below(folder / "jobs" / job))
         running = self._coordinator.find(job)
-        for report in running.view().failures if running is not None else ():
-            name = str(report.details.get("attempt") or report.details.get("task", "a task"))
-            if report.log_tail and name not in found:
-                found[name] = report.log_tail
+        if not found and running is not None:  # they could not be kept, or were pruned
+            tails = {str(report.details.get("task", "a task")): report.log_tail for report in running.view().failures}
+            found.update({task: tail for task, tail in tails.items() if tail})
         yield from sorted(found.items())
 
 
