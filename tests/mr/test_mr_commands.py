@@ -17,6 +17,7 @@ from mr_kit import Lab, executors_of, is_alive, lab, write_texts
 
 from gristmill.cli.mr import coordinator, worker
 from gristmill.errors import InputMissing, JobNotFound, OutputExists, ServerUnreachable, UsageError
+from gristmill.service.mr import _publish
 
 FACTS = "mr-coordinator.json"
 
@@ -94,12 +95,12 @@ def test_what_a_killed_coordinator_left_is_in_nobodys_way(tmp_path: Path) -> Non
         here.write("wc.py", apps.WC)
         here.write("mr-out-0", "of an earlier run\n")
         here.write("mr-out-7", "of an earlier run\n")
-        killed = here.coordinator(2, *texts, "--overwrite")
+        killed = here.coordinator(2, *texts)
         here.wait_until((here.folder / FACTS).exists)
         killed.send(signal.SIGKILL)
         killed.wait()
         worker = here.worker("wc.py")  # it sees the file of the one that was killed
-        coordinator = here.coordinator(2, *texts, "--overwrite")
+        coordinator = here.coordinator(2, *texts)
         assert worker.wait() == coordinator.wait() == 0, here.said()
         assert here.result(2) == {word: str(count) for word, count in sum(texts.values(), Counter()).items()}
         assert here.leftovers() == []
@@ -145,12 +146,35 @@ def run_worker(*arguments: str) -> None:
     CliRunner().invoke(worker, arguments, catch_exceptions=False, standalone_mode=False)
 
 
-def test_an_earlier_result_is_not_replaced(here: Lab) -> None:
+def test_what_a_result_would_replace_must_be_one(here: Lab) -> None:
     here.write("a.txt", "a")
-    here.write("mr-out-3", "precious")
-    with pytest.raises(OutputExists, match="mr-out-3 is there already"):
+    here.write("mr-out-3", "an earlier result")
+    with pytest.raises(OutputExists, match="mr-out-3 is an input"):
+        run_coordinator("2", "a.txt", "mr-out-3")
+    (here.folder / "mr-out-1").mkdir()
+    with pytest.raises(OutputExists, match="mr-out-1 is a directory"):
         run_coordinator("2", "a.txt")
     assert here.leftovers() == []
+
+
+def test_an_earlier_result_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    for number in range(2):
+        (tmp_path / "parts" / f"part-r-{number:05d}").write_text("new")
+    for name in ("mr-out-0", "mr-out-5", "mr-out-05", "mr-out-x"):
+        (tmp_path / name).write_text("old")
+
+    def results() -> dict[str, str]:
+        return {path.name: path.read_text() for path in tmp_path.glob("mr-out-*")}
+
+    before = results()
+    with pytest.raises(FileNotFoundError):
+        _publish(tmp_path / "parts", tmp_path, tmp_path / "first", reducers=3)  # the third is not there
+    assert results() == before
+    for number in range(2):
+        (tmp_path / "parts" / f"part-r-{number:05d}").write_text("new")
+    _publish(tmp_path / "parts", tmp_path, tmp_path / "second", reducers=2)
+    assert results() == {"mr-out-0": "new", "mr-out-1": "new", "mr-out-05": "old", "mr-out-x": "old"}
 
 
 def test_files_that_are_not_there(here: Lab) -> None:
@@ -162,6 +186,8 @@ def test_files_that_are_not_there(here: Lab) -> None:
 
 def test_a_number_that_is_none(here: Lab) -> None:
     here.write("a.txt", "a")
+    result = CliRunner().invoke(coordinator, ["a.txt", "3"])
+    assert result.exit_code == 2 and "'a.txt' is not a number. N_REDUCE comes first" in result.output
     for wrong in ("0", "ten"):
         result = CliRunner().invoke(coordinator, [wrong, "a.txt"])
         assert result.exit_code == 2 and "N_REDUCE" in result.output
@@ -176,11 +202,12 @@ def test_a_bad_app_is_told_before_anything_is_waited_for(here: Lab) -> None:
         run_worker("broken.py")
 
 
-def test_nobody_to_work_for(here: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_to_work_for(here: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("gristmill.api.mr_worker._FIND_SECONDS", 0.1)
     here.write("wc.py", apps.WC)
     with pytest.raises(ServerUnreachable, match=r"There is no mr-coordinator\.json.*mr-coordinator N_REDUCE"):
-        run_worker("wc.py")
+        worker.main(["wc.py"], standalone_mode=False)
+    assert capsys.readouterr().err.count("Waiting for one, for 0.1 s at most.") == 1
     here.write(FACTS, "{}")
     with pytest.raises(UsageError, match="is not the file of a coordinator"):
         run_worker("wc.py")

@@ -100,13 +100,16 @@ def count_files(inputs: Sequence[str]) -> int:
     return len(resolve_inputs(inputs, "whole"))
 
 
-def find_coordinator(path: Path, seconds: float, answers: Callable[[MrFacts], bool]) -> MrFacts:
+def find_coordinator(
+    path: Path, seconds: float, answers: Callable[[MrFacts], bool], say: Callable[[str], None] | None = None
+) -> MrFacts:
     """What the file says; waits for it to appear. From then on this process holds it, until its end.
 
     Args:
         path: the file.
         seconds: how long to wait.
         answers: tells whether there is such a coordinator. The file of one that was killed stays until the next begins.
+        say: is told, once, that this process waits.
 
     Raises:
         ServerUnreachable: there is none.
@@ -126,6 +129,9 @@ def find_coordinator(path: Path, seconds: float, answers: Callable[[MrFacts], bo
                 f"{why}. Start one with `mr-coordinator N_REDUCE FILE...` in this directory, or name the file of "
                 "another with --coordinator."
             )
+        if say is not None:
+            say(f"{why}. Waiting for one, for {seconds:g} s at most.")
+            say = None
         time.sleep(_LOOK_SECONDS)
 
 

@@ -43,7 +43,7 @@ def work(app: Path, coordinator: Path, say: Callable[[str], None]) -> bool:
         JobCancelled: it was cancelled.
     """
     job = load_app(app)
-    facts = find_coordinator(coordinator, _FIND_SECONDS, _answers)
+    facts = find_coordinator(coordinator, _FIND_SECONDS, _answers, say)
     server = ServerClient(facts.url, facts.token, patience_seconds=_LAST_WORD_SECONDS)
     handle = submit_to(server, job, facts.inputs, facts.output, facts.options, key=_KEY, base=facts.base)
     status = handle.status()

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,8 +18,19 @@ from gristmill.cli.params import duration_seconds
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+class _Reducers(click.IntRange):
+    """A number; whoever gives a file in its place has most likely mixed up the order."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number. N_REDUCE comes first, the files after it.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command("mr-coordinator", context_settings=_HELP)
-@click.argument("reducers", metavar="N_REDUCE", type=click.IntRange(min=1))
+@click.argument("reducers", metavar="N_REDUCE", type=_Reducers(min=1))
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--task-timeout",
@@ -37,14 +49,12 @@ _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     show_default="a free one",
     help="The port to listen on.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
-def coordinator(
-    reducers: int, files: tuple[str, ...], task_timeout: float, host: str, port: int, overwrite: bool
-) -> None:
+def coordinator(reducers: int, files: tuple[str, ...], task_timeout: float, host: str, port: int) -> None:
     """Coordinate one job over FILE..., each of which is one map task.
 
     The app comes with the first `mr-worker APP.py` that is started in this directory, which finds the coordinator by
-    the file mr-coordinator.json. The result is mr-out-0 to mr-out-{N_REDUCE - 1}, in this directory.
+    the file mr-coordinator.json. The result is mr-out-0 to mr-out-{N_REDUCE - 1}, in this directory. Once it is
+    whole, it replaces an earlier one.
     """
     stop = threading.Event()
 
@@ -65,7 +75,6 @@ def coordinator(
         task_timeout_seconds=task_timeout,
         host=host,
         port=port,
-        overwrite=overwrite,
     )
     with ProgressDisplay() as display:
         status = run_coordinator(settings, stop, display, _teller("mr-coordinator"))

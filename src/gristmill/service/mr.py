@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ _CANCEL_SECONDS = 10.0
 _LEAVE_SECONDS = 10.0  # for workers to end, once they are told to
 _SHORTEST_LOST_SECONDS = 3.0  # a worker on a busy machine may be silent for this long
 _OUT = "mr-out-"
+_NUMBER = re.compile(r"0|[1-9][0-9]*")
+_ATTEMPT = re.compile(r"-s(\d+)-t(\d+)-a")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,6 @@ class MrSettings:
         task_timeout_seconds: after so long a task is given to another process.
         host: the address to listen on.
         port: likewise; 0: a free one.
-        overwrite: whether an earlier result may be replaced.
     """
 
     reducers: int
@@ -43,7 +45,6 @@ class MrSettings:
     task_timeout_seconds: float
     host: str = "127.0.0.1"
     port: int = 0
-    overwrite: bool = False
 
 
 def run_coordinator(
@@ -64,11 +65,11 @@ def run_coordinator(
     """
     folder = Path.cwd()
     count = count_files(settings.inputs)
-    if not settings.overwrite:
-        _check_no_result(folder)
+    _check_result(folder, settings.inputs)
     with ExitStack() as close:
         hidden = close.enter_context(_hidden_folder(folder))
         server = close.enter_context(Server(_serve_settings(settings, hidden)))
+        server.logs.listener = _printer(say)
         facts = _facts(settings, folder, server)
         path = folder / FACTS
         facts.write(path)
@@ -78,7 +79,7 @@ def run_coordinator(
         try:
             status = _see_through(server, stop, observer, say)
             if status.error is None:
-                _publish(Path(facts.output), folder, settings.reducers)
+                _publish(Path(facts.output), folder, hidden / "earlier", settings.reducers)
         finally:
             server.dismiss()
             if not outlast_workers(path, _LEAVE_SECONDS):
@@ -86,6 +87,17 @@ def run_coordinator(
     if status.error is not None:
         raise error_of(status)
     return status
+
+
+def _printer(say: Callable[[str], None]) -> Callable[[str, bytes], None]:
+    """Tells what the app prints: it runs in workers that may be elsewhere, and no log outlives the job."""
+
+    def tell(name: str, log: bytes) -> None:
+        if match := _ATTEMPT.search(name):
+            task = f"{'reduce' if int(match[1]) else 'map'} task {int(match[2])}"
+            say(f"{task} printed:\n{log.decode(errors='backslashreplace').rstrip()}")
+
+    return tell
 
 
 def _serve_settings(settings: MrSettings, hidden: Path) -> ServeSettings:
@@ -111,18 +123,19 @@ def _facts(settings: MrSettings, folder: Path, server: Server) -> MrFacts:
     )
 
 
-def _check_no_result(folder: Path) -> None:
-    if found := _numbers(folder):
-        raise OutputExists(
-            f"{_OUT}{found[0]} is there already{f', and {len(found) - 1} more' if len(found) > 1 else ''}. "
-            "Remove the earlier result, or replace it with --overwrite."
-        )
+def _check_result(folder: Path, inputs: Sequence[str]) -> None:
+    """What is there in the result's place must be an earlier result, and nothing else."""
+    read = {Path(name).resolve() for name in inputs}
+    for path in _result(folder):
+        if path.resolve() in read:
+            raise OutputExists(f"{path.name} is an input, and the result would replace it. Rename it.")
+        if path.is_dir() and not path.is_symlink():
+            raise OutputExists(f"{path.name} is a directory; only files of an earlier result are replaced. Rename it.")
 
 
-def _numbers(folder: Path) -> list[int]:
-    """Which files of a result are there."""
-    endings = (path.name.removeprefix(_OUT) for path in folder.glob(f"{_OUT}*"))
-    return sorted(int(ending) for ending in endings if ending.isascii() and ending.isdigit())
+def _result(folder: Path) -> list[Path]:
+    """The files of a result that are there."""
+    return sorted(path for path in folder.glob(f"{_OUT}*") if _NUMBER.fullmatch(path.name.removeprefix(_OUT)))
 
 
 @contextmanager
@@ -181,11 +194,19 @@ def _cancel(server: Server) -> JobStatus:
     raise JobCancelled("No output was written.")
 
 
-def _publish(output: Path, folder: Path, reducers: int) -> None:
-    """Give the parts of the job's output the names that the taught design has for them."""
-    for number in range(reducers):
-        (output / f"part-r-{number:05d}").replace(folder / f"{_OUT}{number}")
-    for number in _numbers(folder):  # of an earlier result with more files, which are no parts of this one
-        if number >= reducers:
-            with suppress(FileNotFoundError):
-                (folder / f"{_OUT}{number}").unlink()
+def _publish(output: Path, folder: Path, earlier: Path, reducers: int) -> None:
+    """Give the parts of the job's output the names that the taught design has for them.
+
+    A result that is there gives way to the new one, also files that the new one does not have: they are no parts of it.
+    If a rename fails, the earlier result is there as it was.
+    """
+    earlier.mkdir()
+    with ExitStack() as undo:
+        for path in _result(folder):
+            path.replace(earlier / path.name)
+            undo.callback((earlier / path.name).replace, path)
+        for number in range(reducers):
+            path = folder / f"{_OUT}{number}"
+            (output / f"part-r-{number:05d}").replace(path)
+            undo.callback(path.unlink)
+        undo.pop_all()
