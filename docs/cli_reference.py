@@ -51,7 +51,9 @@ def _sections(command: click.Command, name: str, parent: click.Context | None) -
         context = click.Context(each, info_name=full_name)
         usage = " ".join(each.collect_usage_pieces(context))
         yield f"\n## {full_name}\n\n    {full_name} {usage}\n\n{_help(each)}\n"
-        rows = [_row(parameter) for parameter in each.params if isinstance(parameter, click.Option)]
+        rows = [
+            _row(parameter) for parameter in each.params if isinstance(parameter, click.Option) and not parameter.hidden
+        ]
         if rows:
             yield "\n| option | meaning | default |\n| --- | --- | --- |\n" + "".join(rows)
 

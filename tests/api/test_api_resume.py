@@ -224,6 +224,23 @@ def test_without_an_output(scene: Callable[[str], Scene]) -> None:
     assert there.jobs() == []
 
 
+def test_of_several_runs_the_likest_is_named(scene: Callable[[str], Scene]) -> None:
+    """Not the youngest, which wrote to another place. How a result that is printed is kept is nobody's concern."""
+    there = scene("hold map")
+    there.kill_while_a_map_task_runs()
+    [likest] = there.jobs()
+    for mark in there.marks.iterdir():
+        mark.unlink()
+    there.kill_when(lambda: there.holds("map"), "--set", "x=1", output=False)
+    assert len(there.jobs()) == 2
+    there.open_the_gate()
+    _, said = there.run("--resume", "--reducers", "3")
+    assert f"starting afresh: --reducers has changed from 4 to 3 since job {likest}." in said
+    _, said = there.run("--resume", "--reducers", "3", "--set", "x=1", output=False)
+    assert "starting afresh: --reducers has changed from 4 to 3 since job" in said
+    assert "pickle" not in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_an_interrupted_run_goes_on(scene: Callable[[str], Scene], number: signal.Signals) -> None:
     there = scene("all reducers now")

@@ -125,6 +125,13 @@ def test_the_reports_own_advice_wins() -> None:
     assert "Buy a disk." in text and "--data-dir" not in text
 
 
+def test_a_module_that_is_not_where_tasks_run() -> None:
+    missing = FailureReport(
+        error="UserCodeError", message="No module named 'yaml'", exception="ModuleNotFoundError", function="mapper"
+    )
+    assert "--py-files, and install others on every machine" in " ".join(text_of(missing).split())
+
+
 def test_long_records_are_cut_and_long_lines_wrapped() -> None:
     text = text_of(FailureReport(error="UserCodeError", message="no", record="word " * 1000))
     assert len(text) < 1000

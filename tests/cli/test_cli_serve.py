@@ -299,6 +299,8 @@ def test_what_is_wrong_is_said_in_words(served: Served, tmp_path: Path) -> None:
         assert "Traceback" not in foreign.stderr
     broken = served.run("submit", "nowhere.py", "in.txt", "-o", "out")
     assert broken.returncode == 2 and "nowhere.py" in broken.stderr
+    encrypted = served.run("worker", served.url.replace("http:", "https:"), "--data-dir", tmp_path / "w")
+    assert encrypted.returncode == 2 and "does not answer as https" in encrypted.stderr
     worker = served.run("worker", served.url, "--token-file", tmp_path / "token", "--data-dir", tmp_path / "w")
     assert worker.returncode == 2 and "token" in worker.stderr
     assert "Traceback" not in unknown.stderr + denied.stderr + second.stderr + missing.stderr + worker.stderr
@@ -316,5 +318,12 @@ def test_no_server_is_exit_code_75(
     assert main(["jobs", "--server", "http://127.0.0.1:9"]) == 75
     assert "No server answers at http://127.0.0.1:9" in capsys.readouterr().err
     monkeypatch.setenv("GRISTMILL_SERVER", "127.0.0.1:9")
-    assert main(["status"]) == 2
-    assert "http://HOST:PORT" in capsys.readouterr().err
+    for arguments in (["status"], ["worker", "127.0.0.1:9"]):
+        assert main(arguments) == 2
+        assert "one is written http://HOST:PORT: write http://127.0.0.1:9." in capsys.readouterr().err
+    for arguments in (
+        ["status", "--server", "http://127.0.0.1:9/api/v1"],
+        ["worker", "http://127.0.0.1:9/api/v1/join"],
+    ):
+        assert main(arguments) == 2
+        assert "one is written http://HOST:PORT: leave /api/v1" in capsys.readouterr().err

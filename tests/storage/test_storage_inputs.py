@@ -73,8 +73,9 @@ def test_missing_inputs_are_named_with_what_may_have_been_meant(tmp_path: Path) 
         resolve_inputs([tmp_path / "logs" / "access.log" / "x"], None)
     with pytest.raises(InputMissing, match=r"\*\.txt matches no file"):
         resolve_inputs([f"{tmp_path}/*.txt"], None)
-    with pytest.raises(InputMissing, match="not a local path"):
-        resolve_inputs(["s3://bucket/x"], None)
+    for uri in ("s3://bucket/x", "s3://bucket/*.txt"):
+        with pytest.raises(InputMissing, match=r"object stores cannot be read yet\. Use a path that all workers see"):
+            resolve_inputs([uri], None)
 
 
 def test_an_empty_directory_is_a_mistake_but_an_empty_output_is_not(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from gristmill.runtime.outcome import error_from_json
 
 FIRST_PATIENCE_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0
+_API = "/api/v1"
 _CALL_SECONDS = 30.0
 _PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -98,7 +99,7 @@ class ServerClient:
             GristmillError: what the server answered, as the exception that it was there.
         """
         request = urllib.request.Request(
-            f"{self.url}/api/v1{path}",
+            f"{self.url}{_API}{path}",
             data=data,
             method=method,
             headers={"Authorization": f"Bearer {self._token}", **VERSION_HEADERS, **(headers or {})},
@@ -186,8 +187,23 @@ def server_url(url: str | None, data_dir: Path) -> str:
             f"No server is named, and none runs on {data_dir}. Name one with --server http://HOST:PORT or "
             "GRISTMILL_SERVER, or start one with `gristmill serve`."
         )
-    if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{url!r} is not the address of a server; one is written http://HOST:PORT.")
+    return checked_url(url)
+
+
+def checked_url(url: str) -> str:
+    """The address of a server, if it has the form of one.
+
+    Raises:
+        UsageError: it has not; what to write instead is said.
+    """
+    wrong = f"{url!r} is not the address of a server; one is written http://HOST:PORT"
+    if "://" not in url:
+        raise UsageError(f"{wrong}: write http://{url}.")
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{wrong}.")
+    if _API in parts.path:
+        raise UsageError(f"{wrong}: leave {parts.path} out.")
     return url
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gristmill.storage.inputs import InputFile
 
 _NAMED_FILES = 1000
+_OUTPUT = "option -o"
 _CANDIDATES = 100  # interrupted jobs that are looked at, the youngest first
 
 
@@ -60,7 +61,7 @@ def ingredients_of(
         "--reducers": str(reducers) if len(plan.stages) > 1 else "",
         "--split-size": str(options.split_bytes or ""),
         "--input-format": options.input_format or "",
-        "--output-format": submission.format,
+        "--output-format": submission.format if submission.output is not None else "",  # that one is internal
         "--no-combiner": "" if options.combiner else "given",
         "--max-bad-records": str(options.max_bad_records),
         "--max-record-size": str(options.max_record_bytes),
@@ -94,7 +95,7 @@ def take_up(name: str, keys: tuple[str, ...], ingredients: Mapping[str, str], op
         UsageError: its output cannot be written.
     """
     reason = "--resume: there is nothing to resume; starting afresh."
-    other = ""
+    others: list[tuple[bool, int, str]] = []  # what differs in little comes first, and the youngest of those
     for path, facts in dead_jobs(options.data_dir)[:_CANDIDATES]:
         if facts.get("name") != name or facts.get("state") == "succeeded":
             continue
@@ -106,12 +107,16 @@ def take_up(name: str, keys: tuple[str, ...], ingredients: Mapping[str, str], op
                 if (taken := _take_over(path, record, options)) is not None:
                     return taken
                 reason = f"--resume: starting afresh: job {path.name} is being taken up by another process."
-            elif not other:
-                changes = what_changed(record.accepted.prepared["ingredients"], ingredients)
-                other = f"--resume: starting afresh: {changes} since job {path.name}."
+            else:
+                before = record.accepted.prepared["ingredients"]
+                differ = [name for name in {**ingredients, **before} if before.get(name) != ingredients.get(name)]
+                changes = f"{what_changed(before, ingredients)} since job {path.name}."
+                others.append((_OUTPUT in differ, len(differ), changes))
         except JournalFailed as error:
-            other = other or f"--resume: starting afresh: {error}"
-    return other or reason
+            others.append((True, len(ingredients), str(error)))
+    if others:
+        return f"--resume: starting afresh: {min(others, key=lambda other: other[:2])[-1]}"
+    return reason
 
 
 def _record_of(path: Path) -> JobRecord | None:

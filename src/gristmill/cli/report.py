@@ -67,6 +67,7 @@ _ADVICE = {
     "BlockCorrupt": "Check the disk that holds the data folder, then run the job again.",
     "BlockMissing": "Does something clean the data folder while jobs run? Run the job again.",
 }
+_ADVICE_MODULE = "Name a module of yours with --py-files, and install others on every machine that runs tasks."
 _ADVICE_SET_ASIDE = "Correct the function, or set such records aside with --max-bad-records N."
 
 
@@ -171,6 +172,8 @@ def _particulars(report: FailureReport) -> list[str]:
 
 
 def _advice(report: FailureReport) -> str:
+    if report.exception == ModuleNotFoundError.__name__:
+        return _ADVICE_MODULE
     if report.error == "UserCodeError" and report.function in ("mapper", "reducer"):
         return _ADVICE_SET_ASIDE
     return _ADVICE.get(report.error, "")

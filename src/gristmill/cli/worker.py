@@ -67,7 +67,10 @@ from gristmill.config import default_data_dir
     help="Holds the server's token.",
 )
 @click.option(
-    "--ends-with-stdin", is_flag=True, help="End at once when standard input does: with the program that started it."
+    "--ends-with-stdin",
+    is_flag=True,
+    hidden=True,  # for the server that starts a worker of its own
+    help="End at once when standard input does: with the program that started it.",
 )
 def worker(
     url: str,
@@ -91,9 +94,10 @@ def worker(
         threading.Thread(target=_end_with_stdin, name="gristmill-parent", daemon=True).start()
     # The server has told of its own worker already.
     show_log(say_with_time, logging.WARNING if ends_with_stdin else logging.INFO)
-    from gristmill.api.client import token_for
+    from gristmill.api.client import checked_url, token_for
     from gristmill.runtime.worker import WorkerSettings, run_worker
 
+    checked_url(url)
     dirs = data_dirs or (default_data_dir(),)
     run_worker(
         WorkerSettings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Front:
             ServerUnreachable: it does not answer, or not like a coordinator; trying again may help.
             NotAuthorized: it does not know the token.
             VersionMismatch: it is of another version.
+            UsageError: it does not speak TLS, or is not to be trusted.
         """
         data = self._get("/api/v1/join", _MAX_ANSWER_BYTES)
         try:
@@ -97,6 +99,11 @@ class Front:
                 raise ServerUnreachable(f"{self.url}{path} answers {error.code} {error.reason}.") from error
         except (OSError, ValueError, http.client.HTTPException) as error:  # time-outs, half an answer, what is no HTTP
             cause = getattr(error, "reason", None) or error
+            if isinstance(cause, ssl.SSLError):
+                raise UsageError(
+                    f"{self.url} does not answer as https: {cause.reason or cause}. "
+                    f"A coordinator without TLS is written http://HOST:PORT."
+                ) from error
             reason = getattr(cause, "strerror", None) or cause
             raise ServerUnreachable(f"No coordinator answers at {self.url}: {reason}.") from error
 

@@ -281,7 +281,7 @@ class _Worker:
             if self._tries == 1:
                 _log.warning("%s Trying again.", error)
             return
-        except (NotAuthorized, VersionMismatch):
+        except UsageError:  # another version, a token that it does not know, no TLS
             if self._tries >= _CERTAIN_TRIES:
                 raise
             return

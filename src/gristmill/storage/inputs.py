@@ -199,14 +199,16 @@ def _expand(name: str) -> list[Path]:
         return found
     if path.exists() or path.is_symlink():
         return [path]
+    if "://" in name:
+        raise InputMissing(
+            f"The input {name} is not a path: object stores cannot be read yet. Use a path that all workers see."
+        )
     if glob.has_magic(name):
         if found := _match(name):
             return found
         raise InputMissing(f"The input {name} matches no file.{_hint(path)}")
     if name == "-":
         raise InputMissing("Standard input cannot be cut into splits. Write it to a file first.")
-    if "://" in name:
-        raise InputMissing(f"The input {name} is not a local path; only files of this machine can be read.")
     raise InputMissing(f"The input {name} does not exist.{_hint(path)}")
 
 
