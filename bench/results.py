@@ -51,6 +51,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([text(rows[0]), text(rule), *map(text, rows[1:])])
 
 
+def verdict(kept: bool) -> str:
+    """Whether a limit was kept, for a sentence."""
+    return "kept" if kept else "MISSED"
+
+
 def mib(size_bytes: float) -> str:
     """Bytes in MiB, for a table."""
     return f"{size_bytes / (1 << 20):,.0f} MiB" if size_bytes else "–"

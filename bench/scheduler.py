@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Iterator
 from random import Random
 
+from results import verdict
+
 from gristmill.errors import FailureKind
 from gristmill.scheduling.commands import Command, DropWorker, EndJob, JobState, Launch, WakeAt
 from gristmill.scheduling.events import (
@@ -33,6 +35,10 @@ from gristmill.scheduling.events import (
 )
 from gristmill.scheduling.state import SchedulerState
 from gristmill.scheduling.step import step
+
+RATE_LIMIT = 20_000  # decisions a second, at each size
+SPREAD_LIMIT = 0.20  # between the sizes
+BYTES_LIMIT = 1024  # a task
 
 SLOTS_A_WORKER = 2
 TASK_SECONDS = 2.0
@@ -142,11 +148,17 @@ def main() -> None:
     options = parser.parse_args()
     workers = options.workers or max(1, options.tasks // 100)
     print(f"{'tasks':>9} {'workers':>7} {'events':>9} {'decisions/s':>12}")
+    rates = []
     for scale in (100, 10, 1):
         play = Play(max(1, options.tasks // scale), max(1, workers // scale), options.failures)
         play.run()
-        print(f"{play.tasks:>9,} {play.workers:>7,} {play.events:>9,} {play.events / play.seconds:>12,.0f}")
-    print(f"memory: {bytes_a_task(max(1, options.tasks // 10)):.0f} bytes a task")
+        rates.append(play.events / play.seconds)
+        print(f"{play.tasks:>9,} {play.workers:>7,} {play.events:>9,} {rates[-1]:>12,.0f}")
+    spread = 1 - min(rates) / max(rates)
+    size = bytes_a_task(max(1, options.tasks // 10))
+    print(f"decisions: {min(rates):,.0f} a second. Limit at least {RATE_LIMIT:,} ({verdict(min(rates) >= RATE_LIMIT)})")
+    print(f"slowest size: {spread:.0%} below the fastest. Limit {SPREAD_LIMIT:.0%} ({verdict(spread <= SPREAD_LIMIT)})")
+    print(f"memory: {size:.0f} bytes a task. Limit {BYTES_LIMIT:,} ({verdict(size <= BYTES_LIMIT)})")
 
 
 if __name__ == "__main__":

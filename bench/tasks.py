@@ -13,6 +13,7 @@ worker process beside it that is reached over gRPC).
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+from results import verdict
 from settings import EXECUTORS
 
 from gristmill.config import MIB
@@ -33,6 +35,9 @@ from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.journal import Journal
 from gristmill.scheduling.commands import JobState
 from gristmill.storage.commit import OutputCommit
+
+LIMITS = {"local": 10_000, "journal": 10_000, "grpc": 4_000}
+"""Tasks a second, at least, in the median."""
 
 _PATIENCE_SECONDS = 300.0
 
@@ -120,10 +125,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     options = parser.parse_args()
-    print(f"{'fleet':<9} {'tasks':>9} {'tasks/s, best':>14} {'worst':>9}")
+    print(f"{'fleet':<9} {'tasks':>9} {'tasks/s, best':>14} {'median':>9} {'worst':>9}  limit")
     for name in options.only:
         rates = measure(name, options.tasks, options.runs, options.executors)
-        print(f"{name:<9} {options.tasks:>9,} {max(rates):>14,.0f} {min(rates):>9,.0f}", flush=True)
+        best, median, worst = max(rates), statistics.median(rates), min(rates)
+        limit = f"at least {LIMITS[name]:,} ({verdict(median >= LIMITS[name])})"
+        print(f"{name:<9} {options.tasks:>9,} {best:>14,.0f} {median:>9,.0f} {worst:>9,.0f}  {limit}", flush=True)
 
 
 if __name__ == "__main__":
