@@ -342,8 +342,13 @@ def test_a_journal_that_breaks_ends_the_coordinator_and_its_jobs_go_on_later(tmp
         rest.rename(tmp_path / rest.name.replace("journal", "saved"))
     path.mkdir()
     server.journal._fail(JournalFailed("The journal cannot be written."))
-    with pytest.raises(JournalFailed):
-        job.wait(1)
+    lengths = []
+    for _ in range(3):
+        with pytest.raises(JournalFailed, match="cannot be written") as told:
+            job.wait(1)
+        assert told.value.__cause__ is server.coordinator.crash
+        lengths.append(len(told.traceback))
+    assert len(set(lengths)) == 1, "each is told by an exception of its own"
     assert isinstance(server.coordinator.crash, JournalFailed)
     with pytest.raises(JournalFailed):
         server.submit(name="another")
