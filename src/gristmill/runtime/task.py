@@ -9,14 +9,12 @@ from bdb import BdbQuit
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import islice
 from operator import length_hint
-from pathlib import Path
-from typing import Any, Protocol, TypeGuard
+from typing import Any, TypeGuard
 
 from gristmill.compute.collect import Collector
 from gristmill.compute.combine import fan_in
-from gristmill.compute.culprit import check_pair, find_culprit
+from gristmill.compute.culprit import find_culprit
 from gristmill.compute.group import Group, groups
 from gristmill.compute.guard import cut, is_users, locate, user_error
 from gristmill.compute.inline import Inlined, inline_mapper
@@ -32,20 +30,17 @@ from gristmill.errors import (
     UserCodeError,
 )
 from gristmill.plan.functions import Counters, JobCode, StepFunctions, activate_counters
-from gristmill.plan.stages import MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource
+from gristmill.plan.stages import MapOp, ShuffleSink, ShuffleSource
 from gristmill.records.block import MalformedRecord, RecordBlock
 from gristmill.runtime import disks
 from gristmill.runtime.contracts import Progress, TaskEnvironment, TaskResult, TaskSpec
-from gristmill.shuffle import store
+from gristmill.runtime.sinks import BlockSink, Sink, open_sink
 from gristmill.shuffle.blocks import damaged_blocks, read_segment
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.shuffle.merge import merge
 from gristmill.storage.bad_records import BadRecords
-from gristmill.storage.contracts import PartFile
 from gristmill.storage.formats import open_split
-from gristmill.storage.writers import PartWriter, open_part, part_name
 
-_CHUNK = 1024
 _FETCH_SHARE = 8  # of an executor's memory, so much may be in flight at once
 
 
@@ -78,14 +73,6 @@ def run_task(code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Prog
         activate_counters(None)
 
 
-class _Sink(Protocol):
-    """Where an attempt's pairs go."""
-
-    def consume(self, pairs: Iterator[Pair]) -> None: ...
-
-    def finish(self) -> TaskResult: ...
-
-
 class _Attempt:
     def __init__(
         self, code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Progress, stack: ExitStack
@@ -93,7 +80,7 @@ class _Attempt:
         self._code, self._spec, self._env, self._progress = code, spec, env, progress
         stage = spec.stage
         self._chain = MapChain([code.steps[op.step] for op in stage.ops if isinstance(op, MapOp)])
-        self._sink = _open_sink(code, spec, env, stack)
+        self._sink = open_sink(code, spec, env, stack)
         self._inlined = _inlined(self._chain, self._sink)
         self._tolerant = env.job.max_bad_records > 0
         letter = "r" if isinstance(stage.source, ShuffleSource) else "m"
@@ -311,78 +298,9 @@ class _Attempt:
             raise BadRecordLimit(self._last_bad)
 
 
-class _BlockSink:
-    """A shuffle's block."""
-
-    def __init__(self, collector: Collector, shared: str) -> None:
-        self.collector = collector
-        self.consume = collector.consume
-        self._shared = shared  # where the block is copied to, if that is a URI
-
-    def finish(self) -> TaskResult:
-        block = self.collector.finish()
-        if store.is_uri(self._shared) and block.path:
-            block = replace(block, path=store.put(Path(block.path), self._shared))
-        rows = sum(segment.rows for segment in block.segments)
-        size = sum(segment.length for segment in block.segments)
-        return TaskResult(records_out=rows, bytes_out=size, spilled_bytes=self.collector.spilled_bytes, block=block)
-
-
-class _PartSink:
-    """A part of the output."""
-
-    def __init__(self, writer: PartWriter, function: Any, role: str) -> None:
-        self._writer = writer
-        self._function, self._role = function, role
-        self._rows = 0
-
-    def consume(self, pairs: Iterator[Pair]) -> None:
-        while chunk := list(islice(pairs, _CHUNK)):
-            try:
-                keys, values = [key for key, _ in chunk], [value for _, value in chunk]
-            except (TypeError, ValueError):
-                for pair in chunk:
-                    check_pair(pair, self._function, self._role, shuffled=False)
-                raise
-            self._writer.write(keys, values)
-            self._rows += len(chunk)
-
-    def finish(self) -> TaskResult:
-        part: PartFile = self._writer.close()
-        return TaskResult(records_out=self._rows, bytes_out=part.size_bytes, parts=(part,))
-
-
-def _open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitStack) -> _Sink:
-    sink = spec.stage.sink
-    if isinstance(sink, ShuffleSink):
-        step = code.steps[sink.step]
-        shared = store.job_folder(env.job.shuffle_dir, env.job.job) if env.job.shuffle_dir else ""
-        target = _block_target(spec, env, shared)
-        combiner = step.combiner if sink.combine else None
-        return _BlockSink(Collector(sink.partitions, env.scratch, target, combiner, step.partitioner), shared)
-    assert isinstance(sink, OutputSink)
-    name = part_name(sink.letter, spec.attempt.index, sink.format)
-    writer = open_part(Path(env.job.staging), f"attempts/{env.job.file_name(spec.attempt)}-{name}", name, sink.format)
-    stack.callback(writer.discard)
-    last = spec.stage.ops[-1] if spec.stage.ops else None
-    step = code.steps[last.step] if last else StepFunctions()
-    role = "reducer" if isinstance(last, ReduceOp) else "mapper"
-    return _PartSink(writer, getattr(step, role), role)
-
-
-def _block_target(spec: TaskSpec, env: TaskEnvironment, shared: str) -> Path:
-    """Where the block appears; the job's folder on shared storage, if it has one that is a folder."""
-    name = f"{env.job.file_name(spec.attempt)}.block"
-    if not shared:
-        return env.blocks / name
-    folder = env.scratch if store.is_uri(shared) else Path(shared)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / name
-
-
-def _inlined(chain: MapChain, sink: _Sink) -> tuple[Collector, Inlined, int] | None:
+def _inlined(chain: MapChain, sink: Sink) -> tuple[Collector, Inlined, int] | None:
     """How a block's records are grouped without a generator between; None if they cannot be."""
-    if not isinstance(sink, _BlockSink):
+    if not isinstance(sink, BlockSink):
         return None
     inlined = inline_mapper(chain.only_mapper, sink.collector.sums)
     return inlined and (sink.collector, *inlined)

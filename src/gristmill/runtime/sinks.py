@@ -1,0 +1,105 @@
+"""Where an attempt's pairs go: into the block of a shuffle, or into a part of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from gristmill.compute.collect import Collector
+from gristmill.compute.culprit import check_pair
+from gristmill.compute.mapping import Pair
+from gristmill.plan.functions import JobCode, StepFunctions
+from gristmill.plan.stages import OutputSink, ReduceOp, ShuffleSink
+from gristmill.runtime.contracts import TaskEnvironment, TaskResult, TaskSpec
+from gristmill.shuffle import store
+from gristmill.storage.contracts import PartFile
+from gristmill.storage.writers import PartWriter, open_part, part_name
+
+_CHUNK = 1024
+
+
+class Sink(Protocol):
+    """Where an attempt's pairs go."""
+
+    def consume(self, pairs: Iterator[Pair]) -> None:
+        """Take pairs."""
+        ...
+
+    def finish(self) -> TaskResult:
+        """All were given: what came of them."""
+        ...
+
+
+def open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitStack) -> Sink:
+    """What a stage writes to, for one attempt. If the attempt fails, ``stack`` takes what it wrote away."""
+    sink = spec.stage.sink
+    if isinstance(sink, ShuffleSink):
+        step = code.steps[sink.step]
+        shared = store.job_folder(env.job.shuffle_dir, env.job.job) if env.job.shuffle_dir else ""
+        target = _block_target(spec, env, shared)
+        combiner = step.combiner if sink.combine else None
+        return BlockSink(Collector(sink.partitions, env.scratch, target, combiner, step.partitioner), shared)
+    assert isinstance(sink, OutputSink)
+    name = part_name(sink.letter, spec.attempt.index, sink.format)
+    writer = open_part(Path(env.job.staging), f"attempts/{env.job.file_name(spec.attempt)}-{name}", name, sink.format)
+    stack.callback(writer.discard)
+    last = spec.stage.ops[-1] if spec.stage.ops else None
+    step = code.steps[last.step] if last else StepFunctions()
+    role = "reducer" if isinstance(last, ReduceOp) else "mapper"
+    return _PartSink(writer, getattr(step, role), role)
+
+
+class BlockSink:
+    """A shuffle's block."""
+
+    def __init__(self, collector: Collector, shared: str) -> None:
+        self.collector = collector
+        self.consume = collector.consume
+        self._shared = shared  # where the block is copied to, if that is a URI
+
+    def finish(self) -> TaskResult:
+        """The block is whole."""
+        block = self.collector.finish()
+        if store.is_uri(self._shared) and block.path:
+            block = replace(block, path=store.put(Path(block.path), self._shared))
+        rows = sum(segment.rows for segment in block.segments)
+        size = sum(segment.length for segment in block.segments)
+        return TaskResult(records_out=rows, bytes_out=size, spilled_bytes=self.collector.spilled_bytes, block=block)
+
+
+class _PartSink:
+    """A part of the output."""
+
+    def __init__(self, writer: PartWriter, function: Any, role: str) -> None:
+        self._writer = writer
+        self._function, self._role = function, role
+        self._rows = 0
+
+    def consume(self, pairs: Iterator[Pair]) -> None:
+        while chunk := list(islice(pairs, _CHUNK)):
+            try:
+                keys, values = [key for key, _ in chunk], [value for _, value in chunk]
+            except (TypeError, ValueError):
+                for pair in chunk:
+                    check_pair(pair, self._function, self._role, shuffled=False)
+                raise
+            self._writer.write(keys, values)
+            self._rows += len(chunk)
+
+    def finish(self) -> TaskResult:
+        part: PartFile = self._writer.close()
+        return TaskResult(records_out=self._rows, bytes_out=part.size_bytes, parts=(part,))
+
+
+def _block_target(spec: TaskSpec, env: TaskEnvironment, shared: str) -> Path:
+    """Where the block appears; the job's folder on shared storage, if it has one that is a folder."""
+    name = f"{env.job.file_name(spec.attempt)}.block"
+    if not shared:
+        return env.blocks / name
+    folder = env.scratch if store.is_uri(shared) else Path(shared)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
