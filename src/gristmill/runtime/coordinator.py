@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gristmill.errors import FailureReport, GristmillError, JournalFailed, ServerUnreachable
 from gristmill.runtime import outcome as outcomes
-from gristmill.runtime.contracts import Fleet, FleetBroken, FleetEvent
+from gristmill.runtime.contracts import Fleet, FleetBroken
 from gristmill.runtime.dispatch import Dispatcher, failure_of
-from gristmill.runtime.ending import Ending, wind_up
+from gristmill.runtime.ending import Ending
+from gristmill.runtime.inbox import CancelJob, Enders, Item, JobOver, JournalBroken, Stop, Submit, wound_up
 from gristmill.runtime.jobs import Job, PreparedJob
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.registry import KnownJob, Registry, RunningJob
@@ -41,38 +41,6 @@ _VIEW_SECONDS = 0.1
 _WAIT_SECONDS = 1.0  # no wait is longer, whatever the scheduler wants
 _JOIN_SECONDS = 10.0
 _REJOIN_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class _Submit:
-    job: Job
-
-
-@dataclass(frozen=True)
-class _CancelJob:
-    job: str
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """Another thread is done with the end of a job."""
-
-    job: Job
-    outcome: Outcome | None
-    crash: Exception | None = None
-
-
-@dataclass(frozen=True)
-class _JournalBroken:
-    failure: JournalFailed
-
-
-@dataclass(frozen=True)
-class _Stop:
-    pass
-
-
-_Item = FleetEvent | _Submit | _CancelJob | _Ended | _JournalBroken | _Stop
 
 
 class Coordinator:
@@ -99,7 +67,7 @@ class Coordinator:
         self._clock = clock
         self._journal = journal
         self._registry = Registry(journal)
-        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._jobs: dict[str, Job] = {}
         self._dispatcher = Dispatcher(fleet, self._jobs, clock, threaded=threaded, rejoin_seconds=rejoin_seconds)
         self._viewed_at = clock()
@@ -108,13 +76,13 @@ class Coordinator:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="gristmill-coordinator", daemon=True)
         self._threaded = threaded
-        self._enders: set[threading.Thread] = set()
+        self._enders = Enders(self._queue.put)
 
     def start(self) -> None:
         """Let the fleet come up. Returns at once."""
         self._fleet.start(self._queue.put)
         if self._journal is not None:
-            self._journal.when_failed(lambda failure: self._queue.put(_JournalBroken(failure)))
+            self._journal.when_failed(lambda failure: self._queue.put(JournalBroken(failure)))
         if self._threaded:
             self._thread.start()
 
@@ -155,7 +123,7 @@ class Coordinator:
                 self._registry.forget(job.id, key)
                 job.note(never_begun(prepared, job.view, time.time()))  # if it was only late, it is written yet
                 raise
-        self._queue.put(_Submit(job))
+        self._queue.put(Submit(job))
         return running
 
     def resume(
@@ -186,7 +154,7 @@ class Coordinator:
         self._registry.add(running, "")
         job.note(taken_up(resumption.record, time.time()))
         running.wait_accepted()
-        self._queue.put(_Submit(job))
+        self._queue.put(Submit(job))
         return running
 
     def resume_all(self) -> list[RunningJob]:
@@ -242,20 +210,19 @@ class Coordinator:
         if self._closed:
             return
         self._closed = True
-        self._queue.put(_Stop())
+        self._queue.put(Stop())
         if self._thread.is_alive():
             self._thread.join(_JOIN_SECONDS)
-        for thread in list(self._enders):  # an output that is being put in its place must not be disturbed
-            thread.join(_JOIN_SECONDS)
+        self._enders.wait(_JOIN_SECONDS)  # an output that is being put in its place must not be disturbed
         self._fleet.close()
         if self._thread.is_alive():
             return
         with suppress(queue.Empty):
             while True:  # jobs that were submitted too late to begin, or ended just now
                 item = self._queue.get_nowait()
-                if isinstance(item, _Submit):
+                if isinstance(item, Submit):
                     self._jobs[item.job.id] = item.job
-                elif isinstance(item, (_Ended, _CancelJob)):
+                elif isinstance(item, (JobOver, CancelJob)):
                     self._handle(item)
         self._end_all(JobState.CANCELLED, None)
         if self._journal is not None:
@@ -263,7 +230,7 @@ class Coordinator:
 
     def request_cancel(self, job: Job) -> None:
         """Queue a cancellation."""
-        self._queue.put(_CancelJob(job.id))
+        self._queue.put(CancelJob(job.id))
 
     def wait_for(self, job: Job, timeout: float | None) -> Outcome | None:
         """See :meth:`RunningJob.wait`."""
@@ -300,10 +267,8 @@ class Coordinator:
     def _keep_events(self, error: Exception) -> None:
         """After a defect: leave what the scheduler was told beside the journals, so that it can be played again."""
         journals = (self._journal, *(job.journal for job in self._jobs.values()))
-        for folder in dict.fromkeys(journal.path.parent for journal in journals if journal is not None):
-            with suppress(OSError):  # the disk may be why
-                path = self._dispatcher.events.write(folder, error)
-                error.add_note(f"The last events before it are in {path}.")
+        folders = dict.fromkeys(journal.path.parent for journal in journals if journal is not None)
+        self._dispatcher.events.leave_in(folders, error)
 
     def _turn(self, limit: float) -> None:
         """Wait for something to happen, for a bounded time, and handle all that is queued."""
@@ -335,18 +300,18 @@ class Coordinator:
                 times.append(job.drain_until if job.draining else 0.0)
         return max(0.0, min(limit, min(times, default=limit + self._clock()) - self._clock()))
 
-    def _handle(self, item: _Item) -> None:
+    def _handle(self, item: Item) -> None:
         match item:
-            case _Submit(job):
+            case Submit(job):
                 self._begin(job)
-            case _CancelJob(name):
+            case CancelJob(name):
                 if (found := self._jobs.get(name)) is not None:
                     self._dispatcher.cancel(found)
-            case _Ended():
+            case JobOver():
                 self._ended(item)
-            case _JournalBroken(failure):
+            case JournalBroken(failure):
                 self._give_up(failure)
-            case _Stop():
+            case Stop():
                 self._stopping = True
             case FleetBroken(report):
                 self._dispatcher.take(item)
@@ -383,13 +348,11 @@ class Coordinator:
         view = job.tally.view(job.state, self._clock() - job.began)
         ending = Ending(job, view, job.tally.parts() if error is None else (), error)
         if not self._threaded or self._closed:
-            self._ended(_wound_up(ending))
-            return
-        thread = threading.Thread(target=lambda: self._queue.put(_wound_up(ending)), name="gristmill-end", daemon=True)
-        self._enders = {other for other in self._enders if other.is_alive()} | {thread}
-        thread.start()
+            self._ended(wound_up(ending))
+        else:
+            self._enders.begin(ending)
 
-    def _ended(self, item: _Ended) -> None:
+    def _ended(self, item: JobOver) -> None:
         """A job is over: whoever waits for it is told."""
         job = item.job
         if item.outcome is None:
@@ -445,10 +408,3 @@ def _again(error: Exception) -> Exception:
 def _is_due(job: Job, now: float) -> bool:
     """Whether it is decided how a job ends, and none of its attempts can write any more."""
     return job.state is not JobState.RUNNING and not job.ending and (not job.draining or now >= job.drain_until)
-
-
-def _wound_up(ending: Ending) -> _Ended:
-    try:
-        return _Ended(ending.job, wind_up(ending))
-    except Exception as error:  # of the journal, or a defect of ours: the loop's to handle
-        return _Ended(ending.job, None, error)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from gristmill.scheduling.events import Event, TaskFinished
@@ -44,6 +46,12 @@ class EventLog:
             self._left_out += 1
             if type(old) is TaskFinished:
                 self._sizes -= len(old.partition_bytes)
+
+    def leave_in(self, folders: Iterable[Path], error: Exception) -> None:
+        """Write the file to some folders, as far as it can be written, and add to the error where it is."""
+        for folder in folders:
+            with suppress(OSError):  # the disk may be why there is an error
+                error.add_note(f"The last events before it are in {self.write(folder, error)}.")
 
     def write(self, folder: Path, error: Exception) -> Path:
         """Write the file, in place of one that is there.

@@ -1,0 +1,82 @@
+"""What comes to the coordinator's loop beside the fleet's events, and the threads in which jobs end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gristmill.errors import JournalFailed
+from gristmill.runtime.contracts import FleetEvent
+from gristmill.runtime.ending import Ending, wind_up
+from gristmill.runtime.jobs import Job
+from gristmill.runtime.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Submit:
+    """A job is to begin."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class CancelJob:
+    """Somebody wants a job to end."""
+
+    job: str
+
+
+@dataclass(frozen=True)
+class JobOver:
+    """Another thread is done with the end of a job; or it crashed."""
+
+    job: Job
+    outcome: Outcome | None
+    crash: Exception | None = None
+
+
+@dataclass(frozen=True)
+class JournalBroken:
+    """Nothing can be noted any more."""
+
+    failure: JournalFailed
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The loop is to end."""
+
+
+Item = FleetEvent | Submit | CancelJob | JobOver | JournalBroken | Stop
+
+
+class Enders:
+    """Threads in which jobs end, since that waits for disks.
+
+    Args:
+        post: takes what came of each.
+    """
+
+    def __init__(self, post: Callable[[JobOver], None]) -> None:
+        self._post = post
+        self._threads: set[threading.Thread] = set()
+
+    def begin(self, ending: Ending) -> None:
+        """End a job in a thread of its own."""
+        thread = threading.Thread(target=lambda: self._post(wound_up(ending)), name="gristmill-end", daemon=True)
+        self._threads = {other for other in self._threads if other.is_alive()} | {thread}
+        thread.start()
+
+    def wait(self, seconds: float) -> None:
+        """Let them come to their end, each for at most so long."""
+        for thread in list(self._threads):
+            thread.join(seconds)
+
+
+def wound_up(ending: Ending) -> JobOver:
+    """End a job in this thread."""
+    try:
+        return JobOver(ending.job, wind_up(ending))
+    except Exception as error:  # of the journal, or a defect of ours: the loop's to handle
+        return JobOver(ending.job, None, error)
