@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import json
 import os
@@ -213,6 +214,11 @@ class Site:
         """What all of them have said."""
         logs = sorted(self.folder.glob("*.log"))
         return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')}" for log in logs)
+
+    def staged(self) -> list[str]:
+        """Files of the second stage's attempts beside the output, finished or not."""
+        # Not Path.glob, which stumbles over folders that are renamed while it looks.
+        return glob.glob(str(self.folder / ".out.gristmill-*" / "attempts" / "*-s1-*"))  # noqa: PTH207
 
     def wait_until(self, condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
         """Wait for something that nobody tells."""

@@ -40,7 +40,7 @@ def moody(s: Site, inputs: Path, **params: float) -> None:
     sets = [word for name, value in params.items() for word in ("--set", f"{name}={value}")]
     fine = ["--split-size", "2", "--reducers", "12", "--no-speculation"]
     client = s.run(f"{CLUSTER_JOBS}:Moody", inputs, s.folder / "out", *fine, *sets)
-    s.wait_until(lambda: len(list(s.folder.glob(".out.gristmill-*/attempts/*-s1-*"))) >= 4)
+    s.wait_until(lambda: len(s.staged()) >= 4)
     victim = next(worker for worker in s.workers if worker.blocks())
     victim.kill()
     victim.forget()

@@ -36,24 +36,19 @@ def tasks_of(summary: dict[str, Any]) -> int:
     return int(summary["map_tasks"]) + int(summary["reduce_tasks"])
 
 
-def staged(s: Site) -> list[Path]:
-    """Files of reduce attempts, finished or not."""
-    return list(s.folder.glob(".out.gristmill-*/attempts/*-s1-*"))
-
-
 @pytest.mark.parametrize("phase", [pytest.param("map", marks=pytest.mark.soak), "reduce"])
 def test_an_agent_that_stands_still_for_too_long_is_lost_and_comes_back(phase: str, tmp_path: Path) -> None:
     """Its executors go on meanwhile: what they make comes late, and counts for nothing."""
     with site(tmp_path, workers=3, beat="0.2s", limit="1.2s") as s:
         client = begin(s, "--no-speculation")
         still = s.workers[0]
-        s.wait_until(lambda: staged(s) if phase == "reduce" else len(still.blocks()) >= 2)
+        s.wait_until(lambda: s.staged() if phase == "reduce" else len(still.blocks()) >= 2)
         stop(still.pid)
         s.wait_until(lambda: client.process.poll() is not None)
         assert not is_alive(still.pid) or still.executors(), "its executors were not touched"
         summary = finish(s, client)
         assert summary["attempts"] > tasks_of(summary), "its tasks ran elsewhere"
-        assert len(staged(s)) == 0
+        assert len(s.staged()) == 0
         go_on(still.pid)
         s.wait_until(lambda: "Joining again" in still.command.said())
         s.wait_for_executors(3)
