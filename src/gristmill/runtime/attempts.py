@@ -38,7 +38,7 @@ def scratch_path(job: JobSpec, spec: TaskSpec) -> Path:
 
 def remove_scratch(scratch: Path) -> None:
     """Remove an attempt's own folder, if there is one."""
-    if os.path.lexists(scratch):  # noqa: PTH - Path.exists() takes three times as long
+    if os.path.lexists(scratch):  # Path.exists() takes three times as long
         shutil.rmtree(scratch, ignore_errors=True)
 
 
