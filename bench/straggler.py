@@ -91,8 +91,8 @@ def _text(runs: dict[str, list[measure.Run]], copies: dict[str, list[int]], size
         f"{size.workers} workers of one executor, {size.map_tasks} map tasks of {size.map_seconds:g} s and "
         f"{size.reduce_tasks} reduce tasks of {size.reduce_seconds:g} s, each half as long to one and a half times as "
         f"long. The tasks wait rather than work. One worker takes {TIMES} × as long for each, which leaves {even:.0%} "
-        "of the capacity. Tasks here are one record and tell no progress before their end, so stragglers are known by "
-        "their time alone. The outputs are the same.",
+        "of the capacity. A map task here is one record and tells no progress before its end, so it is known as a "
+        "straggler by its time alone. The outputs are the same.",
         table(rows),
         f"With speculation it takes {ratios[SPECULATION]:.2f} × the even run. Limit {LIMIT} ({kept}). "
         + measure.disturbance([run for each in runs.values() for run in each]),
