@@ -236,6 +236,19 @@ def test_a_late_result_leaves_nothing(bench: Bench) -> None:
     assert outcome.view.failures[0].error == "ExecutorDied"
 
 
+def test_a_launch_that_crosses_the_end_of_its_slot_is_no_attempt(bench: Bench) -> None:
+    crossed = bench.attempt(0, 0)
+    bench.post(SlotDown("s1"))
+    bench.post(AttemptFailed(crossed, FailureReport("AttemptNotBegun", "came too late"), slot_leaves=True))
+    bench.slot("s3")
+    bench.mapped(0, number=2)
+    bench.mapped(1)
+    bench.reduced(0)
+    outcome = bench.reduced(1)
+    assert outcome is not None
+    assert (outcome.view.attempts, outcome.view.failed_attempts) == (4, 0)
+
+
 def test_a_launch_that_never_began_is_found_lost(bench: Bench) -> None:
     bench.mapped(0)
     bench.post(Beat("w", {}))  # it may be older than the launch

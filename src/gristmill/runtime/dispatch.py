@@ -270,10 +270,14 @@ class Dispatcher:
         for place, attempt in enumerate(self._attempts_in.pop(slot, ())):
             self._slot_of.pop(attempt, None)
             job = self._jobs.get(attempt.job)
-            if job is not None and job.tally.stopped(attempt) and place == 0:
+            if job is None or not job.tally.stopped(attempt):
+                continue
+            if place == 0:
                 report = outcomes.lost_report(attempt, _stage_name(job, attempt), lost)
-                job.tally.failed(report)
+                job.tally.lost(attempt, report)
                 job.last_failure = (attempt, report)
+            elif lost:  # else its worker will say so
+                job.tally.not_begun(attempt)
         for job in self._jobs.values():
             for drained in [drained for drained, where in job.draining.items() if where == slot]:
                 del job.draining[drained]
@@ -324,7 +328,7 @@ class Dispatcher:
         job = self._stopped(attempt)
         if report.error == AttemptNotBegun.__name__:
             if (known := self._jobs.get(attempt.job)) is not None:  # one that was recalled counts as stopped already
-                known.tally.not_begun()
+                known.tally.not_begun(attempt)
         elif job is not None:
             report = outcomes.of_attempt(report, attempt, _stage_name(job, attempt))
             job.tally.failed(report)

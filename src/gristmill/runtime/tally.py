@@ -74,6 +74,7 @@ class JobTally:
         self._attempts = 0
         self._failed_attempts = 0
         self._failures: deque[FailureReport] = deque(maxlen=_FAILURES_SHOWN)
+        self._lost: set[AttemptId] = set()  # counted as failed without a word from them
 
     def _task_count(self, stage: Stage) -> int:
         return len(self._splits) if isinstance(stage.source, SplitSource) else partitions_read(self.plan, stage)
@@ -121,9 +122,17 @@ class JobTally:
         self._stages[attempt.stage].running -= 1
         return True
 
-    def not_begun(self) -> None:
+    def not_begun(self, attempt: AttemptId) -> None:
         """An attempt that was launched came back before it began."""
         self._attempts -= 1
+        if attempt in self._lost:  # its launch and the news of its slot's end had crossed
+            self._lost.remove(attempt)
+            self._failed_attempts -= 1
+
+    def lost(self, attempt: AttemptId, report: FailureReport) -> None:
+        """An attempt's slot is gone, and nobody has said what became of it."""
+        self._lost.add(attempt)
+        self.failed(report)
 
     def failed(self, report: FailureReport) -> None:
         """An attempt failed."""
