@@ -100,7 +100,7 @@ class Collector:
     def finish(self) -> BlockInfo:
         """Write the block."""
         if not self._runs:
-            return self._write_groups(self._target)
+            return self._write_groups(self._target) if self._groups else BlockInfo("", ())
         if self._groups:
             self._cut_run()
         partitions = range(self._partitions)

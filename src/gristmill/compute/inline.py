@@ -21,7 +21,7 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from functools import lru_cache
-from inspect import CO_NESTED
+from inspect import CO_GENERATOR, CO_NESTED
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -41,7 +41,7 @@ def inline_mapper(mapper: Callable[..., Any] | None, sums: bool) -> tuple[Inline
         None if there is any doubt that it would do the same.
     """
     function = mapper.__func__ if isinstance(mapper, MethodType) else mapper
-    if not isinstance(function, FunctionType) or not inspect.isgeneratorfunction(function):
+    if not isinstance(function, FunctionType) or not function.__code__.co_flags & CO_GENERATOR:
         return None
     made = _inline(function.__code__, isinstance(mapper, MethodType), sums)
     if made is None:

@@ -105,17 +105,19 @@ class _Attempt:
                 for block in open_split(split, self._env.job.max_record_bytes):
                     self._map_block(block)
         self._hook(self._chain.end(), "mapper_final")
-        result = self._sink.finish()
+        made = self._sink.finish()
         bad = self._bad.close()
-        return replace(
-            result,
+        return TaskResult(
             records_in=self._progress.records_in,
             bytes_in=self._progress.bytes_in,
-            spilled_bytes=result.spilled_bytes + spilled,
+            records_out=made.records_out,
+            bytes_out=made.bytes_out,
+            spilled_bytes=made.spilled_bytes + spilled,
             bad_records=self._bad.count,
             last_bad=self._last_bad,
             counters=counters.groups,
-            parts=result.parts + ((bad,) if bad else ()),
+            block=made.block,
+            parts=made.parts + ((bad,) if bad else ()),
         )
 
     # Map
