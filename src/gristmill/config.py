@@ -166,7 +166,7 @@ class JobOptions:
     resume: bool = False
     speculation: bool = True
     priority: int = 0
-    task_cpus: float = 1.0
+    task_cpus: float | None = None  # the job's wish, else one
     task_memory_bytes: int = 0  # 0: nothing is reserved
     shuffle_dir: str | None = None
     py_files: tuple[str, ...] = ()
@@ -182,7 +182,7 @@ class JobOptions:
             raise UsageError(f"max_attempts must be at least 1, not {self.max_attempts}.")
         if self.max_bad_records < 0:
             raise UsageError(f"max_bad_records must be at least 0, not {self.max_bad_records}.")
-        if self.task_cpus <= 0:
+        if self.task_cpus is not None and self.task_cpus <= 0:
             raise UsageError(f"task_cpus must be more than 0, not {self.task_cpus}.")
         if self.on not in ("inline", "local") and not self.is_remote:
             raise UsageError(f"{self.on!r} is not a place to run on; there are: inline, local, http://HOST:PORT.")

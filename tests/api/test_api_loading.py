@@ -11,6 +11,7 @@ from textwrap import dedent
 import pytest
 
 from gristmill.api.loading import load_job
+from gristmill.config import JobOptions
 from gristmill.errors import JobNotFound, UsageError
 
 JOB = """
@@ -204,6 +205,14 @@ def test_wishes_of_the_wrong_type(tmp_path: Path) -> None:
     path = write(tmp_path, "reducers = '3'\ndef mapper(key, value): ...\n")
     with pytest.raises(UsageError, match="reducers of script must be of type int, not '3'"):
         load_job(path)
+
+
+@pytest.mark.parametrize(("wish", "option", "cpus"), [(2, None, 2), (2, 1.0, 1), (None, None, 1), (None, 0.5, 0.5)])
+def test_an_option_wins_over_a_wish(tmp_path: Path, wish: int | None, option: float | None, cpus: float) -> None:
+    path = write(
+        tmp_path, f"task_cpus = {wish}\ndef mapper(key, value): ...\n" if wish else "def mapper(key, value): ...\n"
+    )
+    assert load_job(path).resolve(JobOptions(task_cpus=option), None).task_cpus == cpus
 
 
 def test_steps_must_be_steps(tmp_path: Path) -> None:

@@ -205,3 +205,25 @@ def test_much_to_read_again_wants_a_yes(
     assert refused == 2
     assert "give --yes to go on" in capsys.readouterr().err
     assert task.missing_bytes == (place.folder / "in.txt").stat().st_size
+
+
+def test_sets_are_walked_as_in_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    (tmp_path / "sets.py").write_text("def mapper(key, line):\n    raise ValueError(list({*line}))\n")
+    (tmp_path / "in.txt").write_text("abcdefghijklmnop\n")
+    run = [sys.executable, "-m", "gristmill.cli.main"]
+
+    def said(*arguments: str) -> str:
+        done = subprocess.run(
+            [*run, *arguments, "--data-dir", "data"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return next(line for line in done.stderr.splitlines() if line.startswith("ValueError: ['"))
+
+    first = said("run", "sets.py", "in.txt", "--executors", "1", "--max-attempts", "1")
+    [job] = [path.name for path in (tmp_path / "data" / "jobs").iterdir()]
+    assert said("replay", job, "map/0") == first

@@ -27,6 +27,7 @@ from gristmill.runtime.processes import (
     oom_kills,
     private_bytes,
     process_end,
+    set_for_this_process,
     signal_name,
 )
 from gristmill.runtime.slots import Run
@@ -218,6 +219,17 @@ def test_hashes_are_fixed_whatever_the_caller_has(monkeypatch: pytest.MonkeyPatc
     env = child_environment()
     assert env["PYTHONHASHSEED"] == "0"
     assert env["MALLOC_ARENA_MAX"] == "3"  # the user's own choice stands
+
+
+def test_what_is_set_for_this_process_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+    monkeypatch.setenv("GRPC_TRACE", "http")
+    monkeypatch.setattr("gristmill.runtime.processes._for_this_process", set())
+    for name in ("GRPC_VERBOSITY", "GRPC_TRACE"):
+        set_for_this_process(name, "ours")
+    assert os.environ["GRPC_VERBOSITY"] == "ours"
+    assert "GRPC_VERBOSITY" not in child_environment()
+    assert child_environment()["GRPC_TRACE"] == "http"  # it was the user's before
 
 
 @pytest.mark.parametrize(

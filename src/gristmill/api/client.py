@@ -236,6 +236,6 @@ def token_for(url: str, token_file: Path | None, data_dir: Path) -> str:
             with suppress(OSError):
                 return file.read_text(encoding="utf-8").strip()
     raise NotAuthorized(
-        f"The server {url} asks for a token. It is in the file DATA_DIR/token on its machine; name a copy of it with "
-        "--token-file, or set GRISTMILL_TOKEN."
+        f"There is no token for the server {url}. It is in the file DATA_DIR/token on its machine; name a copy of it "
+        "with --token-file, or set GRISTMILL_TOKEN."
     )

@@ -74,8 +74,7 @@ class Job:
             input_format=options.input_format or self.input_format,
             output_format=options.output_format or self.output_format or by_suffix,
             reducers=options.reducers or self.reducers,
-            # One CPU is what a task takes if nobody says anything.
-            task_cpus=options.task_cpus if options.task_cpus != 1.0 else self.task_cpus or 1.0,
+            task_cpus=options.task_cpus or self.task_cpus or 1.0,
             task_memory_bytes=options.task_memory_bytes or (parse_size(self.task_memory) if self.task_memory else 0),
         )
 
@@ -355,7 +354,7 @@ def _within_this_machine(options: JobOptions) -> JobOptions:
     """
     if options.on == "inline":
         return replace(options, task_cpus=1.0, task_memory_bytes=0)  # one task at a time has all there is
-    if options.task_cpus > options.executor_count:
+    if options.task_cpus is not None and options.task_cpus > options.executor_count:
         raise UsageError(
             f"A task that takes {options.task_cpus:g} CPUs never runs on {options.executor_count} executors, which "
             f"stand for a CPU each. Give more --executors, or less --task-cpus."

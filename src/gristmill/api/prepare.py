@@ -131,7 +131,7 @@ def prepare(submission: Submission) -> Preparation:
             place=str(commit.output),
             overwrite=options.overwrite,
             priority=options.priority,
-            task_cpus=options.task_cpus,
+            task_cpus=options.task_cpus or 1.0,
             task_memory_bytes=options.task_memory_bytes,
             speculation=options.speculation,
             deaths_expected=options.deaths_expected,

@@ -150,7 +150,7 @@ def _with_options(prepared: PreparedJob, options: JobOptions) -> PreparedJob:
         spec=spec,
         max_attempts=options.max_attempts,
         priority=options.priority,
-        task_cpus=options.task_cpus,
+        task_cpus=options.task_cpus or 1.0,
         task_memory_bytes=options.task_memory_bytes,
         speculation=options.speculation,
     )

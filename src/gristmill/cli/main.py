@@ -94,7 +94,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed or cancelled, 2 wrong use, 75 the server is unreachable, 130 interrupted.
     """
+    if argv is None and sys.argv[1:2] == ["replay"]:
+        _fix_hashes()
     return run_guarded(lambda: cli.main(args=_args(argv), prog_name="gristmill", standalone_mode=False))
+
+
+def _fix_hashes() -> None:
+    """Begin anew with the hashes that executors have: Python draws them when it starts, and walks sets by them."""
+    if os.environ.get("PYTHONHASHSEED") == "0" or os.name == "nt":  # the shell of Windows would not wait
+        return
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
 
 
 def run_guarded(command: Callable[[], object]) -> int:

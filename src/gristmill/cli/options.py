@@ -58,7 +58,7 @@ _JOB_OPTIONS: tuple[_Option, ...] = (
         help="End an attempt that runs longer, such as 10m.",
     ),
     click.option(
-        "--task-cpus", type=click.FloatRange(min=0, min_open=True), metavar="N", show_default="1",
+        "--task-cpus", type=click.FloatRange(min=0, min_open=True), metavar="N", show_default="the job's wish, else 1",
         help="CPUs that each task takes of its worker.",
     ),
     click.option(
@@ -182,7 +182,7 @@ def job_options(on: str, named: dict[str, Any]) -> JobOptions:
         max_bad_records=named["max_bad_records"],
         max_record_bytes=named["max_record_size"] or MAX_RECORD_BYTES,
         task_timeout_seconds=named["task_timeout"],
-        task_cpus=named["task_cpus"] or 1.0,
+        task_cpus=named["task_cpus"],
         task_memory_bytes=named["task_memory"] or 0,
         priority=named["priority"],
         speculation=named["speculation"],

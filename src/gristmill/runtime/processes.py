@@ -24,6 +24,7 @@ _ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 22),
 }
+_for_this_process: set[str] = set()  # variables that we have set, and that are no business of user code
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,21 @@ def child_environment() -> dict[str, str]:
     Hashes are the same in all of them, so that a retry walks sets in the same order.
     """
     env = {**_ALLOCATOR, **os.environ, "PYTHONHASHSEED": "0"}
+    for name in _for_this_process:
+        env.pop(name, None)
     root = str(Path(__file__).resolve().parents[2])
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         # A checkout: what made us importable here may not do so there.
         paths = [path for path in (os.environ.get("PYTHONPATH"), root) if path]
         env["PYTHONPATH"] = os.pathsep.join(paths)
     return env
+
+
+def set_for_this_process(name: str, value: str) -> None:
+    """Set an environment variable that executors do not inherit. One that the user has set stays, and is inherited."""
+    if name not in os.environ:
+        os.environ[name] = value
+        _for_this_process.add(name)
 
 
 def become_subreaper() -> bool:

@@ -1,9 +1,9 @@
 """gRPC, which is told to be quiet before it is loaded: it writes to stderr how each connection ends, if not."""
 
-import os
+from gristmill.runtime.processes import set_for_this_process
 
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+set_for_this_process("GRPC_VERBOSITY", "ERROR")  # user code that uses gRPC is to hear what it would hear elsewhere
 
-import grpc
+import grpc  # noqa: E402 - what is set above is read when it is loaded
 
 __all__ = ["grpc"]
