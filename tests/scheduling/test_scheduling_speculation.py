@@ -119,6 +119,23 @@ def test_progress_that_promises_an_early_end_is_believed() -> None:
     assert pass_time(run, 4.0) == []
 
 
+def test_an_attempt_that_is_stuck_near_its_end_is_a_straggler_in_the_end() -> None:
+    run = one_late()
+    run(Heartbeat("a", (attempt(0, 0),), progress=(0.99,)), at=2.1)
+    assert pass_time(run, 4.0) == []  # overdue for one second: half of what is usual
+    assert pass_time(run, 5.0) == [Launch(attempt(0, 0, 2), "b-0", speculative=True)]
+
+
+def test_an_attempt_that_creeps_towards_its_end_is_a_straggler_in_the_end() -> None:
+    run = one_late()
+    copies = []
+    for second in range(3, 8):
+        left = 0.1 / second  # it reads ever less in a second
+        copies += of(run(Heartbeat("a", (attempt(0, 0),), progress=(1 - left,)), at=float(second)), Launch)
+        copies += pass_time(run, second + 0.9)
+    assert [copy.attempt for copy in copies] == [attempt(0, 0, 2)]
+
+
 def test_an_attempt_that_has_read_all_of_its_input_may_still_be_a_straggler() -> None:
     run = one_late()
     run(Heartbeat("a", (attempt(0, 0),), progress=(1.0,)), at=2.1)
@@ -203,6 +220,12 @@ def test_the_worker_of_an_original_may_be_lost() -> None:
     assert launches(run(WorkerLost("a"))) == []
     assert run.state.copies == 0
     assert accepted(finish(run, 0, 5.0, number=2)) == [(0, 0, 2)]
+
+
+def test_a_copy_that_is_lost_with_its_worker_may_have_another() -> None:
+    run = one_late()
+    pass_time(run, 3.5)
+    assert of(run(WorkerLost("b"), at=4.0), Launch) == [Launch(attempt(0, 0, 3), "a-1", speculative=True)]
 
 
 def test_both_may_be_lost() -> None:

@@ -153,6 +153,8 @@ def _lose_attempts(state: SchedulerState, attempts: list[Attempt], now: float, o
             give_back(state, job, stage, attempt)
             continue
         other = stop(state, job, stage, attempt)
+        if other is not None:
+            other.copied = False  # it is alone again, through no fault of the task's
         fail_attempt(state, job, stage, attempt, FailureKind.LOST, other is None, now, out)
 
 

@@ -6,7 +6,8 @@ compared with the median of the stage's finished attempts, or of what the runnin
 that no ready task wants, those with the most time still to go first.
 
 Progress is how much of the input has been read. An attempt that has read all of it may still have most of its work to
-do (a reducer with its last keys, say), so then its rate tells nothing.
+do (a reducer with its last keys, say), so then its rate tells nothing. The rate is not believed for ever, either: an
+attempt that should have been over long ago is expected to take as long again as it is overdue.
 """
 
 from __future__ import annotations
@@ -52,15 +53,22 @@ def _stragglers(stage: Stage, policy: SpeculationPolicy, now: float) -> list[tup
     found = []
     for index, attempt in stage.running.items():
         taken = now - attempt.began_at
+        left = _seconds_left(attempt, taken, policy.slowdown * usual)
         rated = 0 < attempt.progress < 1
-        whole = taken / attempt.progress if rated else max(taken, usual)
-        late = whole > policy.slowdown * usual and whole - taken > usual / 2
-        if not rated:
-            late = taken > policy.slowdown * usual
+        late = taken + left > policy.slowdown * usual and left > usual / 2 if rated else left > 0
         first = attempt.slot.attempts[0] is attempt
         if late and first and taken >= policy.floor_seconds and not attempt.copied and index not in stage.copies:
-            found.append((whole - taken if rated else taken, stage, attempt))
+            found.append((left, stage, attempt))
     return found
+
+
+def _seconds_left(attempt: Attempt, taken: float, limit: float) -> float:
+    """How long an attempt will still take: by its rate so far, but as long as it is overdue at least.
+
+    One that is stuck near its end would by its rate be about to finish, for ever.
+    """
+    overdue = taken - limit
+    return max(taken / attempt.progress - taken, overdue) if 0 < attempt.progress < 1 else overdue
 
 
 def _usual_seconds(stage: Stage, now: float) -> float | None:
