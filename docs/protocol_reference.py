@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 from gristmill.runtime import facts, protocol
 
@@ -70,7 +71,7 @@ def _paragraph(comment: list[str]) -> str:
 def facts_page() -> str:
     """The kinds of facts, and what is said of each."""
     lines = [inspect.cleandoc(facts.__doc__ or ""), "", "| fact | meaning | fields |", "| --- | --- | --- |"]
-    for cls in (facts.JobAccepted, facts.JobTakenUp, facts.TaskDone, facts.JobCommitting, facts.JobEnded):
+    for cls in get_args(facts.Fact):
         doc = inspect.cleandoc(cls.__doc__ or "")
         meaning = " ".join(doc.partition("\n\nAttributes:")[0].split()).replace("``", "`")
         named = ", ".join(f"`{field.name}`" for field in fields(cls))

@@ -11,6 +11,7 @@
     │   ├── UnpicklableCode         the job's code holds something that cannot be sent to another process
     │   ├── JobNotFound             no such file, module or class; or it is not a job
     │   ├── PathNotShared           an input or output is not what all workers see under its name
+    │   ├── KeyTaken                an idempotency key was used before, for another job
     │   ├── VersionMismatch         another minor version of Python, or another version of Gristmill
     │   └── NotAuthorized           the server does not know the token
     ├── ServerUnreachable           no server there, or it is full: try again (exit code 75)
@@ -155,6 +156,21 @@ class JobNotFound(UsageError):
 
 class PathNotShared(UsageError):
     """An input or output is not what all workers see under its name."""
+
+
+class KeyTaken(UsageError):
+    """An idempotency key was used before, for another job.
+
+    Attributes:
+        job: that job's id.
+    """
+
+    def __init__(self, job: str) -> None:
+        self.job = job
+        super().__init__(
+            f"This idempotency key was used before, for another request: that is job {job}. Use another key for "
+            "another job."
+        )
 
 
 class VersionMismatch(UsageError):

@@ -14,7 +14,17 @@ import pytest
 import gristmill
 from gristmill.errors import FailureReport, JobFailed, JournalFailed
 from gristmill.runtime.contracts import TaskResult
-from gristmill.runtime.facts import JobAccepted, JobCommitting, JobEnded, JobTakenUp, TaskDone, fold, from_row, to_row
+from gristmill.runtime.facts import (
+    JobAccepted,
+    JobCancelling,
+    JobCommitting,
+    JobEnded,
+    JobTakenUp,
+    TaskDone,
+    fold,
+    from_row,
+    to_row,
+)
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView, StageView
@@ -51,7 +61,8 @@ def outcome(state: JobState = JobState.SUCCEEDED) -> Outcome:
         done(0, 3),
         reduced(1),
         TaskDone("j", 0, 0, 1, 2, TaskResult(bad_records=1, last_bad=FailureReport("UserCodeError", "bad"))),
-        JobCommitting("j", 3.0, (PartFile("a", "b", 1, 2),)),
+        JobCancelling("j", 2.5),
+        JobCommitting("j", 3.0, (PartFile("a", "b", 1, 2),), "what was there"),
         JobEnded("j", 4.0, outcome()),
     ],
     ids=lambda fact: fact.kind,
@@ -257,14 +268,19 @@ def test_a_journal_that_cannot_be_read_says_why(tmp_path: Path, kind: str, words
 def test_how_a_job_stands() -> None:
     facts = [ACCEPTED, done(0, 0), done(0, 1), JobTakenUp("j", 1, 9.0, "boot 2"), reduced(0), done(0, 5, job="nobody")]
     record = fold(facts)["j"]
-    assert (record.epoch, record.boots, record.ended, record.committing) == (1, {0: "boot", 1: "boot 2"}, None, False)
+    assert (record.epoch, record.boots, record.ended, record.committing) == (1, {0: "boot", 1: "boot 2"}, None, None)
+    assert not record.cancelled
     assert sorted(record.done) == [TaskId("j", 0, 0), TaskId("j", 0, 1), TaskId("j", 1, 0)]
     record.add(JobCommitting("j", 1.0, ()))
     record.add(JobEnded("j", 1.0, outcome(JobState.FAILED)))
     assert record.committing
     assert record.ended is not None
     record.add(JobTakenUp("j", 2, 9.0, "boot 2"))
-    assert (record.ended, record.committing) == (None, False)
+    assert record.ended is None
+    assert record.committing is not None, "what its commit was to replace is still of interest"
+    record.add(JobCancelling("j", 1.0))
+    record.add(JobTakenUp("j", 3, 9.0, "boot 2"))
+    assert record.cancelled, "the wish is to outlive one who dies before it is fulfilled"
     assert "nobody" not in fold(facts)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from gristmill.api.messages import VERSION_HEADERS
 from gristmill.config import default_data_dir
-from gristmill.errors import GristmillError, NotAuthorized, ServerUnreachable, UsageError
+from gristmill.errors import GristmillError, KeyTaken, NotAuthorized, ServerUnreachable, UsageError
 from gristmill.runtime.outcome import error_from_json
 
 FIRST_PATIENCE_SECONDS = 5.0
@@ -155,6 +155,8 @@ class ServerClient:
             )
         if problem.get("missing"):
             return MissingBlobs(tuple(map(str, problem["missing"])))
+        if problem.get("taken_by"):
+            return KeyTaken(str(problem["taken_by"]))
         if problem.get("error"):
             return error_from_json(problem["error"])
         return (GristmillError if error.code >= 500 else UsageError)(str(problem.get("detail") or problem["title"]))

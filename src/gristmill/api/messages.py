@@ -5,8 +5,10 @@ Code is not in here: a submission names it by its SHA-256, and its bytes are sen
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,11 @@ class SubmitRequest:
     seen: tuple[SeenFile, ...] = ()
     seen_files: int = 0
     probe: str = ""
+
+    def digest(self) -> str:
+        """Tells the job that is asked for from others. How the client sees its files is not part of it."""
+        asked = replace(self, seen=(), seen_files=0, probe="").to_json()
+        return sha256(json.dumps(asked, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """As values that ``json.dumps`` takes."""

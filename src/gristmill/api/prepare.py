@@ -24,7 +24,7 @@ from gristmill.runtime.jobs import PreparedJob
 if TYPE_CHECKING:
     from gristmill.api.resume import TakenUp
     from gristmill.runtime.jobfolder import JobFolder
-    from gristmill.runtime.recovery import Resumption
+    from gristmill.runtime.resumption import Resumption
     from gristmill.storage.inputs import InputFile
 
 _SAMPLE_FILES = 1000

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gristmill.api.client import MissingBlobs, ServerClient, connect
 from gristmill.api.messages import MAX_SEEN_FILES, JobStatus, SeenFile, SubmitRequest
-from gristmill.errors import FailureReport, GristmillError, JobFailed, UsageError
+from gristmill.errors import FailureReport, GristmillError, JobFailed, KeyTaken, UsageError
 from gristmill.plan.build import shapes_of
 from gristmill.runtime.blobs import digest_of
 from gristmill.runtime.outcome import error_from_json
@@ -182,18 +182,23 @@ def submit_to(
         output: the folder where the result is to appear.
         options: how to run it.
         observer: is told how the job stands while it is waited for.
-        key: a job that was submitted with the same key is this job, whoever it was that did so; empty: there is none.
+        key: a job that was submitted with the same key is this job, whoever did so, and whatever job that is; empty:
+            there is none.
         base: the folder that relative inputs are relative to; empty: the current one.
     """
     path = _absolute(output)
     request, blobs = _request(job, inputs, path, options, base)
-    key = key or uuid.uuid4().hex
+    own_key = key or uuid.uuid4().hex
     with _probe(path) as probe:
         body = replace(request, probe=probe).to_json()
         for _ in range(3):
             try:
-                answer = server.post("/jobs", body, {"Idempotency-Key": key})
+                answer = server.post("/jobs", body, {"Idempotency-Key": own_key})
                 return RemoteHandle(server, str(answer["id"]), observer)
+            except KeyTaken as taken:
+                if not key:
+                    raise
+                return RemoteHandle(server, taken.job, observer)
             except MissingBlobs as missing:
                 for name in missing.names:
                     _upload(server, name, blobs)

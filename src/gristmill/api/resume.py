@@ -21,7 +21,8 @@ from gristmill.runtime.facts import JobRecord, fold
 from gristmill.runtime.jobfolder import JobFolder, dead_jobs
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.journal import JOURNAL, Journal
-from gristmill.runtime.recovery import Resumption, input_state, restore
+from gristmill.runtime.recovery import input_state, restore
+from gristmill.runtime.resumption import Resumption
 
 if TYPE_CHECKING:
     from gristmill.api.prepare import Submission

@@ -212,6 +212,9 @@ def summary_lines(view: JobView, output: str | None = None) -> list[SummaryLine]
     lines: list[SummaryLine] = []
     if output:
         lines.append(SummaryLine("output", output))
+    if view.resumed_after_seconds:
+        before = format_duration(view.resumed_after_seconds)
+        lines.append(SummaryLine("resumed", f"the time is this run's; the job was first started {before} before it"))
     if view.bytes_in:
         lines.append(SummaryLine("input", format_size(view.bytes_in) + _speed(view)))
     lines.append(SummaryLine("tasks", _tasks_text(view), alarm=view.failed_attempts > 0))
@@ -237,7 +240,8 @@ def _records(count: int) -> str:
 
 def _speed(view: JobView) -> str:
     """Bytes per second, for a job that ran long enough for that to mean something."""
-    return f", {format_size(view.bytes_in / view.seconds)}/s" if view.seconds >= 1 else ""
+    whole = view.seconds >= 1 and not view.resumed_after_seconds  # else some of it was read by an earlier run
+    return f", {format_size(view.bytes_in / view.seconds)}/s" if whole else ""
 
 
 def _tasks_text(view: JobView) -> str:

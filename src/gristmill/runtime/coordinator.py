@@ -22,18 +22,28 @@ from gristmill.runtime import outcome as outcomes
 from gristmill.runtime.contracts import Fleet, FleetBroken
 from gristmill.runtime.dispatch import Dispatcher, failure_of
 from gristmill.runtime.ending import Ending
-from gristmill.runtime.inbox import CancelJob, Enders, Item, JobOver, JournalBroken, Stop, Submit, wound_up
+from gristmill.runtime.inbox import (
+    CancelJob,
+    Enders,
+    Item,
+    JobOver,
+    JournalBroken,
+    Stop,
+    StorageBack,
+    Submit,
+    wound_up,
+)
+from gristmill.runtime.intake import Intake
 from gristmill.runtime.jobs import Job, PreparedJob
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.registry import KnownJob, Registry, RunningJob
-from gristmill.runtime.tally import JobTally
+from gristmill.runtime.registry import KnownJob, RunningJob
 from gristmill.runtime.views import Observer
 from gristmill.scheduling.commands import JobState
 
 if TYPE_CHECKING:
     from gristmill.runtime.jobfolder import JobFolder
     from gristmill.runtime.journal import Journal
-    from gristmill.runtime.recovery import Resumption
+    from gristmill.runtime.resumption import Resumption
 
 __all__ = ["Coordinator", "RunningJob"]
 
@@ -41,6 +51,7 @@ _VIEW_SECONDS = 0.1
 _WAIT_SECONDS = 1.0  # no wait is longer, whatever the scheduler wants
 _JOIN_SECONDS = 10.0
 _REJOIN_SECONDS = 10.0
+_STORAGE_SECONDS = 600.0  # as long as clients and workers wait for a server
 
 
 class Coordinator:
@@ -52,6 +63,7 @@ class Coordinator:
         clock: seconds, monotonic.
         journal: where all jobs are noted. A job of this machine may bring its own instead.
         rejoin_seconds: how long a job that is taken up waits for the workers that had blocks of it.
+        storage_seconds: how long it waits for its input, and for what it staged, if these cannot be seen.
     """
 
     def __init__(
@@ -62,11 +74,12 @@ class Coordinator:
         clock: Callable[[], float] = time.monotonic,
         journal: Journal | None = None,
         rejoin_seconds: float = _REJOIN_SECONDS,
+        storage_seconds: float = _STORAGE_SECONDS,
     ) -> None:
         self._fleet = fleet
         self._clock = clock
+        self._storage_seconds = storage_seconds
         self._journal = journal
-        self._registry = Registry(journal)
         self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._jobs: dict[str, Job] = {}
         self._dispatcher = Dispatcher(fleet, self._jobs, clock, threaded=threaded, rejoin_seconds=rejoin_seconds)
@@ -77,6 +90,7 @@ class Coordinator:
         self._thread = threading.Thread(target=self._run, name="gristmill-coordinator", daemon=True)
         self._threaded = threaded
         self._enders = Enders(self._queue.put)
+        self._intake = Intake(self, self._queue.put, clock, journal, storage_seconds)
 
     def start(self) -> None:
         """Let the fleet come up. Returns at once."""
@@ -92,6 +106,7 @@ class Coordinator:
         observer: Observer | None = None,
         *,
         key: str = "",
+        request: str = "",
         journal: Journal | None = None,
         folder: JobFolder | None = None,
     ) -> KnownJob:
@@ -101,30 +116,15 @@ class Coordinator:
             prepared: the job.
             observer: is told how it stands.
             key: an idempotency key. If a job came with it before, that one is returned, and this one is not begun.
+            request: tells what was asked for with the key from all else that could be.
             journal: the job's own.
             folder: the job's folder, if it is to end with the job: removed if it succeeds, else released.
 
         Raises:
             JournalFailed: it cannot be noted; it does not begin.
+            KeyTaken: the key came with another request before.
         """
-        job = self._new_job(prepared, observer, journal, folder)
-        running = RunningJob(self, job)
-        known = self._registry.add(running, key)
-        if known is not running:
-            known.wait_accepted()
-            return known
-        if job.journal is not None:
-            from gristmill.runtime.recovery import accepted, never_begun
-
-            job.note(*accepted(prepared, key, job.submitted))
-            try:
-                running.wait_accepted()
-            except JournalFailed:
-                self._registry.forget(job.id, key)
-                job.note(never_begun(prepared, job.view, time.time()))  # if it was only late, it is written yet
-                raise
-        self._queue.put(Submit(job))
-        return running
+        return self._intake.submit(prepared, observer, key, request, journal, folder)
 
     def resume(
         self,
@@ -134,28 +134,13 @@ class Coordinator:
         *,
         journal: Journal | None = None,
         folder: JobFolder | None = None,
-        refused: GristmillError | None = None,
     ) -> RunningJob:
-        """Go on with a job of a coordinator that is gone. The arguments are those of :meth:`submit`; ``refused`` is why
-        it cannot go on after all: then it fails.
+        """Go on with a job of a coordinator that is gone. The arguments are those of :meth:`submit`.
 
         Raises:
             JournalFailed: it cannot be noted.
         """
-        from gristmill.runtime.recovery import taken_up
-
-        job = self._new_job(prepared, observer, journal, folder)
-        job.resumption, job.submitted = resumption, resumption.record.accepted.at
-        if journal is None:  # a server's job began when it was accepted; a local one, when it is called for again
-            job.began -= max(0.0, time.time() - job.submitted)
-        if refused is not None:
-            job.refuse(refused)
-        running = RunningJob(self, job)
-        self._registry.add(running, "")
-        job.note(taken_up(resumption.record, time.time()))
-        running.wait_accepted()
-        self._queue.put(Submit(job))
-        return running
+        return self._intake.resume(prepared, resumption, observer, journal, folder)
 
     def resume_all(self) -> list[RunningJob]:
         """Go on with every job that the journal says was accepted and has not ended. To be called before ``start``.
@@ -163,38 +148,23 @@ class Coordinator:
         Raises:
             JournalFailed: the journal cannot be read or written.
         """
-        from gristmill.runtime.recovery import reopen, unreadable
-
-        assert self._journal is not None, "there is nothing to resume from"
-        resumed = []
-        for record in self._registry.load():
-            try:
-                prepared, resumption, folder, refused = reopen(record, self._journal.blobs(record.job))
-            except JournalFailed as error:
-                self._journal.durable(self._journal.add(unreadable(record, error, time.time())))
-                continue
-            resumed.append(self.resume(prepared, resumption, folder=folder, refused=refused))
-        self._registry.tidy()
-        return resumed
-
-    def _new_job(
-        self, prepared: PreparedJob, observer: Observer | None, journal: Journal | None, folder: JobFolder | None
-    ) -> Job:
-        tally = JobTally(prepared.spec.job, prepared.name, prepared.plan, prepared.splits)
-        view = tally.view(JobState.RUNNING, 0.0)
-        return Job(prepared, tally, observer, self._clock(), view, journal or self._journal, folder, time.time())
+        return self._intake.resume_all()
 
     def find(self, job: str) -> KnownJob | None:
         """A job by its id, be it one that runs or one of earlier."""
-        return self._registry.find(job)
+        return self._intake.registry.find(job)
 
-    def find_by_key(self, key: str) -> KnownJob | None:
-        """The job that was submitted with an idempotency key."""
-        return self._registry.find_key(key)
+    def find_by_key(self, key: str, request: str = "") -> KnownJob | None:
+        """The job that was submitted with an idempotency key.
+
+        Raises:
+            KeyTaken: that was with another request.
+        """
+        return self._intake.registry.find_key(key, request)
 
     def jobs(self) -> list[KnownJob]:
         """All jobs, the youngest first."""
-        return self._registry.all()
+        return self._intake.registry.all()
 
     @property
     def crash(self) -> Exception | None:
@@ -210,6 +180,7 @@ class Coordinator:
         if self._closed:
             return
         self._closed = True
+        self._intake.close()
         self._queue.put(Stop())
         if self._thread.is_alive():
             self._thread.join(_JOIN_SECONDS)
@@ -229,8 +200,8 @@ class Coordinator:
             self._journal.close()
 
     def request_cancel(self, job: Job) -> None:
-        """Queue a cancellation."""
-        self._queue.put(CancelJob(job.id))
+        """See :meth:`RunningJob.cancel`."""
+        self._intake.cancel(job)
 
     def wait_for(self, job: Job, timeout: float | None) -> Outcome | None:
         """See :meth:`RunningJob.wait`."""
@@ -282,12 +253,15 @@ class Coordinator:
         self._dispatcher.time_passed(now)
         for job in list(self._jobs.values()):
             self._dispatcher.look_after(job, now)
+            if job.awaited and now >= job.await_until and job.state is JobState.RUNNING:
+                job.refuse(outcomes.storage_away(job.id, job.awaited, self._storage_seconds))
             if _is_due(job, now):
                 self._finish(job)
         if now - self._viewed_at >= _VIEW_SECONDS:
             self._viewed_at = now
             for job in self._jobs.values():
-                job.view = job.tally.view(JobState.RUNNING, now - job.began, self._dispatcher.note_on(job))
+                note = f"Waiting for {job.awaited}." if job.awaited else self._dispatcher.note_on(job)
+                job.view = job.tally.view(JobState.RUNNING, now - job.began, note)
                 if job.observer is not None:
                     job.observer(job.view)
 
@@ -309,6 +283,8 @@ class Coordinator:
                     self._dispatcher.cancel(found)
             case JobOver():
                 self._ended(item)
+            case StorageBack():
+                self._reopened(item)
             case JournalBroken(failure):
                 self._give_up(failure)
             case Stop():
@@ -325,8 +301,20 @@ class Coordinator:
             self._end_all(JobState.FAILED, self._dispatcher.broken)
         elif job.resumption is not None and job.resumption.is_over:
             self._dispatcher.conclude(job, job.resumption)
-        elif job.refused is None:
+        elif job.refused is None and not job.awaited:
             self._fleet.add_job(job.prepared.spec)
+
+    def _reopened(self, item: StorageBack) -> None:
+        """What a job waited for is there: it goes on, or is found to be refused."""
+        job, found = item.job, item.reopened
+        if job.state is not JobState.RUNNING or self._dispatcher.broken is not None:
+            with suppress(OSError):  # it was cancelled meanwhile; what cannot be removed is removed by a later run
+                found.prepared.output.abort()
+            return
+        job.awaited, job.prepared, job.resumption = "", found.prepared, found.resumption
+        if found.refused is not None:
+            job.refuse(found.refused)
+        self._begin(job)
 
     # The end of a job.
 

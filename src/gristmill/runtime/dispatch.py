@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from gristmill.errors import (
     AttemptNotBegun,
@@ -23,7 +21,6 @@ from gristmill.errors import (
     TaskTimeout,
     task_error,
 )
-from gristmill.plan.stages import SplitSource
 from gristmill.runtime import outcome as outcomes
 from gristmill.runtime import views
 from gristmill.runtime.contracts import (
@@ -46,8 +43,8 @@ from gristmill.runtime.contracts import (
 )
 from gristmill.runtime.event_log import EventLog
 from gristmill.runtime.facts import TaskDone
+from gristmill.runtime.job_events import beginning, digest, has_block, remains, sizes
 from gristmill.runtime.jobs import Job
-from gristmill.runtime.tally import digest_of
 from gristmill.scheduling import commands, events
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId, TaskId
@@ -55,7 +52,7 @@ from gristmill.scheduling.state import SchedulerState
 from gristmill.scheduling.step import step
 
 if TYPE_CHECKING:
-    from gristmill.runtime.recovery import Resumption
+    from gristmill.runtime.resumption import Resumption
 
 _DRAIN_SECONDS = 5.0  # how long a job's end waits for its cancelled attempts to be gone
 
@@ -158,54 +155,20 @@ class Dispatcher:
         if job.begun or job.state is not JobState.RUNNING:
             return
         job.begun = True
-        prepared, spec = job.prepared, job.prepared.spec
-        self._feed(
-            events.JobSubmitted(
-                spec.job,
-                seed=crc32(spec.job.encode()),
-                policy=events.RetryPolicy(
-                    user_attempts=prepared.max_attempts, deaths_expected=prepared.deaths_expected
-                ),
-                max_bad_records=spec.max_bad_records,
-                priority=prepared.priority,
-                task_cpus=prepared.task_cpus,
-                task_memory_bytes=prepared.task_memory_bytes,
-                speculation=events.SpeculationPolicy() if prepared.speculation else None,
-                held=job.resumption is not None,
-            )
-        )
-        stages = prepared.plan.stages
-        for stage, tasks in zip(stages, job.tally.task_counts(), strict=True):
-            final = stage is stages[-1]
-            hosts = job.tally.hosts if isinstance(stage.source, SplitSource) else ()
-            self._feed(events.StageAdded(spec.job, stage.id, stage.parents, tasks, final, hosts))
+        for event in beginning(job):
+            self._feed(event)
         if job.resumption is not None:
             for worker in self._workers.values():
-                job.resumption.keeps(worker.worker, worker.kept.get(spec.job, ()))
+                job.resumption.keeps(worker.worker, worker.kept.get(job.id, ()))
             job.resumption.wait_until = self._clock() + self._rejoin_seconds
 
     def _release(self, job: Job, resumption: Resumption) -> None:
         """What is left of a job is known, as far as it can be: it goes on."""
         job.resumption = None
         shared = bool(job.prepared.spec.shuffle_dir)
-        anyone = next(iter(self._workers), "")
-        for task, done in resumption.done.items():
-            result, block = done.result, resumption.block_of(task)
-            has_block = result.block is not None and bool(result.block.path)
-            if block is not None:
-                result = replace(result, block=block)
-            job.tally.restored(done.attempt, result, has_block=block is not None)
-            self._feed(
-                events.TaskRestored(
-                    done.attempt,
-                    None if block is None and has_block else (block.worker if block is not None else "") or anyone,
-                    has_block,
-                    _sizes(result),
-                    result.bad_records,
-                    _digest(result),
-                    shared,
-                )
-            )
+        for event, result, is_there in remains(resumption, shared=shared, anyone=next(iter(self._workers), "")):
+            job.tally.restored(event.attempt, result, has_block=is_there)
+            self._feed(event)
         job.bad_records = job.tally.bad_records
         self._feed(events.JobReleased(job.id))
 
@@ -312,10 +275,10 @@ class Dispatcher:
         self._feed(
             events.TaskFinished(
                 attempt,
-                has_block=result.block is not None and bool(result.block.path),  # a task without rows makes no file
-                partition_bytes=_sizes(result),
+                has_block=has_block(result),
+                partition_bytes=sizes(result),
                 bad_records=result.bad_records,
-                digest=_digest(result),
+                digest=digest(result),
                 shared=job is not None and bool(job.prepared.spec.shuffle_dir),
                 seconds=result.seconds or None,
             )
@@ -428,14 +391,6 @@ class Dispatcher:
         """Free blocks, once it is durable that nothing needs them: else they would be missed after a crash."""
         while job.frees and (job.journal is None or job.journal.is_durable(job.frees[0][0])):
             self._fleet.free(job.frees.popleft()[1])
-
-
-def _sizes(result: TaskResult) -> tuple[int, ...]:
-    return () if result.block is None else tuple([segment.length for segment in result.block.segments])
-
-
-def _digest(result: TaskResult) -> int:
-    return 0 if result.block is None else digest_of(result.block)
 
 
 def _stage_name(job: Job, attempt: AttemptId) -> str:

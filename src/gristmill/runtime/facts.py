@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from gristmill.errors import FailureReport, JournalFailed
 from gristmill.runtime.contracts import TaskResult
@@ -31,6 +31,7 @@ class JobAccepted:
         boot: names the run of the system: what was not made durable before another one may be gone.
         parents: the parents of each stage.
         prepared: the rest of a ``PreparedJob``, see ``recovery``.
+        request: what tells the request that came with the key from others; empty when there was no key.
     """
 
     kind: ClassVar[str] = "job accepted"
@@ -41,6 +42,7 @@ class JobAccepted:
     boot: str
     parents: tuple[tuple[int, ...], ...]
     prepared: Mapping[str, Any]
+    request: str = ""
 
     def to_json(self) -> Any:
         """As values that ``json.dumps`` takes."""
@@ -101,22 +103,48 @@ class TaskDone:
 
 
 @dataclass(frozen=True)
+class JobCancelling:
+    """Somebody wants a job to end. Whoever takes the job up next ends it."""
+
+    kind: ClassVar[str] = "job cancelling"
+    job: str
+    at: float
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return [self.at]
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> JobCancelling:
+        """The inverse of :meth:`to_json`."""
+        return cls(job, *data)
+
+
+@dataclass(frozen=True)
 class JobCommitting:
-    """All tasks are done, and from here on these files are being put in the output's place."""
+    """All tasks are done, and from here on these files are being put in the output's place.
+
+    Attributes:
+        at: seconds since the epoch.
+        parts: the files.
+        replaces: names what was in the output's place then; empty when nothing was.
+    """
 
     kind: ClassVar[str] = "job committing"
     job: str
     at: float
     parts: tuple[PartFile, ...]
+    replaces: str = ""
 
     def to_json(self) -> Any:
         """As values that ``json.dumps`` takes."""
-        return [self.at, [list(_part_fields(part)) for part in self.parts]]
+        return [self.at, [list(_part_fields(part)) for part in self.parts], self.replaces]
 
     @classmethod
     def from_json(cls, job: str, data: Any) -> JobCommitting:
         """The inverse of :meth:`to_json`."""
-        return cls(job, data[0], tuple(PartFile(*part) for part in data[1]))
+        at, parts, replaces = data
+        return cls(job, at, tuple(PartFile(*part) for part in parts), replaces)
 
 
 @dataclass(frozen=True)
@@ -138,8 +166,8 @@ class JobEnded:
         return cls(job, data["at"], Outcome.from_json(data))
 
 
-Fact = JobAccepted | JobTakenUp | TaskDone | JobCommitting | JobEnded
-_KINDS: dict[str, type[Fact]] = {cls.kind: cls for cls in (JobAccepted, JobTakenUp, TaskDone, JobCommitting, JobEnded)}
+Fact = JobAccepted | JobTakenUp | TaskDone | JobCancelling | JobCommitting | JobEnded
+_KINDS: dict[str, type[Fact]] = {cls.kind: cls for cls in get_args(Fact)}
 _VERSION = 1  # of every kind so far
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: facts are many
 
@@ -213,6 +241,7 @@ class JobRecord:
         boots: the run of the system in which each epoch was.
         done: what each finished task made. A task is not in it if it read what was made otherwise later.
         attempts: how many attempts were accepted.
+        cancelled: somebody wanted it to end.
         committing: its output was, or is, being put in place.
         ended: how it ended.
     """
@@ -222,7 +251,8 @@ class JobRecord:
     boots: dict[int, str] = field(default_factory=dict)
     done: dict[TaskId, TaskDone] = field(default_factory=dict)
     attempts: int = 0
-    committing: bool = False
+    cancelled: bool = False
+    committing: JobCommitting | None = None
     ended: JobEnded | None = None
     _digests: dict[TaskId, int] = field(default_factory=dict)
 
@@ -236,11 +266,13 @@ class JobRecord:
         match fact:
             case JobTakenUp(_, epoch, _, boot):
                 self.epoch, self.boots[epoch] = epoch, boot
-                self.ended, self.committing = None, False  # it may have failed before, and be tried again
+                self.ended = None  # it may have failed before, and be tried again
             case TaskDone():
                 self._task_done(fact)
+            case JobCancelling():
+                self.cancelled = True
             case JobCommitting():
-                self.committing = True
+                self.committing = fact
             case JobEnded():
                 self.ended = fact
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gristmill.errors import JournalFailed
 from gristmill.runtime.contracts import FleetEvent
 from gristmill.runtime.ending import Ending, wind_up
 from gristmill.runtime.jobs import Job
 from gristmill.runtime.outcome import Outcome
+
+if TYPE_CHECKING:
+    from gristmill.runtime.reopening import Reopened
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,14 @@ class JobOver:
 
 
 @dataclass(frozen=True)
+class StorageBack:
+    """The files of a job that waited for them can be seen."""
+
+    job: Job
+    reopened: Reopened
+
+
+@dataclass(frozen=True)
 class JournalBroken:
     """Nothing can be noted any more."""
 
@@ -48,7 +60,7 @@ class Stop:
     """The loop is to end."""
 
 
-Item = FleetEvent | Submit | CancelJob | JobOver | JournalBroken | Stop
+Item = FleetEvent | Submit | CancelJob | JobOver | StorageBack | JournalBroken | Stop
 
 
 class Enders:

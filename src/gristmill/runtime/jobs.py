@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gristmill.errors import FailureReport, GristmillError
+from gristmill.errors import FailureReport, GristmillError, JobCancelled
 from gristmill.plan.stages import OutputSink, StagePlan
 from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.outcome import Outcome
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gristmill.runtime.facts import Fact
     from gristmill.runtime.jobfolder import JobFolder
     from gristmill.runtime.journal import Journal
-    from gristmill.runtime.recovery import Resumption
+    from gristmill.runtime.resumption import Resumption
 
 
 class JobOutput(Protocol):
@@ -99,6 +99,7 @@ class Job:
         begun: the scheduler knows of it.
         ending: its output is being put in place, or removed, in another thread.
         resumption: what an earlier coordinator had done, until that is made known to the scheduler.
+        awaited: what cannot be seen yet of what it needs; it is waited for until ``await_until``.
         refused: why it cannot even begin.
         cause: the attempt that made it fail.
         bad_records: of accepted attempts and of the one that was one too many, with the last of them.
@@ -119,6 +120,8 @@ class Job:
     begun: bool = False
     ending: bool = False
     resumption: Resumption | None = None
+    awaited: str = ""
+    await_until: float = 0.0
     refused: GristmillError | None = None
     cause: AttemptId | None = None
     last_failure: tuple[AttemptId, FailureReport] | None = None
@@ -144,8 +147,9 @@ class Job:
         return sink.format if isinstance(sink, OutputSink) else ""
 
     def refuse(self, error: GristmillError) -> None:
-        """It fails before it has begun."""
-        self.state, self.refused = JobState.FAILED, error
+        """It ends before it has begun."""
+        self.state = JobState.CANCELLED if isinstance(error, JobCancelled) else JobState.FAILED
+        self.refused = error
 
     def note(self, fact: Fact, blobs: Mapping[str, bytes] | None = None) -> None:
         """Add a fact to the journal, if there is one."""

@@ -122,6 +122,14 @@ def output_failed(job: str, error: OSError, folder: str) -> JobFailed:
     return JobFailed(f"Job {job} failed: its output could not be put in place: {what}.{_kept(folder)}", None, folder)
 
 
+def storage_away(job: str, away: str, seconds: float) -> JobFailed:
+    """A job that was taken up, and whose files could not be seen."""
+    return JobFailed(
+        f"Job {job} failed: since the server was started again, it has waited {seconds:g} s for {away}. "
+        "Bring that back, then submit the job again."
+    )
+
+
 def job_cancelled(job: str, folder: str) -> JobCancelled:
     """A job was cancelled before it was done."""
     return JobCancelled(f"Job {job} was cancelled; no output was written.{_kept(folder)}")

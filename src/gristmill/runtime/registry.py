@@ -7,26 +7,39 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from gristmill.errors import KeyTaken
 from gristmill.runtime.facts import JobRecord, fold
 from gristmill.runtime.jobs import Job
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView
 
 if TYPE_CHECKING:
-    from gristmill.runtime.coordinator import Coordinator
     from gristmill.runtime.journal import Journal
 
 _REMEMBERED = 1000  # ended jobs that are answered for without looking into the journal
 
 
+class Runner(Protocol):
+    """Who runs jobs (``runtime.coordinator.Coordinator``)."""
+
+    def wait_for(self, job: Job, timeout: float | None) -> Outcome | None: ...
+
+    def request_cancel(self, job: Job) -> None: ...
+
+
 class RunningJob:
     """A submitted job."""
 
-    def __init__(self, coordinator: Coordinator, job: Job) -> None:
-        self._coordinator = coordinator
+    def __init__(self, runner: Runner, job: Job) -> None:
+        self._runner = runner
         self._job = job
+
+    @property
+    def held(self) -> Job:
+        """The job as its coordinator holds it."""
+        return self._job
 
     @property
     def job(self) -> str:
@@ -60,7 +73,7 @@ class RunningJob:
 
     def wait(self, timeout: float | None = None) -> Outcome | None:
         """Wait until the job is over; None if it still runs after ``timeout`` seconds."""
-        return self._coordinator.wait_for(self._job, timeout)
+        return self._runner.wait_for(self._job, timeout)
 
     def wait_accepted(self) -> None:
         """Wait until the job is durable, if its journal must not be done without.
@@ -73,8 +86,12 @@ class RunningJob:
             journal.durable(self._job.accepted)
 
     def cancel(self) -> None:
-        """Ask for the job to end. Returns at once; ``wait`` says how it ended."""
-        self._coordinator.request_cancel(self._job)
+        """Ask for the job to end; ``wait`` says how it ended. On a server it ends even if that is killed now.
+
+        Raises:
+            JournalFailed: the wish cannot be noted.
+        """
+        self._runner.request_cancel(self._job)
 
     def view(self) -> JobView:
         """How the job stands, or stood at most a moment ago."""
@@ -118,7 +135,7 @@ class Registry:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, RunningJob] = OrderedDict()
         self._records: dict[str, JobRecord] = {}  # ended before this coordinator began
-        self._by_key: dict[str, str] = {}
+        self._by_key: dict[str, tuple[str, str]] = {}  # the job, and what tells its request from others
 
     def load(self) -> list[JobRecord]:
         """Read what the journal remembers.
@@ -133,7 +150,9 @@ class Registry:
             return []
         records = fold(self._journal.jobs())
         with self._lock:
-            self._by_key.update({record.accepted.key: job for job, record in records.items() if record.accepted.key})
+            for job, record in records.items():
+                if record.accepted.key:
+                    self._by_key[record.accepted.key] = job, record.accepted.request
             self._records.update({job: record for job, record in records.items() if record.ended is not None})
         unfinished = [job for job, record in records.items() if record.ended is None]
         return [fold(self._journal.facts(job))[job] for job in unfinished]
@@ -151,16 +170,20 @@ class Registry:
                     if not is_settled(path) and (folder := JobFolder.adopt(path)):
                         folder.remove_but_logs()
 
-    def add(self, running: RunningJob, key: str) -> KnownJob:
-        """Make a job known; or find the one that was submitted with the same key before."""
-        if key and (known := self.find_key(key)) is not None:
+    def add(self, running: RunningJob, key: str, request: str) -> KnownJob:
+        """Make a job known; or find the one that was submitted with the same key before.
+
+        Raises:
+            KeyTaken: that was with another request.
+        """
+        if key and (known := self.find_key(key, request)) is not None:
             return known
         with self._lock:
-            if key and (other := self._known.get(self._by_key.get(key, ""))) is not None:
+            if key and (other := self._known.get(self._by_key.get(key, ("", ""))[0])) is not None:
                 return other  # it came just now
             self._known[running.job] = running
             if key:
-                self._by_key[key] = running.job
+                self._by_key[key] = running.job, request
             ended = (job for job, known in self._known.items() if known.outcome is not None)
             while len(self._known) > _REMEMBERED and (oldest := next(ended, None)) is not None:
                 del self._known[oldest]
@@ -171,7 +194,7 @@ class Registry:
         """A job that did not begin after all."""
         with self._lock:
             self._known.pop(job, None)
-            if self._by_key.get(key) == job:
+            if self._by_key.get(key, ("", ""))[0] == job:
                 del self._by_key[key]
 
     def find(self, job: str) -> KnownJob | None:
@@ -184,11 +207,17 @@ class Registry:
             record = fold(self._journal.facts(job)).get(job)  # ended so long ago that it was forgotten
         return None if record is None else _ended(record)
 
-    def find_key(self, key: str) -> KnownJob | None:
-        """The job that was submitted with this key."""
+    def find_key(self, key: str, request: str = "") -> KnownJob | None:
+        """The job that was submitted with this key.
+
+        Raises:
+            KeyTaken: that was with another request, as far as both are known.
+        """
         with self._lock:
-            job = self._by_key.get(key)
-        return None if job is None else self.find(job)
+            job, before = self._by_key.get(key, ("", ""))
+        if request and before and request != before:
+            raise KeyTaken(job)
+        return self.find(job) if job else None
 
     def all(self) -> list[KnownJob]:
         """All that are known without reading, the youngest first."""

@@ -74,6 +74,7 @@ class JobTally:
         self._attempts = 0
         self._failed_attempts = 0
         self._failures: deque[FailureReport] = deque(maxlen=_FAILURES_SHOWN)
+        self.resumed_after_seconds = 0.0  # see JobView
         self._lost: set[AttemptId] = set()  # counted as failed without a word from them
 
     def _task_count(self, stage: Stage) -> int:
@@ -245,6 +246,7 @@ class JobTally:
             bad_records=self._bad_records,
             counters={group: dict(names) for group, names in sorted(self._counters.groups.items())},
             failures=tuple(self._failures),
+            resumed_after_seconds=self.resumed_after_seconds,
             note=note,
         )
 
@@ -266,6 +268,7 @@ def _stage_view(tally: _StageTally, running: Progress) -> StageView:
 def summary_of(view: JobView, output: str | None) -> dict[str, Any]:
     """A job in figures: what ``--json`` prints and what ``_SUCCESS`` holds."""
     counters: Mapping[str, Mapping[str, int]] = view.counters
+    resumed = {"resumed_after_seconds": round(view.resumed_after_seconds, 3)} if view.resumed_after_seconds else {}
     return {
         "job_id": view.job,
         "state": view.state.value,
@@ -278,5 +281,6 @@ def summary_of(view: JobView, output: str | None) -> dict[str, Any]:
         "records_out": view.records_out,
         "shuffle_bytes": view.shuffle_bytes,
         "seconds": round(view.seconds, 3),
+        **resumed,
         "counters": {group: dict(names) for group, names in counters.items()},
     }

@@ -45,6 +45,7 @@ class JobView:
     bad_records: int = 0
     counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     failures: tuple[FailureReport, ...] = ()  # the last few, newest last, also of attempts that were retried
+    resumed_after_seconds: float = 0.0  # a local job that was taken up: between its first start and this run's
     note: str = ""  # why nothing happens, or what else should be known; one sentence, mostly empty
 
     def to_json(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from gristmill.config import MIB, VERSION, format_size
 from gristmill.errors import (
     GristmillError,
     JournalFailed,
+    KeyTaken,
     NotAuthorized,
     OutputExists,
     ServerUnreachable,
@@ -102,7 +103,10 @@ class _Guard:
 def _add_jobs(app: FastAPI, jobs: JobService) -> None:
     @app.post(f"{API}/jobs", status_code=201)
     async def submit(request: Request) -> dict[str, str]:
-        """Submit a job. With an ``Idempotency-Key``, the same key is the same job however often it comes."""
+        """Submit a job. With an ``Idempotency-Key``, the same key is the same job however often it comes.
+
+        The same key with another job is refused (422), and ``taken_by`` names the job that it belongs to.
+        """
         headers = request.headers
         check_versions(headers.get("gristmill-version", ""), headers.get("gristmill-python", ""), "this client")
         wanted = SubmitRequest.from_json(await _json(request))
@@ -130,7 +134,7 @@ def _add_jobs(app: FastAPI, jobs: JobService) -> None:
 
     @app.post(f"{API}/jobs/{{job}}/cancel", status_code=202)
     async def cancel(job: str) -> dict[str, str]:
-        """Ask for a job to end. It is over a moment later."""
+        """Ask for a job to end. It is over a moment later; if the server is killed before that, once it is back."""
         if not await run_in_threadpool(jobs.cancel, job):
             raise _no_such_job(job)
         return {"id": job}
@@ -202,6 +206,10 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(MissingBlobs)
     async def missing(_request: Request, error: MissingBlobs) -> JSONResponse:
         return _problem(409, str(error), missing=error.names)
+
+    @app.exception_handler(KeyTaken)
+    async def taken(_request: Request, error: KeyTaken) -> JSONResponse:
+        return _problem(422, str(error), KeyTaken, taken_by=error.job)
 
     @app.exception_handler(GristmillError)
     async def refused(_request: Request, error: GristmillError) -> JSONResponse:

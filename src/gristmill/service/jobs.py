@@ -61,15 +61,17 @@ class JobService:
 
         Args:
             request: the job.
-            key: the same key is the same job, however often it comes; empty: always another one.
+            key: the same key with the same request is the same job, however often it comes; empty: always another one.
 
         Raises:
             MissingBlobs: parts of its code are not here.
+            KeyTaken: the key came with another request before.
             PathNotShared: the server does not see what the client sees.
             UsageError: something else is wrong with it.
         """
         with self._submitting:
-            if key and (known := self._coordinator.find_by_key(key)) is not None:
+            asked = request.digest() if key else ""
+            if key and (known := self._coordinator.find_by_key(key, asked)) is not None:
                 return known.job
             job = request.submission
             missing = [name for name in (request.code, *job.bundles) if not self.blobs.has(name)]
@@ -81,7 +83,7 @@ class JobService:
             try:
                 _check_count(request, preparation)
                 prepared = replace(preparation.prepared, replay=replay_command(preparation.folder))
-                running = self._coordinator.submit(prepared, folder=preparation.folder, key=key)
+                running = self._coordinator.submit(prepared, folder=preparation.folder, key=key, request=asked)
             except BaseException:
                 preparation.undo()
                 raise

@@ -34,7 +34,7 @@ from gristmill.storage.staging import (
     write_durably,
 )
 
-__all__ = ["SUCCESS", "OutputCommit", "recover_output"]
+__all__ = ["SUCCESS", "LeftOutput", "OutputCommit", "recover_output"]
 
 _COLUMN_SUFFIXES = (".csv", ".parquet")
 
@@ -243,6 +243,36 @@ class OutputCommit:
             with suppress(OSError):  # somebody else's output is in its place
                 rename_new(self.staging / OLD, self.output)
             raise
+
+
+class LeftOutput:
+    """The output of a job whose process is gone, and which is not to go on: its staging folder can be removed.
+
+    Args:
+        output: the folder that it would have become.
+        job: the job's id.
+    """
+
+    def __init__(self, output: Path, job: str) -> None:
+        self._output = Path(os.path.abspath(output))  # noqa: PTH100 - as in OutputCommit.prepare
+        self._job = job
+
+    def commit(self, parts: Sequence[PartFile], summary: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Never called."""
+        raise AssertionError("the job is not to be run")
+
+    def abort(self, keep: Path | None = None) -> None:  # noqa: ARG002 - nobody will take it up
+        """Leave nothing behind, unless it is in its place.
+
+        Raises:
+            OSError: something cannot be removed, or the process lives after all.
+        """
+        path = staging_path(self._output, self._job)
+        if path.is_dir() and not is_published(self._output, self._job):
+            staging = Staging.take_over(path)
+            made = staging.made_parents
+            staging.remove()
+            _remove_empty(made)
 
 
 def _unname(staging: Path, job: str, parts: Sequence[PartFile]) -> None:

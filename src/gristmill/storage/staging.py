@@ -154,6 +154,22 @@ def is_published(output: Path, job: str) -> bool:
         return False
 
 
+def state_of(output: Path) -> str:
+    """Tells what is in an output's place from what was there, or will be; empty when nothing is, or can be seen.
+
+    No number of the file system is in it: those may change when it is mounted anew.
+    """
+    try:
+        changed_ns = output.lstat().st_mtime_ns
+    except OSError:
+        return ""
+    try:
+        job = json.loads((output / SUCCESS).read_text("utf-8")).get("job_id", "")
+    except (OSError, ValueError, AttributeError):
+        job = ""
+    return f"changed at {changed_ns} {job}".rstrip()
+
+
 def remove_dead(path: Path) -> None:
     """Remove a staging folder, unless its owner lives. What cannot be removed stays."""
     with suppress(OSError), _seized(path) as seized:
