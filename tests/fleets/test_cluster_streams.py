@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -205,6 +206,20 @@ def test_launches_and_their_answers(mill: Mill) -> None:
     assert freed(agent) == ["/blocks/a", "/blocks/b"]  # in one order or in two
 
 
+def test_a_launch_that_crosses_the_end_of_its_slot_is_answered(mill: Mill) -> None:
+    agent = mill.worker()
+    agent.say(slot_down="w#1-1")
+    mill.wait_for(SlotDown)
+    mill.fleet.launch("w#1-1", spec())
+    failed = mill.wait_for(AttemptFailed)
+    assert (failed.attempt, failed.report.error, failed.slot_leaves) == (TASK, "AttemptNotBegun", True)
+    agent.say(goodbye=pb.Goodbye(reason="it was told to leave"))
+    mill.wait_for(WorkerDown)
+    mill.fleet.launch("w#1-1", spec(AttemptId("j", 0, 1, 1)))  # the loss of the worker answers this one
+    mill.agent().joined()
+    assert len(mill.heard(AttemptFailed)) == 1
+
+
 def test_blocks_of_another_worker_come_with_their_address(mill: Mill) -> None:
     keeper, reader = mill.worker(machine="m1", flight="keeper:9"), mill.worker(machine="m2")
     block = BlockInfo("/b", (SegmentInfo(0, 1, 1, 1),), keeper.heard.welcomes[0].worker)
@@ -230,6 +245,29 @@ def test_what_is_said_while_the_stream_is_broken_arrives_once(mill: Mill) -> Non
     assert len(mill.heard(SlotUp)) == 2
     assert len(mill.heard(WorkerUp)) == len(agent.heard.welcomes) == 1
     assert len(agent.heard.orders) == 2
+
+
+def test_orders_keep_their_order_when_a_stream_is_given_up_in_the_midst_of_them(mill: Mill) -> None:
+    agent = mill.worker()
+    held, slow = threading.Event(), threading.Event()
+    hear = agent.heard.hear
+
+    def hear_slowly(orders: Sequence[pb.Order]) -> None:
+        if not slow.is_set():
+            slow.set()
+            held.wait(PATIENCE)
+        hear(orders)
+
+    agent.heard.hear = hear_slowly  # type: ignore[method-assign]
+    mill.fleet.launch("w#1-1", spec())
+    assert slow.wait(PATIENCE)
+    agent.connect()  # as when the coordinator is not heard for too long
+    mill.fleet.launch("w#1-1", spec(AttemptId("j", 0, 1, 1)))
+    assert not agent.attendance.is_live
+    held.set()
+    wait_until(lambda: agent.heard.kinds() == ["add_stage", "launch", "launch"])
+    assert len(agent.heard.welcomes) == 1
+    assert [order.launch.attempt.index for order in agent.heard.orders[1:]] == [0, 1]
 
 
 def test_what_a_dropped_worker_says_is_not_heard(mill: Mill) -> None:

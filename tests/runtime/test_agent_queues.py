@@ -141,6 +141,21 @@ def test_all_of_a_slot_may_be_cancelled(mill: Mill, tmp_path: Path) -> None:
     assert mill.success(harmless).records_in == 1
 
 
+def test_what_was_recalled_from_an_executor_that_ends_has_not_begun(mill: Mill, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
+    def mapper(_: Any, line: str) -> Any:
+        begun.write_text("\n")
+        time.sleep(60)
+
+    one, two, three = launch_all(mill, [mapper, harmless, harmless])
+    read_when_there(begun)
+    for attempt in (two, three):
+        mill.fleet.cancel(attempt, recalled=True)
+    mill.fleet.cancel(one)
+    assert answers(mill, 2) == {two: "AttemptNotBegun", three: "AttemptNotBegun"}
+
+
 def test_time_counts_from_an_attempts_own_begin(mill: Mill) -> None:
     def mapper(_: Any, line: str) -> Any:
         time.sleep(0.6)

@@ -41,6 +41,7 @@ from gristmill.runtime.front import version_mismatch
 from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_id, attempt_message, job_message, launch_order, stage_message
+from gristmill.runtime.watch import not_begun
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.shuffle.store import delete
@@ -140,9 +141,11 @@ class Roster:
         self._later(ANSWER_SECONDS, lambda: self._admission.time_out_job(job.job))
 
     def launch(self, slot: str, spec: TaskSpec) -> None:
-        """Run an attempt in a slot. If the slot is gone, its worker's loss was told or will be."""
+        """Run an attempt in a slot. If the slot's worker is gone, its loss was told or will be."""
         worker = self._slots.get(slot)
         if worker is None:
+            if slot.rpartition("-")[0] in self._workers:  # slots are named after their workers: only the slot is gone
+                self._post(AttemptFailed(spec.attempt, not_begun(spec, "came too late for its slot"), slot_leaves=True))
             return
         key = spec.attempt.job, spec.stage.id
         known = worker.stages.get(key)

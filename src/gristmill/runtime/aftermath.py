@@ -32,11 +32,11 @@ def last_answers(slot: Slot, end: ProcessEnd, oom: bool, now: float) -> Iterator
         now: the time.
     """
     for run in slot.queue:
-        if run.cancelled:
+        if run.cancelled and run is slot.run:
             continue  # nobody waits for an answer
         if run is slot.run and slot.ending is not Ending.CANCELLED:
             report = _blame(slot, run, end, oom, now)
-        else:  # or it began when an attempt before it, for whose sake the process was ended, was done after all
+        else:  # if it was recalled as well: else it would be counted. Or it began when an attempt before it, for whose sake the process was ended, was done after all
             report = not_begun(run.spec, "waited for an executor that ended")
         yield AttemptFailed(run.spec.attempt, report, slot_leaves=True)
 

@@ -86,6 +86,7 @@ class Attendance:
         self._listener = listener
         self._news = news
         self._session: Session[pb.Event] = Session()
+        self._taking = threading.Lock()  # held by the stream whose message is being taken: orders keep their order
         self._changed = threading.Condition()  # guards all that follows, and the session
         self._stream: _Stream | None = None
         self._is_welcome = False
@@ -211,8 +212,9 @@ class Attendance:
         over = StreamOver("", "")
         try:
             for message in stream.call:
-                if not self._take(stream, opened(pb.ToAgent, message)):
-                    break
+                with self._taking:
+                    if not self._take(stream, opened(pb.ToAgent, message)):
+                        break
         except grpc.RpcError as error:
             over = StreamOver(error.code().name, error.details() or "")
         except StreamBroken as error:
@@ -232,13 +234,22 @@ class Attendance:
             self._news.put(over)
 
     def _take(self, stream: _Stream, message: pb.ToAgent) -> bool:
-        """Take a message; False if it is the last."""
+        """Take a message; False if it is the last.
+
+        A stream that was given up may still be at it when the next one is there.
+        """
         if message.HasField("welcome"):
+            with self._changed:
+                if self._stream is not stream:
+                    return False
             if not self._is_welcome:
                 self._listener.welcomed(message.welcome)
             with self._changed:
+                self._is_welcome = True
+                if self._stream is not stream:
+                    return False
                 self._session.resume(message.heard)
-                self._is_welcome = stream.is_welcome = True
+                stream.is_welcome = True
                 self._seen_at = time.monotonic()
                 self._wake_sender()
             return True

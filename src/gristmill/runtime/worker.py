@@ -166,8 +166,8 @@ class _Session:
 
     def hear(self, orders: Sequence[pb.Order]) -> None:
         """In the stream's thread: carry these out."""
-        if self.workplace is not None:
-            self.workplace.hear(orders)
+        if (workplace := self.workplace) is not None:  # another thread may close it meanwhile
+            workplace.hear(orders)
 
     def say_goodbye(self, reason: str) -> None:
         """Let the coordinator know, if it listens. Bounded."""
