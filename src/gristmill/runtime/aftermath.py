@@ -36,7 +36,9 @@ def last_answers(slot: Slot, end: ProcessEnd, oom: bool, now: float) -> Iterator
             continue  # nobody waits for an answer
         if run is slot.run and slot.ending is not Ending.CANCELLED:
             report = _blame(slot, run, end, oom, now)
-        else:  # if it was recalled as well: else it would be counted. Or it began when an attempt before it, for whose sake the process was ended, was done after all
+        else:
+            # Also one that was recalled: it is counted until it is answered. Or it began when an attempt before it, for
+            # whose sake the process was ended, was done after all.
             report = not_begun(run.spec, "waited for an executor that ended")
         yield AttemptFailed(run.spec.attempt, report, slot_leaves=True)
 
