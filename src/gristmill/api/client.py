@@ -50,17 +50,21 @@ class ServerClient:
         url: where it listens.
         token: what it knows its clients by.
         patience_seconds: for how long to go on without any answer, once there was one.
+        expected: the server is known to have been there, so that it is waited for as patiently before its first answer.
 
     Attributes:
         is_here: whether it runs on this machine.
         on_silence: is called before a call is made again, if anybody wants to know.
     """
 
-    def __init__(self, url: str, token: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, url: str, token: str, patience_seconds: float = PATIENCE_SECONDS, *, expected: bool = False
+    ) -> None:
         self.url = url.rstrip("/")
         self._token = token
         self._patience_seconds = patience_seconds
         self._answered = False
+        self._expected = expected
         self.on_silence: Callable[[], None] | None = None
         self.is_here = urllib.parse.urlsplit(url).hostname in _LOOPBACK
         # No proxy leads to this machine, whatever the environment says of others.
@@ -104,7 +108,7 @@ class ServerClient:
             method=method,
             headers={"Authorization": f"Bearer {self._token}", **VERSION_HEADERS, **(headers or {})},
         )
-        give_up = time.monotonic() + (self._patience_seconds if self._answered else FIRST_PATIENCE_SECONDS)
+        give_up = time.monotonic() + self.silence_seconds
         pause = _PAUSE_SECONDS
         while True:
             try:
@@ -136,8 +140,18 @@ class ServerClient:
             time.sleep(pause * random.uniform(0.7, 1.3))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether there was any answer yet."""
+        return self._answered
+
+    @property
+    def silence_seconds(self) -> float:
+        """For how long a server that does not answer is asked again."""
+        return self._patience_seconds if self._answered or self._expected else FIRST_PATIENCE_SECONDS
+
     def _unreachable(self, why: str) -> ServerUnreachable:
-        if not self._answered:
+        if not self._answered and not self._expected:
             return ServerUnreachable(f"No server answers at {self.url}: {why}. Start one with `gristmill serve`.")
         return ServerUnreachable(f"The server {self.url} has not answered for {self._patience_seconds:.0f} s: {why}.")
 
@@ -162,19 +176,20 @@ class ServerClient:
         return (GristmillError if error.code >= 500 else UsageError)(str(problem.get("detail") or problem["title"]))
 
 
-def connect(url: str | None, token_file: Path | None, data_dir: Path) -> ServerClient:
+def connect(url: str | None, token_file: Path | None, data_dir: Path, *, expected: bool = False) -> ServerClient:
     """The server that a user means.
 
     Args:
         url: where it is; None: where ``GRISTMILL_SERVER`` says, else the one that this machine runs on ``data_dir``.
         token_file: holds its token; None: ``GRISTMILL_TOKEN``, else, if it is this machine's, the one in ``data_dir``.
         data_dir: of this machine's server.
+        expected: the server is known to have been there.
 
     Raises:
         UsageError: no server is named, or its token cannot be found.
     """
     url = server_url(url, data_dir)
-    return ServerClient(url, token_for(url, token_file, data_dir))
+    return ServerClient(url, token_for(url, token_file, data_dir), expected=expected)
 
 
 def server_url(url: str | None, data_dir: Path) -> str:

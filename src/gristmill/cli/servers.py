@@ -5,17 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from gristmill.config import default_data_dir
 
 if TYPE_CHECKING:
     from gristmill.api.client import ServerClient
 
 
-def server_of(server: str | None, token_file: Path | None, data_dir: Path | None) -> ServerClient:
-    """The server that the options name."""
+def server_of(
+    server: str | None, token_file: Path | None, data_dir: Path | None, *, expected: bool = False
+) -> ServerClient:
+    """The server that the options name; ``expected``: it is known to have been there, and is waited for."""
     from gristmill.api.client import connect
 
-    return connect(server, token_file, data_dir or default_data_dir())
+    return connect(server, token_file, data_dir or default_data_dir(), expected=expected)
+
+
+def announce_silence(client: ServerClient) -> None:
+    """Say once on stderr that a server is waited for that has not answered yet."""
+    tell, said = client.on_silence, False
+
+    def on_silence() -> None:
+        nonlocal said
+        if not said and not client.has_answered:
+            minutes = f"{client.silence_seconds / 60:.0f} minutes"
+            click.echo(f"The server {client.url} does not answer; it is waited for, up to {minutes}.", err=True)
+            said = True
+        if tell is not None:
+            tell()
+
+    client.on_silence = on_silence
 
 
 def newest_job(server: ServerClient) -> str:

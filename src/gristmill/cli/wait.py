@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gristmill.cli.options import server_options
-from gristmill.cli.servers import newest_job, server_of
+from gristmill.cli.servers import announce_silence, newest_job, server_of
 from gristmill.errors import JobCancelled
 
 
@@ -28,15 +28,16 @@ def wait(
     """Wait for a job of a server.
 
     Without an ID it is the newest one. The exit code is the job's: as if `gristmill run` had run it. Ctrl-C ends the
-    waiting, not the job.
+    waiting, not the job. With an ID, a server that is away is waited for, too: ten minutes.
     """
     from gristmill.api.remote import RemoteHandle
     from gristmill.cli.display import ProgressDisplay, show_summary
     from gristmill.cli.report import show_error
 
     display = ProgressDisplay()
-    client = server_of(server, token_file, data_dir)
+    client = server_of(server, token_file, data_dir, expected=job is not None)  # who knows an ID has had an answer
     handle = RemoteHandle(client, job or newest_job(client), display)
+    announce_silence(client)
     try:
         with display:
             result = handle.wait(cancel_on_interrupt=False)

@@ -1,6 +1,7 @@
 """Who must see what before work begins: each worker the files of each job.
 
-A job is admitted when all workers that are there see its files; a later worker, when it sees the files of all jobs.
+A job is admitted when all workers that are there see its files; a later worker, when it sees the files of all jobs. A
+job of an earlier coordinator was admitted before: then it is the worker that is refused, not the job.
 
 No clock, no sockets: the fleet tells what happens and is told what follows from it.
 """
@@ -37,7 +38,7 @@ class AdmitWorker:
 
 @dataclass(frozen=True)
 class RefuseWorker:
-    """This worker came after a job, and does not see what the job needs."""
+    """This worker came after a job was admitted, and does not see what the job needs."""
 
     worker: str
     reason: str
@@ -61,6 +62,7 @@ class Admission:
         self._joining: dict[str, set[str]] = {}  # worker → jobs that it has yet to answer for
         self._jobs: set[str] = set()  # admitted
         self._waiting: dict[str, set[str]] = {}  # job → admitted workers that have yet to answer
+        self._known: set[str] = set()  # those of them that an earlier coordinator has admitted
 
     def add_worker(self, worker: str) -> tuple[Sequence[str], list[Verdict]]:
         """A worker came. Returns the jobs it is to be asked about."""
@@ -71,8 +73,8 @@ class Admission:
         self._joining[worker] = set(jobs)
         return jobs, []
 
-    def add_job(self, job: str) -> tuple[Sequence[str], list[Verdict]]:
-        """A job came. Returns the workers that are to be asked about it."""
+    def add_job(self, job: str, *, known: bool = False) -> tuple[Sequence[str], list[Verdict]]:
+        """A job came; ``known``: it goes on. Returns the workers that are to be asked about it."""
         for jobs in self._joining.values():
             jobs.add(job)
         asked = sorted(self._workers | self._joining.keys())
@@ -80,6 +82,8 @@ class Admission:
             self._jobs.add(job)
             return asked, [AdmitJob(job)]
         self._waiting[job] = set(self._workers)
+        if known:
+            self._known.add(job)
         return asked, []
 
     def answer(self, worker: str, job: str, refusal: FailureReport | None) -> list[Verdict]:
@@ -93,6 +97,8 @@ class Admission:
         if worker not in self._waiting.get(job, ()):
             return []
         if refusal is not None:
+            if job in self._known:
+                return [RefuseWorker(worker, refusal.message)]
             return [RejectJob(job, refusal), *self.drop_job(job)]
         self._waiting[job].discard(worker)
         return self._settle([], [job])
@@ -108,6 +114,7 @@ class Admission:
     def drop_job(self, job: str) -> list[Verdict]:
         """A job is over."""
         self._jobs.discard(job)
+        self._known.discard(job)
         self._waiting.pop(job, None)
         for jobs in self._joining.values():
             jobs.discard(job)
@@ -131,6 +138,7 @@ class Admission:
         for job in jobs:
             if not self._waiting[job]:
                 del self._waiting[job]
+                self._known.discard(job)
                 self._jobs.add(job)
                 verdicts.append(AdmitJob(job))
         return verdicts

@@ -134,7 +134,7 @@ class Roster:
             return  # it is over already: nobody is to be asked about it
         self._jobs[job.job] = _Job(job, job_message(job, code, probe, text))
         self._awaited.discard(job.job)
-        asked, verdicts = self._admission.add_job(job.job)
+        asked, verdicts = self._admission.add_job(job.job, known=job.epoch > 0)
         for worker in asked:
             self._workers[worker].link.say(pb.Order(add_job=self._jobs[job.job].message), 1000)
         self._follow(verdicts)
@@ -363,7 +363,9 @@ class Roster:
                         self._post(event)
                 case RefuseWorker(name, reason):
                     _log.warning("worker %s is refused: %s", name, reason)
-                    self._end(self._workers[name], pb.Refusal.NOT_SHARED, reason)
+                    worker = self._workers[name]
+                    self._end(worker, pb.Refusal.NOT_SHARED, reason)
+                    self._tell_down(worker, reason)
                 case GiveUpWorker(name):
                     reason = f"Worker {name} does not say whether it sees the files of a job."
                     worker = self._workers[name]

@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 600.0
 DRAIN_SECONDS = 60.0
 _TICK_SECONDS = 0.1
+_GONE_SECONDS = 3.0  # a coordinator that does not answer for so long is not waited for in a drain: it has no use for us
 _CERTAIN_TRIES = 3  # a refusal for good that came damaged, or damaged our question, does not come so often in a row
 _GOODBYE_SECONDS = 2.0  # to be heard; then we are gone anyway
 _PAUSE_LIMIT_SECONDS = 2.0  # between two tries to connect
@@ -323,7 +324,8 @@ class _Worker:
         """A session has ended, or did not begin. False if there is to be no other."""
         if refusal.kind == pb.Refusal.VERSION:
             raise VersionMismatch(refusal.reason)
-        self._session.close(delete=refusal.kind != pb.Refusal.UNKNOWN)
+        # One that was started again, and one whose files are not mounted here yet, may want the blocks later.
+        self._session.close(delete=refusal.kind not in (pb.Refusal.UNKNOWN, pb.Refusal.NOT_SHARED))
         if refusal.kind == pb.Refusal.DISMISSED or self._draining:
             _log.info("leaving: %s", refusal.reason)
             return False
@@ -350,6 +352,9 @@ class _Worker:
         if workplace.running:
             self._drain_until = None
             return False
+        if not self._session.attendance.is_live and now - self._contact > _GONE_SECONDS:
+            _log.info("leaving: the coordinator does not answer, and no attempt runs")
+            return True
         if self._drain_until is None:
             self._drain_until = now + self._settings.drain_seconds
         if now < self._drain_until and (workplace.keeps_blocks() or not self._session.attendance.all_heard()):
