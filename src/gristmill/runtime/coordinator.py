@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from gristmill.errors import FailureReport, GristmillError, JournalFailed, ServerUnreachable
 from gristmill.runtime import outcome as outcomes
 from gristmill.runtime.contracts import Fleet, FleetBroken
-from gristmill.runtime.dispatch import Dispatcher, failure_of
-from gristmill.runtime.ending import Ending
+from gristmill.runtime.dispatch import Dispatcher
+from gristmill.runtime.ending import Ending, verdict_on
 from gristmill.runtime.inbox import (
     CancelJob,
     Enders,
@@ -256,7 +256,7 @@ class Coordinator:
             if job.awaited and now >= job.await_until and job.state is JobState.RUNNING:
                 job.refuse(outcomes.storage_away(job.id, job.awaited, self._storage_seconds))
             if _is_due(job, now):
-                self._finish(job)
+                self._end(job, verdict_on(job))
         if now - self._viewed_at >= _VIEW_SECONDS:
             self._viewed_at = now
             for job in self._jobs.values():
@@ -318,18 +318,6 @@ class Coordinator:
 
     # The end of a job.
 
-    def _finish(self, job: Job) -> None:
-        """All of the job's attempts are over: put its output in place, or leave nothing of it."""
-        spec = job.prepared.spec
-        if job.refused is not None:
-            self._end(job, job.refused)
-        elif job.state is JobState.SUCCEEDED:
-            self._end(job, None)
-        elif job.state is JobState.CANCELLED:
-            self._end(job, outcomes.job_cancelled(spec.job, spec.folder))
-        else:
-            self._end(job, failure_of(job))
-
     def _end(self, job: Job, error: GristmillError | None) -> None:
         """Begin the end of a job, which waits for disks: in a thread of its own, if there are threads."""
         job.ending = True
@@ -368,7 +356,7 @@ class Coordinator:
                 continue
             if self._closed and job.journal is not None and job.journal.essential:
                 if job.state in (JobState.CANCELLED, JobState.FAILED):  # decided, and its client may know
-                    self._finish(job)
+                    self._end(job, verdict_on(job))
                 else:
                     self._leave(job)
                 continue

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING
 
 from gristmill.errors import (
     AttemptNotBegun,
-    BadRecordLimit,
     FailureKind,
     FailureReport,
-    GristmillError,
     TaskTimeout,
     task_error,
 )
@@ -236,7 +234,7 @@ class Dispatcher:
             if job is None or not job.tally.stopped(attempt):
                 continue
             if place == 0:
-                report = outcomes.lost_report(attempt, _stage_name(job, attempt), lost)
+                report = outcomes.lost_report(attempt, job.stage_name(attempt), lost)
                 job.tally.lost(attempt, report)
                 job.last_failure = (attempt, report)
             elif lost:  # else its worker will say so
@@ -271,7 +269,7 @@ class Dispatcher:
         if job is not None:
             job.bad_records = job.tally.bad_records + result.bad_records
             if result.last_bad is not None:
-                job.last_bad = outcomes.of_attempt(result.last_bad, attempt, _stage_name(job, attempt))
+                job.last_bad = outcomes.of_attempt(result.last_bad, attempt, job.stage_name(attempt))
         self._feed(
             events.TaskFinished(
                 attempt,
@@ -293,7 +291,7 @@ class Dispatcher:
             if (known := self._jobs.get(attempt.job)) is not None:  # one that was recalled counts as stopped already
                 known.tally.not_begun(attempt)
         elif job is not None:
-            report = outcomes.of_attempt(report, attempt, _stage_name(job, attempt))
+            report = outcomes.of_attempt(report, attempt, job.stage_name(attempt))
             job.tally.failed(report)
             job.last_failure = (attempt, report)
             if job.prepared.deaths_expected and report.error == TaskTimeout.__name__:
@@ -391,19 +389,3 @@ class Dispatcher:
         """Free blocks, once it is durable that nothing needs them: else they would be missed after a crash."""
         while job.frees and (job.journal is None or job.journal.is_durable(job.frees[0][0])):
             self._fleet.free(job.frees.popleft()[1])
-
-
-def _stage_name(job: Job, attempt: AttemptId) -> str:
-    return job.prepared.plan.stages[attempt.stage].name
-
-
-def failure_of(job: Job) -> GristmillError:
-    """Why a job failed: by one attempt, or by too many bad records in all."""
-    spec, cause, last = job.prepared.spec, job.cause, job.last_failure
-    if cause is None:
-        return outcomes.too_many_bad_records(spec.job, job.bad_records, spec.max_bad_records, job.last_bad, spec.folder)
-    report = last[1] if last is not None and last[0] == cause else outcomes.lost_report(cause, _stage_name(job, cause))
-    report = outcomes.with_replay(report, job.prepared.replay, f"{_stage_name(job, cause)}/{cause.index}")
-    if report.error == BadRecordLimit.__name__:
-        return outcomes.bad_record_limit(spec.job, spec.max_bad_records, report, spec.folder)
-    return outcomes.job_failed(spec.job, report, spec.folder)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gristmill.errors import GristmillError, JournalFailed, TaskError
+from gristmill.errors import BadRecordLimit, GristmillError, JournalFailed, TaskError
 from gristmill.runtime import outcome as outcomes
 from gristmill.runtime.jobs import Job
 from gristmill.runtime.outcome import Outcome
@@ -40,6 +40,30 @@ class Ending:
     view: JobView
     parts: Sequence[PartFile] = ()
     error: GristmillError | None = None
+
+
+def verdict_on(job: Job) -> GristmillError | None:
+    """Why there is to be no output of a job whose attempts are over; None if there is."""
+    if job.refused is not None:
+        return job.refused
+    if job.state is JobState.SUCCEEDED:
+        return None
+    if job.state is JobState.CANCELLED:
+        return outcomes.job_cancelled(job.id, job.prepared.spec.folder)
+    return _failure_of(job)
+
+
+def _failure_of(job: Job) -> GristmillError:
+    """Why a job failed: by one attempt, or by too many bad records in all."""
+    spec, cause, last = job.prepared.spec, job.cause, job.last_failure
+    if cause is None:
+        return outcomes.too_many_bad_records(spec.job, job.bad_records, spec.max_bad_records, job.last_bad, spec.folder)
+    stage = job.stage_name(cause)
+    report = last[1] if last is not None and last[0] == cause else outcomes.lost_report(cause, stage)
+    report = outcomes.with_replay(report, job.prepared.replay, f"{stage}/{cause.index}")
+    if report.error == BadRecordLimit.__name__:
+        return outcomes.bad_record_limit(spec.job, spec.max_bad_records, report, spec.folder)
+    return outcomes.job_failed(spec.job, report, spec.folder)
 
 
 def wind_up(ending: Ending) -> Outcome:

@@ -146,6 +146,10 @@ class Job:
         sink = self.prepared.plan.stages[-1].sink
         return sink.format if isinstance(sink, OutputSink) else ""
 
+    def stage_name(self, attempt: AttemptId) -> str:
+        """What the stage of an attempt is called."""
+        return self.prepared.plan.stages[attempt.stage].name
+
     def refuse(self, error: GristmillError) -> None:
         """It ends before it has begun."""
         self.state = JobState.CANCELLED if isinstance(error, JobCancelled) else JobState.FAILED
