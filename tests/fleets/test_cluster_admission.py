@@ -35,6 +35,15 @@ def test_one_refusal_rejects_the_job_once() -> None:
     assert admission.add_worker("c") == ([], [AdmitWorker("c")])
 
 
+def test_trouble_of_one_worker_is_no_trouble_of_the_job() -> None:
+    full = FailureReport("DiskFull", "no space is left")
+    admission = with_workers("a", "b")
+    admission.add_job("j")
+    assert admission.answer("a", "j", full) == [RefuseWorker("a", "no space is left")]
+    assert admission.drop_worker("a") == []
+    assert admission.answer("b", "j", full) == [RejectJob("j", full)]  # there is nobody else
+
+
 def test_a_worker_that_goes_away_is_not_waited_for() -> None:
     admission = with_workers("a", "b")
     admission.add_job("j")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from agent_kit import wait_until
 
 from gristmill.plan.stages import MapOp, OutputSink, SplitSource, Stage
 from gristmill.runtime import workplace as module
+from gristmill.runtime.blobs import BlobStore, digest_of
 from gristmill.runtime.contracts import Progress, TaskSpec
 from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.front import Front
@@ -96,3 +98,22 @@ def test_it_is_known_whether_blocks_are_still_being_deleted(
     go_on.set()
     wait_until(lambda: not workplace.is_tidying)
     assert not (tmp_path / "data" / "jobs" / "j").exists()
+
+
+def test_code_comes_to_a_worker_that_has_no_room_for_it(
+    workplace: Workplace, dirs: DataDirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk is no matter of the job's: attempts fail there and run elsewhere. Only bundles must lie on a disk."""
+
+    def full(store: BlobStore, name: str, chunks: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    code, bundle = b"code", b"bundle"
+    monkeypatch.setattr(BlobStore, "write", full)
+    monkeypatch.setattr(Front, "blob", lambda front, name: {digest_of(code): code, digest_of(bundle): bundle}[name])
+    assert workplace._take_job(pb.AddJob(job="j", code=digest_of(code))) is None
+    assert workplace._specs["j"].code == code
+    report = workplace._take_job(pb.AddJob(job="k", code=digest_of(code), bundles=[digest_of(bundle)]))
+    assert report is not None
+    assert report.error == "DiskFull"
+    assert report.message.endswith(f"cannot be kept in {dirs.paths[0]}: No space left on device")

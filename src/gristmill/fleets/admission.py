@@ -1,7 +1,8 @@
 """Who must see what before work begins: each worker the files of each job.
 
 A job is admitted when all workers that are there see its files; a later worker, when it sees the files of all jobs. A
-job of an earlier coordinator was admitted before: then it is the worker that is refused, not the job.
+job of an earlier coordinator was admitted before: then it is the worker that is refused, not the job. So it is when
+the worker has trouble of its own, a full disk say, and there are others.
 
 No clock, no sockets: the fleet tells what happens and is told what follows from it.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gristmill.errors import FailureReport
+from gristmill.errors import FailureReport, PathNotShared
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class AdmitWorker:
 
 @dataclass(frozen=True)
 class RefuseWorker:
-    """This worker came after a job was admitted, and does not see what the job needs."""
+    """This worker came after a job was admitted, and does not see what the job needs; or it cannot take any job."""
 
     worker: str
     reason: str
@@ -97,7 +98,8 @@ class Admission:
         if worker not in self._waiting.get(job, ()):
             return []
         if refusal is not None:
-            if job in self._known:
+            its_own = refusal.error != PathNotShared.__name__ and len(self._workers) > 1
+            if job in self._known or its_own:
                 return [RefuseWorker(worker, refusal.message)]
             return [RejectJob(job, refusal), *self.drop_job(job)]
         self._waiting[job].discard(worker)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ from gristmill.runtime.contracts import (
     SlotUp,
 )
 from gristmill.runtime.datadirs import DataDirs
+from gristmill.runtime.disks import is_full
 from gristmill.runtime.front import Front
 from gristmill.runtime.logs import log_to_send
 from gristmill.runtime.look import look
@@ -281,9 +283,12 @@ class Workplace:
         """Fetch a job's code and make its folders; or why that cannot be."""
         dirs = self._premises.dirs
         try:
-            code = self._blob(job.code).read_bytes()
+            code = self._code(job.code)
             bundles = [str(self._blob(name)) for name in job.bundles]
-        except (OSError, GristmillError) as error:
+        except OSError as error:
+            what = f"the code of job {job.job} cannot be kept in {dirs.paths[0]}: {error.strerror or error}"
+            return FailureReport("DiskFull" if is_full(error) else "DataDirFailed", what)
+        except GristmillError as error:
             return FailureReport("TaskError", f"a worker cannot fetch the code of job {job.job}: {error}")
         folder = str(_job_folder(dirs.paths[0], job.job))
         spec = job_spec(job, code, bundles, folder, self._premises.executor_memory_bytes)
@@ -298,19 +303,36 @@ class Workplace:
         self._premises.blocks.allow(job.job, job.ticket)
         return None
 
+    def _code(self, name: str) -> bytes:
+        """A job's code. It needs no room on a disk: if there is none, that is for the attempts to say."""
+        try:
+            return self._blob(name).read_bytes()
+        except OSError as error:
+            if not is_full(error):
+                raise
+            return self._fetch(name)
+
     def _blob(self, name: str) -> Path:
-        """A blob of the coordinator's, fetched if it is not here yet."""
-        healthy = self._premises.dirs.healthy
-        blobs = BlobStore((healthy or self._premises.dirs.paths)[0] / "blobs")
-        if not blobs.has(name):
-            for number in range(_FETCH_TRIES):
-                try:
-                    return blobs.write(name, [self._premises.front.blob(name)])
-                except ServerUnreachable:
-                    if number == _FETCH_TRIES - 1 or self._closing:
-                        raise
-                time.sleep(_FETCH_PAUSE_SECONDS * 2**number)
-        return blobs.path(name)
+        """A blob of the coordinator's, fetched if it is not here yet, into the first directory that has room for it."""
+        stores = [BlobStore(root / "blobs") for root in self._premises.dirs.healthy or self._premises.dirs.paths]
+        for store in stores:
+            if store.has(name):
+                return store.path(name)
+        data = self._fetch(name)
+        for store in stores[:-1]:
+            with suppress(OSError):
+                return store.write(name, [data])
+        return stores[-1].write(name, [data])
+
+    def _fetch(self, name: str) -> bytes:
+        for number in range(_FETCH_TRIES - 1):
+            try:
+                return self._premises.front.blob(name)
+            except ServerUnreachable:
+                if self._closing:
+                    raise
+            time.sleep(_FETCH_PAUSE_SECONDS * 2**number)
+        return self._premises.front.blob(name)
 
     def _drop_job(self, job: str) -> None:
         self._jobs.discard(job)
