@@ -28,6 +28,7 @@ from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.outcome import Outcome
 
 TOKEN = "open sesame"
+WORKER = Path(__file__).parent / "worker_process.py"
 PATIENCE = 30.0
 
 
@@ -55,7 +56,7 @@ class Worker:
         self.data_dir = cluster.folder / f"worker{number}"
         self.log = cluster.folder / f"worker{number}.log"
         command = [
-            *(sys.executable, "-m", "gristmill.runtime.worker", cluster.url),
+            *(sys.executable, str(WORKER), cluster.url),
             *("--data-dir", str(self.data_dir), "--name", f"w{number}", "--memory", "512MiB"),
             *("--patience-seconds", "30", *arguments),  # so that none outlives a test that was killed
         ]

@@ -41,6 +41,7 @@ class Talk(MapReduce):
         yield word, sum(counts)
 """
 SECONDS = 40.0
+WORKER = Path(__file__).parents[1] / "fleets" / "worker_process.py"
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def data_dir(tmp_path: Path) -> Path:
 def server(tmp_path: Path, data_dir: Path) -> Iterator[Server]:
     """A server whose one worker keeps its files where the server does not look for them."""
     with Server(ServeSettings(port=0, data_dir=data_dir)) as server:
-        command = [sys.executable, "-m", "gristmill.runtime.worker", server.url, "--executors", "1"]
+        command = [sys.executable, str(WORKER), server.url, "--executors", "1"]
         more = ["--data-dir", str(tmp_path / "elsewhere"), "--memory", "256MiB", "--patience-seconds", "30"]
         token = (data_dir / "token").read_text().strip()
         with (tmp_path / "worker.log").open("wb") as log:

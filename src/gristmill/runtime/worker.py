@@ -5,14 +5,11 @@ The main thread decides: it joins, reconnects, drains, leaves. It hears of every
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
 import queue
 import random
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +26,6 @@ from gristmill.config import (
     available_memory,
     default_data_dir,
     format_size,
-    parse_size,
 )
 from gristmill.errors import GristmillError, NotAuthorized, ServerUnreachable, UsageError, VersionMismatch
 from gristmill.runtime.attendance import Attendance, Crashed, Refused, StreamOver
@@ -41,8 +37,6 @@ from gristmill.runtime.workplace import Broken, Premises, Workplace
 
 _log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 600.0
-DRAIN_SECONDS = 60.0
 _TICK_SECONDS = 0.1
 _GONE_SECONDS = 3.0  # a coordinator that does not answer for so long is not waited for in a drain: it has no use for us
 _CERTAIN_TRIES = 3  # a refusal for good that came damaged, or damaged our question, does not come so often in a row
@@ -82,8 +76,8 @@ class WorkerSettings:
     name: str | None = None
     machine: str | None = None
     host: str | None = None
-    patience_seconds: float = PATIENCE_SECONDS
-    drain_seconds: float = DRAIN_SECONDS
+    patience_seconds: float = 600.0
+    drain_seconds: float = 60.0
 
     @property
     def executor_count(self) -> int:
@@ -380,41 +374,3 @@ def _signals(news: queue.SimpleQueue[Any]) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-def main() -> None:
-    """``python -m gristmill.runtime.worker URL``, with the token in ``GRISTMILL_TOKEN``."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("url")
-    parser.add_argument("--executors", type=int)
-    parser.add_argument("--memory", type=parse_size)
-    parser.add_argument("--data-dir", type=Path, action="append")
-    for name in ("--rack", "--name", "--machine", "--host"):
-        parser.add_argument(name)
-    parser.add_argument("--patience-seconds", type=float, default=PATIENCE_SECONDS)
-    parser.add_argument("--drain-seconds", type=float, default=DRAIN_SECONDS)
-    given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        run_worker(
-            WorkerSettings(
-                url=given.url,
-                token=os.environ.get("GRISTMILL_TOKEN", ""),
-                executors=given.executors,
-                memory_bytes=given.memory,
-                data_dirs=tuple(given.data_dir or (default_data_dir(),)),
-                rack=given.rack or "",
-                name=given.name,
-                machine=given.machine,
-                host=given.host,
-                patience_seconds=given.patience_seconds,
-                drain_seconds=given.drain_seconds,
-            )
-        )
-    except GristmillError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-
-
-if __name__ == "__main__":
-    main()
