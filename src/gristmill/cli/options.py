@@ -86,17 +86,41 @@ _JOB_OPTIONS: tuple[_Option, ...] = (
     ),
 )  # fmt: skip
 
-_DATA_DIR = click.option(
-    "--data-dir", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-    show_default="the platform's cache folder",
-    help="Where jobs keep their working files.",
-)  # fmt: skip
 
-_TOKEN_FILE = click.option(
-    "--token-file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-    show_default="GRISTMILL_TOKEN, else DATA_DIR/token",
-    help="Holds the server's token.",
-)  # fmt: skip
+def data_dir_option(text: str, *names: str, multiple: bool = False) -> _Option:
+    """Where something of this machine keeps its files."""
+    return click.option(
+        "--data-dir", *names, multiple=multiple, type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+        show_default="the platform's cache folder", help=text,
+    )  # fmt: skip
+
+
+def token_file_option(text: str, default: str) -> _Option:
+    """Where the token is, that a server wants to see."""
+    return click.option(
+        "--token-file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", show_default=default, help=text
+    )
+
+
+def executors_option(text: str, least: int = 1) -> _Option:
+    """How many executors there are on this machine."""
+    return click.option(
+        "--executors", type=click.IntRange(min=least), metavar="N", show_default="the CPUs this process may use",
+        help=text,
+    )  # fmt: skip
+
+
+def memory_option(text: str) -> _Option:
+    """The memory of the executors of this machine."""
+    return click.option(
+        "--memory", callback=size_bytes, metavar="SIZE", show_default="60 % of what this process may use", help=text
+    )
+
+
+_DATA_DIR = data_dir_option("Where jobs keep their working files.")
+TOKEN_FILE = token_file_option("Holds the server's token.", "GRISTMILL_TOKEN, else DATA_DIR/token")
+EXECUTORS = executors_option("Executor processes.")
+MEMORY = memory_option("Memory of all executors together, such as 2GiB.")
 
 _HERE: tuple[_Option, ...] = (
     click.option(
@@ -108,16 +132,8 @@ _HERE: tuple[_Option, ...] = (
         help="inline (in this process, for debugging), local (in executor processes on this machine), or a server: "
         "http://HOST:PORT.",
     ),
-    click.option(
-        "--executors", type=click.IntRange(min=1), metavar="N",
-        show_default="the CPUs this process may use",
-        help="Executor processes.",
-    ),
-    click.option(
-        "--memory", callback=size_bytes, metavar="SIZE",
-        show_default="60 % of what this process may use",
-        help="Memory of all executors together, such as 2GiB.",
-    ),
+    EXECUTORS,
+    MEMORY,
     click.option("--resume", is_flag=True, help="Take up an interrupted run of the same job where it stood."),
 )  # fmt: skip
 
@@ -133,12 +149,8 @@ _SERVER: tuple[_Option, ...] = (
         "--server", "--on", "server", metavar="URL", show_default="GRISTMILL_SERVER, else this machine's",
         help="The server, such as http://HOST:7077.",
     ),
-    _TOKEN_FILE,
-    click.option(
-        "--data-dir", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-        show_default="the platform's cache folder",
-        help="Where a server on this machine keeps its files.",
-    ),
+    TOKEN_FILE,
+    data_dir_option("Where a server on this machine keeps its files."),
 )  # fmt: skip
 
 
@@ -147,7 +159,7 @@ def run_options(command: _Command) -> _Command:
     as_json = click.option(
         "--json", "as_json", is_flag=True, help="With -o: print one JSON summary on stdout at the end."
     )
-    return _decorate(command, (*_HERE, *_JOB_OPTIONS, _DATA_DIR, _TOKEN_FILE, as_json))
+    return _decorate(command, (*_HERE, *_JOB_OPTIONS, _DATA_DIR, TOKEN_FILE, as_json))
 
 
 def submit_options(command: _Command) -> _Command:

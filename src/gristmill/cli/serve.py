@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gristmill.cli.log import say_with_time, show_log
-from gristmill.cli.params import duration_seconds, size_bytes
+from gristmill.cli.options import data_dir_option, executors_option, memory_option, token_file_option
+from gristmill.cli.params import duration_seconds
 from gristmill.config import available_cpus, default_data_dir
 
 if TYPE_CHECKING:
@@ -35,27 +36,9 @@ _WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
     metavar="N",
     help="The port to listen on; 0 for any free one.",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    show_default="the platform's cache folder",
-    help="The journal, working files, and the token. A server that was killed goes on from here.",
-)
-@click.option(
-    "--executors",
-    type=click.IntRange(min=0),
-    metavar="N",
-    show_default="the CPUs this process may use",
-    help="Executor processes of a worker on this machine; 0 for none.",
-)
-@click.option(
-    "--memory",
-    callback=size_bytes,
-    metavar="SIZE",
-    show_default="60 % of what this process may use",
-    help="Memory of those executors together, such as 2GiB.",
-)
+@data_dir_option("The journal, working files, and the token. A server that was killed goes on from here.")
+@executors_option("Executor processes of a worker on this machine; 0 for none.", least=0)
+@memory_option("Memory of those executors together, such as 2GiB.")
 @click.option(
     "--heartbeat",
     callback=duration_seconds,
@@ -72,13 +55,7 @@ _WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
     metavar="DURATION",
     help="A worker that has not said so for this long is lost; its tasks run elsewhere.",
 )
-@click.option(
-    "--token-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    show_default="DATA_DIR/token, made when it is not there",
-    help="Holds the token that clients and workers must bring.",
-)
+@token_file_option("Holds the token that clients and workers must bring.", "DATA_DIR/token, made when it is not there")
 def serve(
     host: str,
     port: int,

@@ -11,35 +11,15 @@ from pathlib import Path
 import click
 
 from gristmill.cli.log import say_with_time, show_log
-from gristmill.cli.params import size_bytes
+from gristmill.cli.options import EXECUTORS, MEMORY, TOKEN_FILE, data_dir_option
 from gristmill.config import default_data_dir
 
 
 @click.command(context_settings={"max_content_width": 100})
 @click.argument("url")
-@click.option(
-    "--executors",
-    type=click.IntRange(min=1),
-    metavar="N",
-    show_default="the CPUs this process may use",
-    help="Executor processes.",
-)
-@click.option(
-    "--memory",
-    callback=size_bytes,
-    metavar="SIZE",
-    show_default="60 % of what this process may use",
-    help="Memory of all executors together, such as 2GiB.",
-)
-@click.option(
-    "--data-dir",
-    "data_dirs",
-    multiple=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    show_default="the platform's cache folder",
-    help="Where blocks, spills and logs go. Several, on several disks, share them.",
-)
+@EXECUTORS
+@MEMORY
+@data_dir_option("Where blocks, spills and logs go. Several, on several disks, share them.", "data_dirs", multiple=True)
 @click.option("--rack", default="", metavar="NAME", help="Where this machine stands: near data is read first.")
 @click.option(
     "--name",
@@ -59,13 +39,7 @@ from gristmill.config import default_data_dir
     show_default="the one that reaches the server",
     help="Where other workers reach this one.",
 )
-@click.option(
-    "--token-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    show_default="GRISTMILL_TOKEN, else DATA_DIR/token",
-    help="Holds the server's token.",
-)
+@TOKEN_FILE
 @click.option(
     "--ends-with-stdin",
     is_flag=True,
