@@ -150,3 +150,23 @@ def test_wrong_use_and_cancelling_are_one_line() -> None:
     assert click.unstyle(error_text(JobFailed("It broke."))) == "It broke."
     at_a_place = "job.py:2\n    yield line 1\nSyntaxError: invalid syntax"
     assert click.unstyle(error_text(UsageError(at_a_place))) == at_a_place
+
+
+@pytest.mark.parametrize("columns", [60, 80, 300])
+def test_lines_fit_the_terminal_and_the_command_to_copy_stays_whole(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    command = f"gristmill replay --data-dir /{'d' * 70} 20261120-132501-a3f9 map/0"
+    report = FailureReport(error="UserCodeError", message="no", record="word " * 100, details={"replay": command})
+    lines = text_of(report).splitlines()
+    assert f"Replay   {command}" in lines
+    assert max(len(line) for line in lines if command not in line) <= min(columns, 100)
+
+
+def test_a_workers_full_disk_is_called_full() -> None:
+    report = FailureReport("DataDirFailed", "No space is left for /d/x.", details={"full": 1})
+    assert text_of(report).startswith("The disk is full.\nNo space is left for /d/x.\n")
+    assert "cannot be used any more" in text_of(
+        FailureReport("DataDirFailed", "/d/x cannot be read.", details={"full": 0})
+    )

@@ -11,7 +11,7 @@ from gristmill.cli.servers import server_of
 from gristmill.cli.streams import stdout_for_data
 
 
-@click.command()
+@click.command(short_help="Print what a job's tasks have printed.")
 @click.argument("job", metavar="ID")
 @server_options
 def logs(job: str, server: str | None, token_file: Path | None, data_dir: Path | None) -> None:

@@ -6,6 +6,7 @@ Pure functions return styled text; :func:`show_error` prints it, without colours
 from __future__ import annotations
 
 import os
+import shutil
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from gristmill.errors import (
 _RECORD_CHARACTERS = 300
 _LOG_LINES = 20
 _LABEL_WIDTH = 9
+_WIDTH = 100
 _CALLERS_SHOWN = 8
 
 _HEADLINES = {
@@ -104,7 +106,9 @@ def job_failed_text(error: JobFailed) -> str:
     else:
         lines.append(f"{_bad('The job failed.')} No output was written.")
     if error.report and (command := error.report.details.get("replay")):
-        lines.append(_row("Replay", f"{command} (that task again, here; --pdb stops where it raised)"))
+        # Whole, whatever the width: a terminal that wraps a line copies it as one.
+        lines.append(_label("Replay") + str(command))
+        lines.append(_row("", "(that task again, here; with --pdb it stops where it raised)"))
     if error.job_folder:
         lines.append(_row("Kept", f"{_short(error.job_folder)} (logs of all tasks)"))
     return "\n".join(lines)
@@ -116,7 +120,7 @@ def failure_text(report: FailureReport) -> str:
     if report.frames:
         lines += _frames(report)
     else:
-        lines += [_bad(f"{_HEADLINES.get(report.error, 'A task failed')}."), report.message]
+        lines += [_bad(f"{_HEADLINES.get(_error(report), 'A task failed')}."), report.message]
     lines += _particulars(report)
     if report.log_tail.strip() and report.error != "UserCodeError":
         lines += ["", "The last lines of its output:"]
@@ -176,7 +180,12 @@ def _advice(report: FailureReport) -> str:
         return _ADVICE_MODULE
     if report.error == "UserCodeError" and report.function in ("mapper", "reducer"):
         return _ADVICE_SET_ASIDE
-    return _ADVICE.get(report.error, "")
+    return _ADVICE.get(_error(report), "")
+
+
+def _error(report: FailureReport) -> str:
+    """What it is for a person: a worker's disk that is full is no broken one, though other places may do as well."""
+    return "DiskFull" if report.details.get("full") else report.error
 
 
 def _place(report: FailureReport) -> str:
@@ -213,10 +222,14 @@ def _cancelled_text(error: JobCancelled) -> str:
 
 def _row(label: str, text: str) -> str:
     """A label and its text, wrapped below itself."""
-    first = f"{label:<{_LABEL_WIDTH}}"
-    body = textwrap.wrap(text, 100 - _LABEL_WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
+    width = min(_WIDTH, shutil.get_terminal_size((_WIDTH, 0)).columns)
+    body = textwrap.wrap(text, max(width - _LABEL_WIDTH, 20), break_long_words=False, break_on_hyphens=False) or [""]
     rest = [" " * _LABEL_WIDTH + line for line in body[1:]]
-    return "\n".join([click.style(first, dim=True) + body[0], *rest])
+    return "\n".join([_label(label) + body[0], *rest])
+
+
+def _label(label: str) -> str:
+    return click.style(f"{label:<{_LABEL_WIDTH}}", dim=True)
 
 
 def _cut(text: str) -> str:

@@ -44,6 +44,9 @@ def wait(
     except JobCancelled as error:  # by somebody else: nobody has interrupted us
         show_error(error)
         ctx.exit(1)
+    except KeyboardInterrupt:
+        click.echo(f"The job goes on. To wait again: gristmill wait {handle.job_id}", err=True)
+        raise
     finally:
         if as_json and handle.last is not None and handle.last.is_over:
             click.echo(json.dumps(handle.last.summary()))
