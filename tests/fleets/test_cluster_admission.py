@@ -44,6 +44,15 @@ def test_trouble_of_one_worker_is_no_trouble_of_the_job() -> None:
     assert admission.answer("b", "j", full) == [RejectJob("j", full)]  # there is nobody else
 
 
+def test_a_job_that_goes_on_was_admitted_before_and_its_worker_is_refused_instead() -> None:
+    admission = with_workers("a", "b")
+    assert admission.add_job("j", known=True) == (["a", "b"], [])
+    assert admission.answer("a", "j", None) == []
+    assert admission.answer("b", "j", NO) == [RefuseWorker("b", NO.message)]
+    assert admission.drop_worker("b") == [AdmitJob("j")]
+    assert admission.add_worker("b2") == (["j"], [])
+
+
 def test_a_worker_that_goes_away_is_not_waited_for() -> None:
     admission = with_workers("a", "b")
     admission.add_job("j")

@@ -29,6 +29,7 @@ from gristmill.config import PYTHON_VERSION, VERSION, JobOptions
 from gristmill.errors import (
     GristmillError,
     JobCancelled,
+    KeyTaken,
     NotAuthorized,
     OutputExists,
     PathNotShared,
@@ -261,6 +262,24 @@ def test_one_key_is_one_job(client: ServerClient, job: Job, words: Path, tmp_pat
         thread.join(30)
     assert len(ids) == 4 and len(set(ids)) == 1
     assert [job["id"] for job in client.get("/jobs")["jobs"]].count(ids[0]) == 1
+
+
+def test_a_key_is_one_request(
+    client: ServerClient, server: Server, token: str, job: Job, words: Path, tmp_path: Path
+) -> None:
+    wanted, code = request(job, words, tmp_path / "out")
+    client.call("PUT", f"/blobs/{digest_of(code)}", code)
+    first = client.post("/jobs", wanted.to_json(), {"Idempotency-Key": "mine"})["id"]
+    again = replace(wanted, seen=(SeenFile(str(words), 1, 2.0),), seen_files=1)
+    assert client.post("/jobs", again.to_json(), {"Idempotency-Key": "mine"})["id"] == first
+    other = replace(wanted, submission=replace(wanted.submission, output=str(tmp_path / "elsewhere"))).to_json()
+    bearer = {"Authorization": f"Bearer {token}", "Idempotency-Key": "mine", **VERSION_HEADERS}
+    answer = ask(server, "POST", "/api/v1/jobs", json.dumps(other).encode(), **bearer)
+    assert (answer.status, answer.body["title"], answer.body["taken_by"]) == (422, "KeyTaken", first)
+    with pytest.raises(KeyTaken, match=rf"used before, for another request: that is job {first}\.") as taken:
+        client.post("/jobs", other, {"Idempotency-Key": "mine"})
+    assert (taken.value.job, taken.value.exit_code) == (first, 2)
+    client.post(f"/jobs/{first}/cancel")
 
 
 def test_a_job_is_shown_cancelled_and_leaves_nothing(
