@@ -54,7 +54,7 @@ class Worker:
         self.data_dir = cluster.folder / name
         # As a machine of its own it reads nobody's files: every block of another worker goes over Flight.
         options = ["--name", name, "--machine", name, "--executors", str(executors), "--memory", memory]
-        where = ["--data-dir", self.data_dir, "--token-file", cluster.token_file]
+        where: list[str | Path] = ["--data-dir", self.data_dir, "--token-file", cluster.token_file]
         command = gristmill("worker", cluster.url, *options, *where)
         self.process = cluster.start(command, name, {NAME_VARIABLE: name})
 
@@ -143,7 +143,7 @@ class Cluster:
         Returns:
             The run of the command, and the job's summary; empty if it failed.
         """
-        where = ["--on", self.url, "--token-file", self.token_file, "-o", output, "--json"]
+        where: list[str | Path] = ["--on", self.url, "--token-file", self.token_file, "-o", output, "--json"]
         self.wait_until(lambda: not self.blocks())  # those of the job before go a moment after its end
         pids = [self._server.pid, *(worker.process.pid for worker in self.workers)]
         done = measure.run(

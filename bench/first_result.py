@@ -17,7 +17,7 @@ import data
 import measure
 from compare import GRISTMILL, PEER_TITLES
 from peers import setup
-from results import table, write_section
+from results import conclude, table
 from settings import HERE, gristmill, job
 
 RUNS = 10
@@ -82,8 +82,4 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--peers", default=",".join(PEERS), help="of dask and spark; none")
     given = parser.parse_args()
-    text, problem = section(given.runs, tuple(given.peers.split(",")))
-    if problem:
-        raise SystemExit(problem)
-    print(text)
-    write_section("first_result", text)
+    conclude("first_result", *section(given.runs, tuple(given.peers.split(","))))

@@ -22,7 +22,7 @@ from pathlib import Path
 import data
 import measure
 from cluster import DEFAULT_PACE, Cluster, Pace, Worker, cluster
-from results import digest, table, write_section
+from results import conclude, digest, table
 
 LIMIT, GOAL = 0.15, 0.05
 PAIRS = 3
@@ -170,9 +170,4 @@ if __name__ == "__main__":
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--smoke", action="store_true", help="tiny; nothing is written")
     given = parser.parse_args()
-    text, problem = section(given.pairs, SMOKE if given.smoke else SIZE)
-    if problem:
-        raise SystemExit(problem)
-    print(text)
-    if not given.smoke:
-        write_section("kill_one", text)
+    conclude("kill_one", *section(given.pairs, SMOKE if given.smoke else SIZE), write=not given.smoke)

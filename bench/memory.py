@@ -16,7 +16,7 @@ from pathlib import Path
 
 import data
 import measure
-from results import mib, parts, table, write_section
+from results import conclude, mib, parts, table
 from settings import EXECUTORS, gristmill, job
 
 KEYS = 20_000_000
@@ -129,9 +129,4 @@ if __name__ == "__main__":
     parser.add_argument("--keys", type=int, default=KEYS)
     parser.add_argument("--memory", default=MEMORY)
     given = parser.parse_args()
-    text, problem = section(given.keys, given.memory)
-    if problem:
-        raise SystemExit(problem)
-    print(text)
-    if given.keys == KEYS:
-        write_section("memory", text)
+    conclude("memory", *section(given.keys, given.memory), write=given.keys == KEYS)

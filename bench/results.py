@@ -81,6 +81,19 @@ def command_line() -> str:
     return " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *given])
 
 
+def conclude(name: str, body: str, problem: str, *, write: bool = True) -> None:
+    """The end of a benchmark that was run alone: show its section, and keep it, unless it cannot be believed.
+
+    Raises:
+        SystemExit: with the problem.
+    """
+    if problem:
+        raise SystemExit(problem)
+    print(body)
+    if write:
+        write_section(name, body)
+
+
 def write_section(name: str, body: str) -> None:
     """Put a section into RESULTS.md in place of the one of that name."""
     sections = _sections(RESULTS.read_text()) if RESULTS.exists() else {}

@@ -18,7 +18,7 @@ import data
 import measure
 from cluster import Cluster, Pace, cluster
 from kill_one import Size, options_of, waits
-from results import digest, table, write_section
+from results import conclude, digest, table
 
 LIMIT = 1.3
 TIMES = 5
@@ -105,9 +105,4 @@ if __name__ == "__main__":
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--smoke", action="store_true", help="tiny; nothing is written")
     given = parser.parse_args()
-    text, problem = section(given.turns, SMOKE if given.smoke else SIZE)
-    if problem:
-        raise SystemExit(problem)
-    print(text)
-    if not given.smoke:
-        write_section("straggler", text)
+    conclude("straggler", *section(given.turns, SMOKE if given.smoke else SIZE), write=not given.smoke)

@@ -18,7 +18,7 @@ from pathlib import Path
 import data
 import measure
 from cluster import Cluster, cluster
-from results import digest, table, write_section
+from results import conclude, digest, table
 from settings import EXECUTORS, gristmill, job
 
 LIMIT, GOAL = 1.3, 1.15
@@ -118,9 +118,4 @@ if __name__ == "__main__":
     parser.add_argument("--size-mb", type=int, default=SIZE_MB)
     parser.add_argument("--text", type=Path, help="folder with text files; the standard library's sources by default")
     given = parser.parse_args()
-    text, problem = section(given.runs, given.size_mb, given.text)
-    if problem:
-        raise SystemExit(problem)
-    print(text)
-    if given.size_mb == SIZE_MB:
-        write_section("two_agents", text)
+    conclude("two_agents", *section(given.runs, given.size_mb, given.text), write=given.size_mb == SIZE_MB)
