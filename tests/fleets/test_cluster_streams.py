@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_message, json_bytes
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
-from gristmill.storage.contracts import Split
+from gristmill.storage.contracts import PartFile, Split
 
 PATIENCE = 15.0
 STAGE = Stage(0, SplitSource(), (MapOp(0),), OutputSink("text", "m"), "map")
@@ -218,6 +218,31 @@ def test_a_launch_that_crosses_the_end_of_its_slot_is_answered(mill: Mill) -> No
     mill.fleet.launch("w#1-1", spec(AttemptId("j", 0, 1, 1)))  # the loss of the worker answers this one
     mill.agent().joined()
     assert len(mill.heard(AttemptFailed)) == 1
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        TaskResult(parts=(PartFile("../../secret", "part-r-00000", 1, 1),)),
+        TaskResult(parts=(PartFile("attempts/a", "/etc/part", 1, 1),)),
+        TaskResult(block=BlockInfo("/shared/j/../../etc/passwd", (SegmentInfo(0, 1, 1, 1),))),
+        TaskResult(block=BlockInfo("/etc/passwd", (SegmentInfo(0, 1, 1, 1),))),
+        TaskResult(block=BlockInfo("file:///etc/passwd", (SegmentInfo(0, 1, 1, 1),))),
+    ],
+)
+def test_a_result_that_names_files_of_others_costs_the_session(mill: Mill, result: TaskResult) -> None:
+    mill.fleet.add_job(replace(job(), shuffle_dir="/shared"))
+    mill.wait_for(JobAdmitted)
+    agent = mill.agent().joined()
+    wait_until(lambda: agent.heard.kinds() == ["add_job"])
+    agent.say(admitted=pb.Admitted(job="j"))
+    mill.wait_for(WorkerUp)
+    agent.done(result=TaskResult(block=BlockInfo("/shared/j/a.block", (SegmentInfo(0, 1, 1, 1),), "another")))
+    assert mill.wait_for(AttemptDone).result.block.worker == ""
+    agent.done(AttemptId("j", 0, 1, 1), result)
+    mill.wait_for(WorkerDown)
+    assert len(mill.heard(AttemptDone)) == 1
+    assert agent.next_news(Refused).kind == pb.Refusal.FENCED
 
 
 def test_blocks_of_another_worker_come_with_their_address(mill: Mill) -> None:

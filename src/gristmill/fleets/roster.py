@@ -44,7 +44,8 @@ from gristmill.runtime.protocol.convert import attempt_id, attempt_message, job_
 from gristmill.runtime.watch import not_begun
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
-from gristmill.shuffle.store import delete
+from gristmill.shuffle.store import delete, is_job_block
+from gristmill.storage.contracts import is_below
 
 _log = logging.getLogger(__name__)
 
@@ -287,13 +288,22 @@ class Roster:
             self._logs.keep(job.spec.folder, job.spec.file_name(attempt), log)
 
     def _owned(self, worker: _Worker, job: str, data: bytes) -> TaskResult:
-        """A result whose block says who keeps it, unless it lies on storage that all share."""
+        """A result whose block says who keeps it, unless it lies on storage that all share.
+
+        Raises:
+            ValueError: it names files that are not the job's, which this machine would move or delete.
+        """
         result = TaskResult.from_json(json.loads(data))
+        if not all(is_below(part.staged) and is_below(part.final) for part in result.parts):
+            raise ValueError(f"parts that are not in the folder of job {job}")
         known = self._jobs.get(job)
-        shared = known is not None and known.spec.shuffle_dir
-        if result.block is None or shared or not result.block.path:
+        if result.block is None or not result.block.path:
             return result
-        return replace(result, block=replace(result.block, worker=worker.up.worker))
+        if known is None or not known.spec.shuffle_dir:
+            return replace(result, block=replace(result.block, worker=worker.up.worker))
+        if not is_job_block(result.block.path, known.spec.shuffle_dir, job):
+            raise ValueError(f"{result.block.path} is not a block of job {job}")
+        return replace(result, block=replace(result.block, worker=""))
 
     def beat(self, link: Link, beat: pb.Beat) -> None:
         """A worker lives. If results that it sent before are still on their way, its list is taken up later."""

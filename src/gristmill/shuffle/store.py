@@ -44,6 +44,15 @@ def job_folder(shuffle_dir: str, job: str) -> str:
     return _join(shuffle_dir, job)
 
 
+def is_job_block(path: str, shuffle_dir: str, job: str) -> bool:
+    """Whether a path is that of a block in a job's folder."""
+    folder = job_folder(shuffle_dir, job)
+    if is_uri(folder):
+        above, name = _split(path)
+        return above == folder and name not in ("", "..")
+    return Path(path).parent == Path(folder) and Path(path).name != ".."
+
+
 def mark(shuffle_dir: str, job: str) -> None:
     """Make a job's folder, with a mark in it by which others tell that they see the same storage.
 

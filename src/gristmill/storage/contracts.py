@@ -32,3 +32,9 @@ class PartFile:
     final: str  # relative to the output folder, such as "part-r-00000" or "_bad_records/r-00000.jsonl"
     rows: int
     size_bytes: int
+
+
+def is_below(path: str) -> bool:
+    """Whether a path that is relative to a folder stays in it, by its name."""
+    parts = path.replace("\\", "/").split("/")
+    return parts[0] != "" and ".." not in parts
