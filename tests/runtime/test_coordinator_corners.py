@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_coordinator_restart import Server
+from coordinator_kit import Server, begun, ended
 
 from gristmill.errors import FailureReport, JobCancelled, JournalFailed
 from gristmill.runtime.contracts import AttemptFailed, BlocksGone, JobRejected
@@ -61,8 +61,7 @@ def test_an_output_that_is_in_its_place_is_a_success_whatever_comes(tmp_path: Pa
     elif what == "refusal":
         server.fleet.post(JobRejected(job.job, FailureReport("PathNotShared", "The input is gone.")))
     server.turn()
-    outcome = resumed.wait(0)
-    assert outcome is not None
+    outcome = ended(resumed)
     assert outcome.error is None
     assert outcome.view.state is JobState.SUCCEEDED
     assert (outcome.view.records_in, outcome.view.records_out) == (10, 2)
@@ -72,11 +71,7 @@ def test_an_output_that_is_in_its_place_is_a_success_whatever_comes(tmp_path: Pa
 
 
 def test_a_cancellation_that_comes_while_the_output_is_put_in_its_place(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
-    server.map(job, 0)
-    server.map(job, 1)
+    server, job = begun(tmp_path, maps=2)
     server.reduce(job, 0)
     commit = job._job.prepared.output.commit
 
@@ -86,8 +81,7 @@ def test_a_cancellation_that_comes_while_the_output_is_put_in_its_place(tmp_path
 
     job._job.prepared.output.commit = cancelled_meanwhile  # type: ignore[method-assign]
     server.reduce(job, 1)
-    outcome = job.wait(0)
-    assert outcome is not None
+    outcome = ended(job)
     assert outcome.error is None
     assert len(server.parts_of()) == 2
 
@@ -104,11 +98,7 @@ def test_a_job_that_is_refused_by_the_next_coordinator_is_forgotten_by_workers(t
 
 
 def test_a_block_that_is_lost_while_others_are_waited_for(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
-    server.map(job, 0)
-    server.map(job, 1)
+    server, job = begun(tmp_path, maps=2)
     server = server.crash()
     paths = [f"/w#1/{AttemptId(job.job, 0, index, 1)}" for index in range(2)]
     server.up("w#2", {job.job: (paths[0],)})
@@ -131,8 +121,7 @@ def test_a_job_that_is_not_noted_in_time_does_not_run_later(tmp_path: Path, monk
     assert known is not None
     assert known.job == second.job
     [first] = [job for job in server.coordinator.jobs() if job.job != second.job]
-    outcome = first.wait(0)
-    assert outcome is not None
+    outcome = ended(first)
     assert isinstance(outcome.error, JobCancelled)
 
 
@@ -142,11 +131,7 @@ def _too_late(*_: object, **__: object) -> None:
 
 def test_data_that_changed_is_remembered_over_two_coordinators(tmp_path: Path) -> None:
     """A map task makes other data after a loss; the coordinator dies each time before its readers have run again."""
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
-    server.map(job, 0)
-    server.map(job, 1)
+    server, job = begun(tmp_path, maps=2)
     server.reduce(job, 1)
     server = server.crash()
     [job] = server.resumed
@@ -161,10 +146,7 @@ def test_data_that_changed_is_remembered_over_two_coordinators(tmp_path: Path) -
 
 
 def test_a_failed_attempt_of_an_earlier_session_changes_nothing(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
-    server.map(job, 0)
+    server, job = begun(tmp_path, maps=1)
     server = server.crash()
     server.up("w#1", {job.job: (f"/w#1/{AttemptId(job.job, 0, 0, 1)}",)})
     [resumed] = server.resumed
@@ -207,8 +189,7 @@ def test_a_job_whose_input_is_another_now_says_so(tmp_path: Path, text: str, wor
     rewrite(file, text)
     server = server.crash()
     server.turn()
-    outcome = server.resumed[0].wait(0)
-    assert outcome is not None
+    outcome = ended(server.resumed[0])
     assert words in str(outcome.error)
     assert str(file) in str(outcome.error)
 
@@ -232,9 +213,7 @@ def test_an_input_that_is_gone_once_the_output_is_there_is_no_matter(tmp_path: P
     file.unlink()
     server = server.crash()
     server.turn()
-    outcome = server.resumed[0].wait(0)
-    assert outcome is not None
-    assert outcome.error is None
+    assert ended(server.resumed[0]).error is None
 
 
 def test_a_full_disk_below_one_output_keeps_no_other_job_from_going_on(
@@ -276,11 +255,7 @@ def test_a_job_that_was_cancelled_before_its_server_ends_does_not_go_on(tmp_path
 
 def test_a_folder_that_another_run_has_removed_is_made_again(tmp_path: Path) -> None:
     """While no server runs, a run of this machine may prune the data directory that they share."""
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
-    server.map(job, 0)
-    server.map(job, 1)
+    server, job = begun(tmp_path, maps=2)
     server.reduce(job, 1)
     for running in server.jobs:
         server.journal.durable(running._job.noted, timeout=10)
@@ -299,8 +274,7 @@ def test_a_folder_that_another_run_has_removed_is_made_again(tmp_path: Path) -> 
     assert prune(tmp_path, time.time(), max_total_bytes=0) == ()
     server.reduce(resumed, 0)
     server.reduce(resumed, 1, epoch=1)
-    outcome = resumed.wait(0)
-    assert outcome is not None
+    outcome = ended(resumed)
     assert outcome.error is None
     assert len(server.parts_of()) == 2
     assert not (tmp_path / "jobs" / job.job).exists()
@@ -320,8 +294,7 @@ def test_a_commit_that_crashes_fails_its_job_alone(tmp_path: Path, caplog: pytes
 
     job._job.prepared.output.commit = crash  # type: ignore[method-assign]
     server.reduce(job, 1)
-    outcome = job.wait(0)
-    assert outcome is not None
+    outcome = ended(job)
     assert "could not be put in place: ValueError: a defect" in str(outcome.error)
     assert "a defect" in caplog.text
     assert server.coordinator.crash is None

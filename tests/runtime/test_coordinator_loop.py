@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from coordinator_kit import USER_ERROR, HandPlayedFleet, NotedOutput
 
-from gristmill.errors import FailureReport, Frame, JobCancelled, JobFailed, TooManyBadRecords
+from gristmill.errors import FailureReport, JobCancelled, JobFailed, TooManyBadRecords
 from gristmill.plan.build import StepShape, build_plan
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,
     Beat,
     FleetBroken,
-    JobAdmitted,
     JobSpec,
-    Post,
     Progress,
     SlotDown,
     SlotUp,
     TaskResult,
-    TaskSpec,
 )
 from gristmill.runtime.coordinator import Coordinator, RunningJob
 from gristmill.runtime.jobs import PreparedJob
@@ -34,73 +31,6 @@ from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
 from gristmill.storage.contracts import PartFile, Split
-
-USER_ERROR = FailureReport(
-    error="UserCodeError",
-    message="division by zero",
-    exception="ZeroDivisionError",
-    frames=(Frame("/home/me/job.py", 7, "mapper", "1 / 0"),),
-    record="'x'",
-    source="in.txt",
-    offset=12,
-)
-
-
-class HandPlayedFleet:
-    """A fleet that notes what is asked of it. The test answers."""
-
-    def __init__(self) -> None:
-        self.launched: dict[AttemptId, TaskSpec] = {}
-        self.slots: dict[AttemptId, str] = {}
-        self.cancelled: list[AttemptId] = []
-        self.freed: list[str] = []
-        self.jobs: list[str] = []
-        self.dropped: list[str] = []
-        self.closed = 0
-
-    def start(self, post: Post) -> None:
-        self.post = post
-
-    def add_job(self, job: JobSpec) -> None:
-        self.jobs.append(job.job)
-        self.post(JobAdmitted(job.job))
-
-    def launch(self, slot: str, spec: TaskSpec) -> None:
-        self.launched[spec.attempt] = spec
-        self.slots[spec.attempt] = slot
-
-    def cancel(self, attempt: AttemptId, recalled: bool = False) -> None:
-        self.cancelled.append(attempt)
-
-    def free(self, block: BlockInfo) -> None:
-        self.freed.append(block.path)
-
-    def drop_job(self, job: str) -> None:
-        self.jobs = [other for other in self.jobs if other != job]
-
-    def drop_worker(self, worker: str) -> None:
-        self.dropped.append(worker)
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-class NotedOutput:
-    """An output that notes what becomes of it."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.parts: list[str] | None = None
-        self.summary: dict[str, Any] = {}
-        self.aborted = False
-        self.error = error
-
-    def commit(self, parts: Sequence[PartFile], summary: Mapping[str, Any]) -> None:
-        if self.error:
-            raise self.error
-        self.parts, self.summary = [part.final for part in parts], dict(summary)
-
-    def abort(self, keep: Path | None = None) -> None:
-        self.aborted = True
 
 
 class Bench:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_coordinator_restart import Server, server_note
+from coordinator_kit import Server, ended
 
 from gristmill.errors import JobCancelled, JobFailed, KeyTaken
 from gristmill.runtime.jobs import PreparedJob
@@ -54,8 +54,7 @@ def turn_until(server: Server, true: Callable[[], object]) -> None:
 def end_of(server: Server, job: RunningJob) -> Exception | None:
     server.turn()
     server.turn()
-    outcome = job.wait(0)
-    assert outcome is not None
+    outcome = ended(job)
     return outcome.error
 
 
@@ -71,7 +70,7 @@ def test_a_job_goes_on_when_its_input_can_be_seen_again(tmp_path: Path) -> None:
     file.rename(tmp_path / "unmounted")
     server = server.crash()
     [resumed] = server.resumed
-    assert server_note(server, resumed) == f"Waiting for its input {file} (No such file or directory)."
+    assert server.note(resumed) == f"Waiting for its input {file} (No such file or directory)."
     assert server.fleet.jobs == []
     server.up("w#2", {job.job: blocks_of(job)})
     (tmp_path / "unmounted").rename(file)
@@ -90,7 +89,7 @@ def test_what_was_staged_is_waited_for(tmp_path: Path) -> None:
     staging.rename(tmp_path / "unmounted")
     server = server.crash()
     [resumed] = server.resumed
-    assert str(staging) in server_note(server, resumed)
+    assert str(staging) in server.note(resumed)
     assert list(tmp_path.glob(".out*")) == [], "nothing is made where storage may be mounted later"
     (tmp_path / "unmounted").rename(staging)
     turn_until(server, lambda: server.fleet.jobs == [job.job])

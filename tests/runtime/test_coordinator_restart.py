@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from test_coordinator_loop import USER_ERROR, HandPlayedFleet, NotedOutput
+from coordinator_kit import USER_ERROR, HandPlayedFleet, NotedOutput, Server, begun, ended
 
 from gristmill.errors import FailureReport, JobFailed, JournalFailed, PathNotShared, ServerUnreachable
 from gristmill.plan.build import StepShape, build_plan
@@ -24,110 +22,20 @@ from gristmill.runtime.contracts import (
     WorkerUp,
 )
 from gristmill.runtime.coordinator import Coordinator
-from gristmill.runtime.jobfolder import JobFolder
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.registry import EndedJob, RunningJob
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId
-from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
-from gristmill.storage import staging
-from gristmill.storage.commit import OutputCommit
-from gristmill.storage.contracts import PartFile, Split
-
-
-class Server:
-    """A coordinator with a journal, over a fleet that the test plays. Without threads, on a clock that stands."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.now = 100.0
-        self.fleet = HandPlayedFleet()
-        self.journal = Journal(place / "journal.db", patience_seconds=0.1)
-        self.coordinator = Coordinator(
-            self.fleet, threaded=False, clock=lambda: self.now, journal=self.journal, rejoin_seconds=10.0
-        )
-        self.resumed = self.coordinator.resume_all()
-        self.coordinator.start()
-        self.jobs: list[RunningJob] = list(self.resumed)
-
-    def submit(self, key: str = "", name: str = "out") -> RunningJob:
-        folder = JobFolder.create(self.place, {}, time.time())
-        commit = OutputCommit.prepare(self.place / name, folder.job, False, needed_by=folder.path)
-        spec = JobSpec(folder.job, b"code", ("/p",), str(commit.staging), str(folder.path), 1, 0, 1, None, ticket="t")
-        prepared = PreparedJob(
-            spec=spec,
-            name="Job",
-            plan=build_plan([StepShape(reduces=True)], reducers=2, output_format="text"),
-            splits=tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(2)),
-            output=commit,
-            output_path=str(commit.output),
-            max_attempts=2,
-            place=str(commit.output),
-        )
-        running = self.coordinator.submit(prepared, key=key, folder=folder)
-        if running.job != folder.job:
-            commit.abort()
-            folder.remove()
-        assert isinstance(running, (RunningJob, EndedJob))
-        if isinstance(running, RunningJob) and running not in self.jobs:
-            self.jobs.append(running)
-        self.turn()
-        return running  # type: ignore[return-value]
-
-    def turn(self, *events: Any, seconds: float = 0.0) -> None:
-        for event in events:
-            self.fleet.post(event)
-        self.now += seconds
-        for _ in range(12):
-            self.now += 0.001
-            self.jobs[0].wait(0) if self.jobs else None
-
-    def up(self, worker: str, kept: dict[str, tuple[str, ...]] | None = None) -> None:
-        self.turn(WorkerUp(worker, kept=kept or {}), SlotUp(f"{worker}-1", worker), SlotUp(f"{worker}-2", worker))
-
-    def map(self, job: RunningJob, index: int, worker: str = "w#1", number: int = 1, crc: int = 5) -> None:
-        attempt = AttemptId(job.job, 0, index, number)
-        segments = (SegmentInfo(0, 10, 1, crc), SegmentInfo(10, 20, 2, crc))
-        name = self.fleet.launched[attempt].attempt
-        block = BlockInfo(f"/{worker}/{name}", segments, worker)
-        self.turn(AttemptDone(attempt, TaskResult(records_in=5, bytes_in=50, block=block, seconds=1.0)))
-
-    def reduce(self, job: RunningJob, index: int, number: int = 1, epoch: int = 0) -> None:
-        [staging] = self.place.glob(f".*gristmill-{job.job}")
-        part = PartFile(f"attempts/{index}-{number}-{epoch}", f"part-r-{index:05d}", 1, 6)
-        (staging / part.staged).write_text(f"done {index}\n"[:6])
-        attempt = AttemptId(job.job, 1, index, number)
-        self.turn(AttemptDone(attempt, TaskResult(records_out=1, parts=(part,), seconds=1.0)))
-
-    def is_launched(self, job: RunningJob, stage: int, index: int, number: int = 1) -> bool:
-        return AttemptId(job.job, stage, index, number) in self.fleet.launched
-
-    def crash(self) -> Server:
-        """As kill -9: nothing is tidied up, and the system takes the locks away. Then another one starts there."""
-        for running in self.jobs:
-            job = running._job
-            self.journal.durable(job.noted, timeout=10)
-            if job.folder is not None and job.outcome is None:
-                job.folder.update(pid_started=0)
-                job.folder.release()
-            if isinstance(job.prepared.output, OutputCommit):
-                staging._unlock(job.prepared.output._folder._lock)
-        return Server(self.place)
-
-    def parts_of(self, name: str = "out") -> list[str]:
-        return sorted(path.name for path in (self.place / name).glob("part-*"))
+from gristmill.storage.contracts import Split
 
 
 def test_a_finished_job_goes_through_the_journal(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
+    server, job = begun(tmp_path)
     for act in (server.map, server.reduce):
         act(job, 0)
         act(job, 1)
-    outcome = job.wait(0)
-    assert outcome is not None
+    outcome = ended(job)
     assert outcome.error is None
     assert server.parts_of() == ["part-r-00000", "part-r-00001"]
     assert sorted(server.fleet.freed) == [f"/w#1/{AttemptId(job.job, 0, index, 1)}" for index in range(2)]
@@ -146,9 +54,7 @@ def test_a_finished_job_goes_through_the_journal(tmp_path: Path) -> None:
 
 
 def test_a_job_goes_on_where_it_stood(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
+    server, job = begun(tmp_path)
     server.up("w#2")
     server.map(job, 0, "w#1")
     server.map(job, 1, "w#2")
@@ -163,7 +69,7 @@ def test_a_job_goes_on_where_it_stood(tmp_path: Path) -> None:
     assert server.fleet.jobs == [job.job]
     server.up("w#3", {job.job: (f"/w#1/{AttemptId(job.job, 0, 0, 1)}", "/w#1/of-nobody")})
     assert server.fleet.launched == {}, "the other worker is waited for"
-    assert "Waiting for the workers" in server_note(server, resumed)
+    assert "Waiting for the workers" in server.note(resumed)
     server.up("w#4", {job.job: (f"/w#2/{AttemptId(job.job, 0, 1, 1)}",)})
     [spec] = server.fleet.launched.values()
     assert spec.attempt == AttemptId(job.job, 1, 0, 1)
@@ -171,19 +77,13 @@ def test_a_job_goes_on_where_it_stood(tmp_path: Path) -> None:
         (f"/w#1/{AttemptId(job.job, 0, 0, 1)}", "w#3"),
         (f"/w#2/{AttemptId(job.job, 0, 1, 1)}", "w#4"),
     ]
-    assert server_note(server, resumed) == ""
+    assert server.note(resumed) == ""
     assert resumed.view().records_in == 10
     server.reduce(resumed, 0, epoch=1)
-    outcome = resumed.wait(0)
-    assert outcome is not None
+    outcome = ended(resumed)
     assert outcome.error is None
     assert server.parts_of() == ["part-r-00000", "part-r-00001"]
     assert (outcome.view.records_in, outcome.view.records_out, outcome.view.attempts) == (10, 2, 4)
-
-
-def server_note(server: Server, job: RunningJob) -> str:
-    server.turn(seconds=0.2)
-    return job.view().note
 
 
 def test_the_epoch_counts_up_and_names_the_files(tmp_path: Path) -> None:
@@ -198,11 +98,7 @@ def test_the_epoch_counts_up_and_names_the_files(tmp_path: Path) -> None:
 
 
 def test_blocks_that_nobody_keeps_are_made_again_after_a_while(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
-    server.map(job, 0)
-    server.map(job, 1)
+    server, _ = begun(tmp_path, maps=2)
     server = server.crash()
     server.up("w#2")
     server.turn(seconds=9)
@@ -213,11 +109,7 @@ def test_blocks_that_nobody_keeps_are_made_again_after_a_while(tmp_path: Path) -
 
 
 def test_a_worker_that_is_lost_again_while_it_is_waited_for(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
-    server.map(job, 0)
-    server.map(job, 1)
+    server, job = begun(tmp_path, maps=2)
     server = server.crash()
     server.up("w#2", {job.job: (f"/w#1/{AttemptId(job.job, 0, 0, 1)}",)})
     server.turn(WorkerDown("w#2"))
@@ -228,11 +120,7 @@ def test_a_worker_that_is_lost_again_while_it_is_waited_for(tmp_path: Path) -> N
 
 
 def test_blocks_are_not_waited_for_if_nothing_reads_them(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
-    server.map(job, 0)
-    server.map(job, 1)
+    server, job = begun(tmp_path, maps=2)
     server.reduce(job, 0)
     # The last task finishes, and the coordinator dies before it could note how the job ended.
     [commit] = [job._job.prepared.output]
@@ -241,19 +129,14 @@ def test_blocks_are_not_waited_for_if_nothing_reads_them(tmp_path: Path) -> None
         server.reduce(job, 1)
     server = server.crash()
     server.turn()
-    outcome = server.resumed[0].wait(0)
-    assert outcome is not None
+    outcome = ended(server.resumed[0])
     assert outcome.error is None
     assert server.fleet.launched == {}
     assert server.parts_of() == ["part-r-00000", "part-r-00001"]
 
 
 def test_other_data_at_the_second_time_makes_its_readers_run_again(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
-    server.map(job, 0)
-    server.map(job, 1)
+    server, job = begun(tmp_path, maps=2)
     server.reduce(job, 1)
     lost = FailureReport("BlockMissing", "gone", details={"block": f"/w#1/{AttemptId(job.job, 0, 0, 1)}"})
     server.turn(AttemptFailed(AttemptId(job.job, 1, 0, 1), lost))
@@ -294,9 +177,7 @@ def test_a_key_of_a_job_that_has_ended(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_remembered(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
+    server, job = begun(tmp_path)
     for number in (1, 2):
         server.turn(AttemptFailed(AttemptId(job.job, 0, 0, number), USER_ERROR))
         server.turn(seconds=5)
@@ -306,8 +187,7 @@ def test_a_failure_is_remembered(tmp_path: Path) -> None:
     assert server.resumed == []
     known = server.coordinator.find(job.job)
     assert known is not None
-    outcome = known.wait(0)
-    assert outcome is not None
+    outcome = ended(known)
     error = outcome.error
     assert isinstance(error, JobFailed)
     assert error.report is not None
@@ -316,10 +196,7 @@ def test_a_failure_is_remembered(tmp_path: Path) -> None:
 
 
 def test_jobs_that_run_are_left_for_the_next_when_a_server_ends(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
-    server.map(job, 0)
+    server, job = begun(tmp_path, maps=1)
     server.coordinator.close()
     with pytest.raises(ServerUnreachable, match="go on when it is started again"):
         job.wait(0)
@@ -331,10 +208,7 @@ def test_jobs_that_run_are_left_for_the_next_when_a_server_ends(tmp_path: Path) 
 
 
 def test_a_journal_that_breaks_ends_the_coordinator_and_its_jobs_go_on_later(tmp_path: Path) -> None:
-    server = Server(tmp_path)
-    job = server.submit()
-    server.up("w#1")
-    server.map(job, 0)
+    server, job = begun(tmp_path, maps=1)
     server.journal.durable(job._job.noted, timeout=10)
     path = tmp_path / "journal.db"
     path.rename(tmp_path / "saved.db")  # with all that belongs to it, as when a disk goes away
@@ -366,8 +240,7 @@ def test_a_job_that_is_refused(tmp_path: Path) -> None:
     )
     server.fleet.drop_job = lambda job: None  # type: ignore[method-assign]
     job = server.submit()
-    outcome = job.wait(0)
-    assert outcome is not None
+    outcome = ended(job)
     assert isinstance(outcome.error, PathNotShared)
     assert "does not see /in" in str(outcome.error)
     assert outcome.view.state is JobState.FAILED
@@ -377,9 +250,9 @@ def test_a_job_that_is_refused(tmp_path: Path) -> None:
 def test_a_job_that_waits_says_for_what(tmp_path: Path) -> None:
     server = Server(tmp_path)
     job = server.submit()
-    assert server_note(server, job) == "Waiting: no worker is connected."
+    assert server.note(job) == "Waiting: no worker is connected."
     server.up("w#1")
-    assert server_note(server, job) == ""
+    assert server.note(job) == ""
 
 
 def change(place: Path, old: bytes, new: bytes) -> None:
@@ -412,8 +285,7 @@ def test_a_job_that_cannot_go_on_here_fails_alone(tmp_path: Path, old: bytes, ne
     server.turn()
     known = server.coordinator.find(job.job)
     assert known is not None
-    outcome = known.wait(0)
-    assert outcome is not None
+    outcome = ended(known)
     assert words in str(outcome.error)
     going = server.coordinator.find(other.job)
     assert isinstance(going, RunningJob)
@@ -452,6 +324,5 @@ def test_an_output_that_somebody_else_made_meanwhile_fails_the_resumed_job(tmp_p
     server.turn()
     assert resumed.job == job.job
     assert (tmp_path / "out").is_dir()
-    outcome = resumed.wait(0)
-    assert outcome is not None
+    outcome = ended(resumed)
     assert "exists already" in str(outcome.error)

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from test_coordinator_loop import HandPlayedFleet, NotedOutput
+from coordinator_kit import HandPlayedFleet, NotedOutput
 
 from gristmill.errors import FailureKind
 from gristmill.plan.build import StepShape, build_plan
