@@ -190,6 +190,7 @@ def test_a_killed_run_goes_on(scene: Callable[[str], Scene]) -> None:
     there.assert_resumed(begun, said, job, 1 + REDUCERS)
     assert json.loads(out)["job_id"] == job
     assert json.loads(out)["records_in"] == FILES
+    assert json.loads(out)["resumed_after_seconds"] > 0
     assert there.jobs() == []
 
 

@@ -150,6 +150,15 @@ def test_the_summary_of_a_job_that_went_well() -> None:
     assert not any(line.alarm for line in summary_lines(view, "out"))
 
 
+def test_the_summary_of_a_resumed_job_says_whose_time_it_tells() -> None:
+    view = view_of(
+        replace(MAP, done=8), seconds=2.0, state=JobState.SUCCEEDED, bytes_in=64 * MIB, resumed_after_seconds=90.0
+    )
+    text = labels(view)
+    assert text["resumed"] == "the time is this run's; the job was first started 1m 30s before it"
+    assert text["input"] == "64.0 MiB", "some of it was read by an earlier run: a speed would be a lie"
+
+
 def test_the_summary_warns_of_failures_and_bad_records() -> None:
     view = view_of(MAP, attempts=10, failed_attempts=1, bad_records=3, spilled_bytes=MIB, shuffle_bytes=2 * MIB)
     text = labels(view, "out/")
