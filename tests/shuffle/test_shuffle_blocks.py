@@ -10,7 +10,7 @@ import pytest
 from gristmill.errors import BlockCorrupt, BlockMissing
 from gristmill.records.columns import decode_values, encode_values
 from gristmill.shuffle.blocks import BlockWriter, read_index, read_segment
-from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.contracts import BlockInfo, PackedSegments, SegmentInfo
 from gristmill.shuffle.groups import BATCH_BYTES, INT, STR, key_kind, keys_of, lists_of, make_batch, split_batch
 
 
@@ -43,6 +43,16 @@ def test_each_partition_gives_its_rows(block: BlockInfo) -> None:
     assert rows_of(read_segment(block, 2)) == [(1, ["x"]), (5, ["y", "z"]), (7, ["w"])]
     assert rows_of(read_segment(block, 3)) == []
     assert [segment.rows for segment in block.segments] == [3, 0, 4, 0]
+
+
+def test_packed_segments_are_what_they_were() -> None:
+    segments = tuple(SegmentInfo(n << 33, n << 32, n << 31, 0xFFFFFFFF - n) for n in range(20))
+    packed = PackedSegments(segments)
+    assert tuple(packed) == segments
+    assert (len(packed), packed[7], packed[-1], packed[3:5]) == (20, segments[7], segments[-1], list(segments[3:5]))
+    with pytest.raises(IndexError):
+        packed[20]
+    assert BlockInfo("b", packed).segment(7) == segments[7]
 
 
 def test_the_file_holds_its_own_index(block: BlockInfo) -> None:

@@ -20,16 +20,28 @@ from gristmill.runtime.contracts import Progress, TaskResult, TaskSpec
 from gristmill.runtime.views import JobView, StageView
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId, TaskId
-from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.contracts import BlockInfo, PackedSegments
 from gristmill.storage.contracts import PartFile, Split
 
 _FAILURES_SHOWN = 5
+_MANY_SEGMENTS = 16  # so many are worth packing
+_NO_ROWS = 1 + (1 << 56)  # the digest of a block without rows: no other is as large, and 0 means that none is known
 
 
 def digest_of(block: BlockInfo) -> int:
     """What tells a block's content: the rows and the checksum of each partition."""
+    if not block.segments:
+        return _NO_ROWS
     numbers = array("Q", [number for _, _, rows, crc32, *_ in block.segments for number in (rows, crc32)])
     return int.from_bytes(blake2b(numbers, digest_size=7).digest(), "little") + 1  # 0 means that none is known
+
+
+def _packed(result: TaskResult) -> TaskResult:
+    """The same, if need be in a form that takes less memory: there are tasks times partitions of segments."""
+    block = result.block
+    if block is None or len(block.segments) < _MANY_SEGMENTS:
+        return result
+    return replace(result, block=replace(block, segments=PackedSegments(block.segments)))
 
 
 @dataclass
@@ -102,11 +114,15 @@ class JobTally:
         return TaskSpec(attempt, stage, blocks=blocks, partition=0)
 
     def _segments(self, stage: int, partition: int) -> Iterator[BlockInfo]:
-        """A stage's blocks with one segment each: tasks times partitions of them would be too much for every spec."""
+        """A stage's blocks with one segment each: tasks times partitions of them would be too much for every spec.
+
+        A block that has nothing of the partition is left out.
+        """
         for index in range(self._stages[stage].tasks):
             block = self._results[TaskId(self.job, stage, index)].block
             assert block is not None, "a stage that is read by another keeps the blocks of its tasks"
-            yield BlockInfo(block.path, (block.segment(partition),), block.worker)
+            if (segment := block.segment(partition)).length:
+                yield BlockInfo(block.path, (segment,), block.worker)
 
     def launched(self, attempt: AttemptId) -> None:
         """An attempt begins. If its task had a result before, that one was lost."""
@@ -158,18 +174,19 @@ class JobTally:
     def restored(self, attempt: AttemptId, result: TaskResult, *, has_block: bool) -> None:
         """An earlier coordinator has accepted this attempt; its block is there, or (if it had one) is not."""
         self._attempts += 1
-        self._results[attempt.task] = result
+        self._results[attempt.task] = _packed(result)
         self._count(attempt.stage, result, 1)
         if has_block and result.block is not None:
             self._block_makers[result.block.path] = attempt.task
 
     def accepted(self, attempt: AttemptId, result: TaskResult) -> None:
         """This attempt's result is the one that counts for its task."""
-        self.revoked(attempt.task)
-        self._results[attempt.task] = result
+        task = attempt.task
+        self.revoked(task)
+        self._results[task] = _packed(result)
         self._count(attempt.stage, result, 1)
         if result.block is not None and result.block.path:
-            self._block_makers[result.block.path] = attempt.task
+            self._block_makers[result.block.path] = task
 
     def revoked(self, task: TaskId) -> TaskResult | None:
         """What a task made counts no more: its input has changed. Returns it, if there is anything."""
@@ -212,7 +229,7 @@ class JobTally:
         last = len(self._stages) - 1
         tasks = (TaskId(self.job, last, index) for index in range(self._stages[last].tasks))
         # Bad records are set aside by any stage's tasks, as further files of the output.
-        earlier = (task for task in sorted(self._results) if task.stage != last)
+        earlier = sorted(task for task, result in self._results.items() if result.parts and task.stage != last)
         results = [self._results[task] for task in (*tasks, *earlier)]
         return tuple(part for result in results for part in result.parts)
 

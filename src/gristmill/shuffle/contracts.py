@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple, overload
 
 
 class SegmentInfo(NamedTuple):
@@ -19,6 +21,30 @@ class SegmentInfo(NamedTuple):
 EMPTY_SEGMENT = SegmentInfo(0, 0, 0, 0)
 
 
+class PackedSegments(Sequence[SegmentInfo]):
+    """A block's segments in a sixth of the memory, for whoever keeps many blocks and reads few segments of each."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, segments: Sequence[SegmentInfo]) -> None:
+        self._numbers = array("Q", chain.from_iterable(segments))
+
+    def __len__(self) -> int:
+        return len(self._numbers) // 4
+
+    @overload
+    def __getitem__(self, place: int) -> SegmentInfo: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[SegmentInfo]: ...
+
+    def __getitem__(self, place: int | slice) -> SegmentInfo | Sequence[SegmentInfo]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        at = 4 * range(len(self))[place]
+        return SegmentInfo(*self._numbers[at : at + 4])
+
+
 @dataclass(frozen=True)
 class BlockInfo:
     """A finished block. ``segments[p]`` belongs to partition p; empty partitions have length 0.
@@ -28,7 +54,7 @@ class BlockInfo:
     """
 
     path: str
-    segments: tuple[SegmentInfo, ...]
+    segments: Sequence[SegmentInfo]
     worker: str = ""
 
     def segment(self, partition: int) -> SegmentInfo:
