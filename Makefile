@@ -37,7 +37,7 @@ types: $(VENV)/.test      ## mypy, strict
 soak: $(VENV)/.test       ## the tests that take longer than CI has; writes bench/RESULTS.md
 	$(BIN)/python bench/soak.py
 
-bench: $(VENV)/.test      ## about an hour: speed and memory beside the peers, written to bench/RESULTS.md
+bench: $(VENV)/.test      ## some hours: speed and memory beside the peers, written to bench/RESULTS.md
 	$(BIN)/python bench/run.py
 
 docs: $(VENV)/.test       ## write the pages of docs/ that are drawn from the code

@@ -114,6 +114,26 @@ def test_tasks_run_near_what_they_read(tmp_path: Path) -> None:
     assert counts_in(tmp_path / "out") == Counter({word: 50 for word in "0123"})
 
 
+def test_map_tasks_run_where_a_storage_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first half of a file is near one worker, the second near the other."""
+    folder, info = tmp_path / "notes", tmp_path / "installed" / "halves-1.dist-info"
+    for path in (folder, info):
+        path.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: halves\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[gristmill.storage]\nhalves = halves_storage:storage\n")
+    (info.parent / "halves_storage.py").write_text(
+        "def storage(uri):\n    return uri.removeprefix('halves://'), lambda path, start, length: 'ab'[start // 100]\n"
+    )
+    monkeypatch.syspath_prepend(info.parent)
+    (tmp_path / "in.txt").write_text("0\n" * 50 + "1\n" * 50)
+    with cluster(tmp_path, workers=0) as c:
+        add_places(c, 1, "b", "a")
+        params, inputs = {"folder": str(folder)}, f"halves://{tmp_path}/in.txt"
+        c.run(Noted, [inputs], tmp_path / "out", reducers=1, params=params, split_size="100B", speculation=False)
+    assert sorted(notes(folder, "map")) == [("a", "0"), ("b", "1")]
+    assert counts_in(tmp_path / "out") == Counter({"0": 50, "1": 50})
+
+
 def test_a_task_goes_elsewhere_when_its_place_stays_busy(tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     folder.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_missing_inputs_are_named_with_what_may_have_been_meant(tmp_path: Path) 
     with pytest.raises(InputMissing, match=r"\*\.txt matches no file"):
         resolve_inputs([f"{tmp_path}/*.txt"], None)
     for uri in ("s3://bucket/x", "s3://bucket/*.txt"):
-        with pytest.raises(InputMissing, match=r"object stores cannot be read yet\. Use a path that all workers see"):
+        with pytest.raises(InputMissing, match=r"no storage for it is installed: .* Use a path that all workers see"):
             resolve_inputs([uri], None)
 
 
@@ -184,12 +185,63 @@ def test_a_file_of_a_named_machine(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x\n")
     inputs = [f"file://left{tmp_path}/a", f"file://right{tmp_path}/b", f"file://{tmp_path}/c"]
     files = resolve_inputs(inputs, None)
-    assert [(file.name, file.hosts) for file in files] == [
-        (str(tmp_path / "a"), ("left",)),
-        (str(tmp_path / "b"), ("right",)),
-        (str(tmp_path / "c"), ()),
-    ]
+    assert [file.name for file in files] == [str(tmp_path / name) for name in "abc"]
     tasks = plan_tasks(files, None)
     assert [[split.hosts for split in task] for task in tasks] == [[("left",)], [("right",)], [()]]  # never packed
     with pytest.raises(InputMissing, match="file://HOST/PATH"):
         resolve_inputs(["file://left"], None)
+
+
+WAREHOUSE = """
+def storage(uri):
+    path = uri.removeprefix("warehouse://").replace("ROOT", {root!r})
+    return path, hosts
+
+def hosts(path, start, length):
+    if path.endswith("odd.txt"):
+        raise LookupError("no such object")
+    return [f"node{{start // 4}}", "spare"]
+"""
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package with a storage for ``warehouse://ROOT/…``, which lies in the folder that is returned."""
+    root, package = tmp_path / "root", tmp_path / "installed"
+    (package / "warehouse-1.dist-info").mkdir(parents=True)
+    (package / "warehouse-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: warehouse\nVersion: 1\n")
+    (package / "warehouse-1.dist-info" / "entry_points.txt").write_text(
+        "[gristmill.storage]\nwarehouse = warehouse_storage:storage\nbroken = warehouse_storage:nothing\n"
+    )
+    (package / "warehouse_storage.py").write_text(WAREHOUSE.format(root=str(root)))
+    monkeypatch.syspath_prepend(package)
+    monkeypatch.delitem(sys.modules, "warehouse_storage", raising=False)  # that of another test has another root
+    root.mkdir()
+    return root
+
+
+def test_a_storage_says_where_a_uri_lies_and_who_is_near_each_split(warehouse: Path) -> None:
+    (warehouse / "a.txt").write_text("12\n34\n56\n")
+    (warehouse / "b.csv").write_text("x\n1\n2\n3\n")
+    files = resolve_inputs(["warehouse://ROOT/*"], None)
+    assert [(file.path.name, file.format) for file in files] == [("a.txt", "text"), ("b.csv", "csv")]
+    splits = [split for task in plan_tasks(files, 4) for split in task]
+    assert [(Path(split.path).name, split.start, split.hosts) for split in splits] == [
+        ("a.txt", 0, ("node0", "spare")),
+        ("a.txt", 4, ("node1", "spare")),
+        ("a.txt", 8, ("node2", "spare")),
+        ("b.csv", 0, ("node0", "spare")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("warehouse://ROOT/odd.txt", r"The storage of warehouse:// fails: LookupError: no such object"),
+        ("broken://ROOT/a", r"The storage of broken:// fails: AttributeError"),
+    ],
+)
+def test_a_storage_that_fails_is_named(warehouse: Path, uri: str, words: str) -> None:
+    (warehouse / "odd.txt").write_text("12\n")
+    with pytest.raises(InputUnreadable, match=words):
+        plan_tasks(resolve_inputs([uri], None), None)

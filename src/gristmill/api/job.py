@@ -388,7 +388,7 @@ def _local_path(output: str | os.PathLike[str]) -> Path:
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
     if "://" in text:
-        raise UsageError(f"{text}: only files on this machine can be written so far.")
+        raise UsageError(f"The output {text} is not a path: object stores cannot be written yet. Name a folder.")
     if not text:
         raise UsageError("The output has no name.")
     return Path(text)

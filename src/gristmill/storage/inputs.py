@@ -9,18 +9,17 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import unquote
 
 from gristmill.config import INPUT_FORMATS, MAX_SPLIT_BYTES, MIB
 from gristmill.errors import InputMissing, InputUnreadable, UsageError
 from gristmill.storage.contracts import Split
+from gristmill.storage.places import Near, locate, nobody
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".zst")
 _FORMAT_OF_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 _MIN_AUTO_SPLIT_BYTES = MIB
 _AUTO_TASKS = 32  # small inputs still keep many CPUs busy, and the number never depends on the machine
 _MAX_REDUCERS = 1000
-_FILE_URI = "file://"
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class InputFile:
         format: one of ``config.INPUT_FORMATS``.
         name: as the user named it.
         changed_ns: when its content was changed last.
-        hosts: machines that are near it: ``file://HOST/PATH`` is PATH, which all see and HOST is nearest to.
+        near: tells which machines are near a range of it; see ``places``.
     """
 
     path: Path
@@ -41,7 +40,13 @@ class InputFile:
     format: str
     name: str = ""
     changed_ns: int = 0
-    hosts: tuple[str, ...] = ()
+    near: Near = nobody
+
+    def split(self, start: int, length: int, size_bytes: int) -> Split:
+        """A split of this file; of a format that is not cut by bytes, all of the file decides where it lies."""
+        path = os.fspath(self.path)
+        by_bytes = (start, length) if self.format in ("text", "jsonl") else (0, self.size_bytes)
+        return Split(path, start, length, size_bytes, self.format, self.name, tuple(self.near(path, *by_bytes)))
 
 
 def resolve_inputs(inputs: Sequence[str | Path], format: str | None, base: str = "") -> tuple[InputFile, ...]:
@@ -64,25 +69,15 @@ def resolve_inputs(inputs: Sequence[str | Path], format: str | None, base: str =
         raise UsageError(f"{format!r} is not an input format; there are: {', '.join(INPUT_FORMATS)}.")
     files: dict[str, InputFile] = {}  # by the file's real path
     for item in inputs:
-        given, hosts = _without_host(os.fspath(item))
+        given, near = locate(os.fspath(item))
         name = os.path.join(base, given) if base and "://" not in given else given  # noqa: PTH118 - links and .. are kept
         for path in _expand(name):
             real = os.path.realpath(path)
             if real not in files:
-                file = _input_file(path, format, hosts)
+                file = _input_file(path, format, near)
                 # A file is known by the name that its user gave it, wherever that was.
                 files[real] = file if name == given else replace(file, name=file.name.removeprefix(f"{base}{os.sep}"))
     return tuple(files.values())
-
-
-def _without_host(name: str) -> tuple[str, tuple[str, ...]]:
-    """The path of a ``file:`` URI, and the machine that it names, if it does."""
-    if not name.startswith(_FILE_URI):
-        return name, ()
-    host, slash, path = name.removeprefix(_FILE_URI).partition("/")
-    if not slash:
-        raise InputMissing(f"The input {name} names no path. Write file://HOST/PATH or file:///PATH.")
-    return unquote(slash + path), () if host in ("", "localhost") else (host,)
 
 
 def format_of(name: str) -> str:
@@ -152,9 +147,9 @@ def _cut(file: InputFile, split_bytes: int) -> Iterator[Split]:
     elif file.format in ("text", "jsonl") and not is_compressed(path):
         for start in range(0, size_bytes, split_bytes):
             length = min(split_bytes, size_bytes - start)
-            yield Split(path, start, length, length, file.format, file.name, file.hosts)
+            yield file.split(start, length, length)
     else:
-        yield Split(path, 0, size_bytes, size_bytes, file.format, file.name, file.hosts)
+        yield file.split(0, size_bytes, size_bytes)
 
 
 def _cut_parquet(file: InputFile, split_bytes: int) -> Iterator[Split]:
@@ -162,18 +157,17 @@ def _cut_parquet(file: InputFile, split_bytes: int) -> Iterator[Split]:
 
     start = 0
     size_bytes = 0
-    path = os.fspath(file.path)
-    sizes = row_group_sizes(path, file.name)
+    sizes = row_group_sizes(os.fspath(file.path), file.name)
     for group, group_bytes in enumerate(sizes):
         if group > start and size_bytes + group_bytes > split_bytes:
-            yield Split(path, start, group - start, size_bytes, file.format, file.name, file.hosts)
+            yield file.split(start, group - start, size_bytes)
             start, size_bytes = group, 0
         size_bytes += group_bytes
     if start < len(sizes):
-        yield Split(path, start, len(sizes) - start, size_bytes, file.format, file.name, file.hosts)
+        yield file.split(start, len(sizes) - start, size_bytes)
 
 
-def _input_file(path: Path, format: str | None, hosts: tuple[str, ...]) -> InputFile:
+def _input_file(path: Path, format: str | None, near: Near) -> InputFile:
     try:
         status = path.stat()
     except OSError as error:
@@ -185,7 +179,7 @@ def _input_file(path: Path, format: str | None, hosts: tuple[str, ...]) -> Input
     format = format or format_of(path.name)
     if format == "parquet" and is_compressed(path.name):
         raise InputUnreadable(f"The input {path} is a compressed parquet file. Unpack it first.")
-    return InputFile(path.absolute(), status.st_size, format, str(path), status.st_mtime_ns, hosts)
+    return InputFile(path.absolute(), status.st_size, format, str(path), status.st_mtime_ns, near)
 
 
 def _expand(name: str) -> list[Path]:
@@ -201,7 +195,8 @@ def _expand(name: str) -> list[Path]:
         return [path]
     if "://" in name:
         raise InputMissing(
-            f"The input {name} is not a path: object stores cannot be read yet. Use a path that all workers see."
+            f"The input {name} is not a path, and no storage for it is installed: object stores cannot be read yet. "
+            "Use a path that all workers see."
         )
     if glob.has_magic(name):
         if found := _match(name):
