@@ -23,7 +23,7 @@ from gristmill.runtime.facts import (
     TaskDone,
     fold,
     from_row,
-    to_row,
+    to_rows,
 )
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.outcome import Outcome
@@ -68,12 +68,20 @@ def outcome(state: JobState = JobState.SUCCEEDED) -> Outcome:
     ids=lambda fact: fact.kind,
 )
 def test_facts_come_back_as_they_were(fact: JobAccepted) -> None:
-    assert from_row(*to_row(fact)) == fact
+    (row,) = to_rows([fact])
+    assert from_row(*row) == [fact]
+
+
+def test_facts_of_one_kind_that_come_together_make_one_row_up_to_a_size_and_stay_in_order() -> None:
+    facts = [ACCEPTED, *(done(index, 3) for index in range(300)), JobTakenUp("j", 2, 5.0, "boot"), done(300, 3)]
+    rows = list(to_rows(facts))
+    assert [row[1] for row in rows] == ["job accepted", "task done", "task done", "job taken up", "task done"]
+    assert [fact for row in rows for fact in from_row(*row)] == facts
 
 
 def test_a_failure_comes_back_with_its_class_and_its_cause() -> None:
     fact = JobEnded("j", 4.0, outcome(JobState.FAILED))
-    back = from_row(*to_row(fact))
+    ((back,),) = (from_row(*row) for row in to_rows([fact]))
     assert isinstance(back, JobEnded)
     error = back.outcome.error
     assert isinstance(error, JobFailed)
@@ -90,7 +98,7 @@ def test_a_failure_comes_back_with_its_class_and_its_cause() -> None:
     [
         ("task done", 2, "[]", "newer"),
         ("job teleported", 1, "[]", "newer"),
-        ("task done", 1, "[1, 2]", "damaged"),
+        ("task done", 1, "[[1, 2]]", "damaged"),
         ("task done", 1, "{", "damaged"),
     ],
 )

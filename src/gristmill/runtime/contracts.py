@@ -67,7 +67,7 @@ class TaskSpec:
     attempt: AttemptId
     stage: Stage
     splits: tuple[Split, ...] = ()
-    blocks: tuple[BlockInfo, ...] = ()  # of the parent's tasks in order; read segment ``partition`` of each
+    blocks: tuple[BlockInfo, ...] = ()  # of the parent's tasks in order, but for empty ones; read segment ``partition``
     partition: int = 0
     folder: str = ""
     sources: tuple[BlockSource, ...] = ()
@@ -88,9 +88,9 @@ class Progress:
         self.bytes_in += nbytes
 
 
-@dataclass(frozen=True)
+@dataclass
 class TaskResult:
-    """What a finished attempt made."""
+    """What a finished attempt made. Never changed; not frozen, since there are many and that takes thrice as long."""
 
     records_in: int = 0
     bytes_in: int = 0
@@ -119,9 +119,12 @@ class TaskResult:
     def from_json(cls, data: Mapping[str, Any]) -> TaskResult:
         """The inverse of :meth:`to_json`."""
         fields = dict(data)
-        fields["block"] = BlockInfo.from_json(fields["block"]) if fields.get("block") else None
-        fields["last_bad"] = FailureReport.from_json(fields["last_bad"]) if fields.get("last_bad") else None
-        fields["parts"] = tuple(PartFile(**part) for part in fields.get("parts", ()))
+        if block := fields.get("block"):
+            fields["block"] = BlockInfo.from_json(block)
+        if last_bad := fields.get("last_bad"):
+            fields["last_bad"] = FailureReport.from_json(last_bad)
+        if "parts" in fields:
+            fields["parts"] = tuple(PartFile(**part) for part in fields["parts"])
         return cls(**fields)
 
 

@@ -7,8 +7,9 @@ and is refused rather than guessed at.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any, ClassVar, get_args
 
@@ -169,16 +170,23 @@ class JobEnded:
 Fact = JobAccepted | JobTakenUp | TaskDone | JobCancelling | JobCommitting | JobEnded
 _KINDS: dict[str, type[Fact]] = {cls.kind: cls for cls in get_args(Fact)}
 _VERSION = 1  # of every kind so far
+_ROW_FACTS = 256  # at most: each may be about a thousand partitions
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: facts are many
 
 
-def to_row(fact: Fact) -> tuple[str, str, int, str]:
-    """A fact as the journal keeps it: job, kind, version, JSON."""
-    return fact.job, fact.kind, _VERSION, _encode(fact.to_json())
+Row = tuple[str, str, int, str]
+"""Facts of one job and one kind as the journal keeps them: job, kind, version, a JSON list of them."""
 
 
-def from_row(job: str, kind: str, version: int, data: str) -> Fact:
-    """The inverse of :func:`to_row`.
+def to_rows(facts: Iterable[Fact]) -> Iterator[Row]:
+    """Facts as the journal keeps them. Those of one kind that come together make one row: tasks are many."""
+    for (job, kind), group in groupby(facts, attrgetter("job", "kind")):
+        while some := [fact.to_json() for fact in islice(group, _ROW_FACTS)]:
+            yield job, kind, _VERSION, _encode(some)
+
+
+def from_row(job: str, kind: str, version: int, data: str) -> list[Fact]:
+    """The inverse of :func:`to_rows`, of one row.
 
     Raises:
         JournalFailed: a newer Gristmill has written it, or it is damaged.
@@ -190,7 +198,7 @@ def from_row(job: str, kind: str, version: int, data: str) -> Fact:
             f"a newer one has written it. Use that one, or another --data-dir."
         )
     try:
-        return cls.from_json(job, json.loads(data))
+        return [cls.from_json(job, each) for each in json.loads(data)]
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise JournalFailed(f"The journal is damaged: a fact about job {job} ({kind}) makes no sense.") from error
 

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gristmill.errors import JournalFailed
-from gristmill.runtime.facts import Fact, JobEnded, from_row, to_row
+from gristmill.runtime.facts import Fact, JobEnded, from_row, to_rows
 
 JOURNAL = "journal.db"
 """The file's name, in a job's folder or a server's data directory."""
@@ -198,7 +198,7 @@ class Journal:
             if connection is None:
                 return []
             rows = connection.execute(f"SELECT job, kind, version, data FROM facts {where} ORDER BY number", values)
-            return [from_row(*row) for row in rows]
+            return [fact for row in rows for fact in from_row(*row)]
 
     def jobs(self) -> list[Fact]:
         """As :meth:`facts`, but only how jobs began and ended."""
@@ -209,7 +209,7 @@ class Journal:
                 "SELECT job, kind, version, data FROM facts WHERE kind != 'task done' "
                 "AND kind IN ('job accepted', 'job taken up', 'job ended') ORDER BY number"
             )
-            return [from_row(*row) for row in rows]
+            return [fact for row in rows for fact in from_row(*row)]
 
     def blobs(self, job: str) -> dict[str, bytes]:
         """The blobs of a job, by name.
@@ -277,9 +277,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> bool:
 
 def _insert(connection: sqlite3.Connection, batch: list[tuple[Fact, _Blobs]]) -> None:
     with connection:
-        connection.executemany(
-            "INSERT INTO facts (job, kind, version, data) VALUES (?, ?, ?, ?)", [to_row(fact) for fact, _ in batch]
-        )
+        rows = to_rows(fact for fact, _ in batch)
+        connection.executemany("INSERT INTO facts (job, kind, version, data) VALUES (?, ?, ?, ?)", rows)
         for fact, blobs in batch:
             if isinstance(fact, JobEnded) and fact.outcome.error is None:
                 connection.execute("DELETE FROM blobs WHERE job = ?", (fact.job,))

@@ -25,6 +25,7 @@ _HEADER = struct.Struct("!I")
 _MAX_FRAME_BYTES = (1 << 32) - 1
 _READ_BYTES = 1 << 16
 _NOTES = json.JSONEncoder(default=str, separators=(",", ":"))
+_PARSER = json.JSONDecoder()
 _DO_NOT_WAIT = getattr(socket, "MSG_DONTWAIT", None)  # not on Windows
 
 
@@ -76,10 +77,11 @@ def parse_note(payload: bytes) -> dict[str, Any]:
         ChannelClosed: it is not a note; whatever wrote it cannot be talked to.
     """
     try:
-        note = json.loads(payload)
+        text = payload.decode()
+        note, end = _PARSER.raw_decode(text)  # json.loads() looks for white space around it, for as long again
     except ValueError as error:
         raise ChannelClosed("an executor sent what is not JSON") from error
-    if not isinstance(note, dict):
+    if not isinstance(note, dict) or end != len(text):
         raise ChannelClosed("an executor sent what is not a note")
     return note
 

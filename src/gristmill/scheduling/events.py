@@ -185,8 +185,7 @@ class StageAdded:
     hosts: tuple[tuple[str, ...], ...] = ()
 
 
-@dataclass(frozen=True)
-class TaskFinished:
+class TaskFinished(NamedTuple):
     """An attempt is done. ``has_block`` says that its worker keeps a block which child stages will read.
 
     ``digest`` tells the block's content: if a task that runs again makes another, every task that has read, or is
