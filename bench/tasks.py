@@ -33,6 +33,7 @@ from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.coordinator import Coordinator
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.journal import Journal
+from gristmill.runtime.processes import collect_garbage_rarely
 from gristmill.scheduling.commands import JobState
 from gristmill.storage.commit import OutputCommit
 
@@ -125,6 +126,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     options = parser.parse_args()
+    collect_garbage_rarely()  # as every command of Gristmill does
     print(f"{'fleet':<9} {'tasks':>9} {'tasks/s, best':>14} {'median':>9} {'worst':>9}  limit")
     for name in options.only:
         rates = measure(name, options.tasks, options.runs, options.executors)

@@ -108,6 +108,9 @@ def _fix_hashes() -> None:
 
 def run_guarded(command: Callable[[], object]) -> int:
     """Call a click command; say what failed, for people, and return the exit code."""
+    from gristmill.runtime.processes import collect_garbage_rarely
+
+    collect_garbage_rarely()
     try:
         code = command()
     except click.exceptions.Exit as error:

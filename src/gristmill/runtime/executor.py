@@ -27,7 +27,7 @@ from gristmill.runtime.attempts import run_attempt, unforeseen_report
 from gristmill.runtime.contracts import JobSpec, Progress, TaskResult, TaskSpec
 from gristmill.runtime.logs import OutputRedirect, log_path, log_tail
 from gristmill.runtime.modules import JobModules
-from gristmill.runtime.processes import become_subreaper, descendants, kill, private_bytes
+from gristmill.runtime.processes import become_subreaper, collect_garbage_rarely, descendants, kill, private_bytes
 from gristmill.runtime.watch import EXIT_CHANNEL_LOST
 from gristmill.runtime.wire import ChannelClosed, OrderReader, attempt_of, note_frame, spec_of
 from gristmill.scheduling.events import AttemptId
@@ -182,7 +182,7 @@ def serve_channel(channel: socket.socket) -> NoReturn:
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1, file=2, all_threads=True, chain=False)
     _use_one_core()
-    gc.set_threshold(20_000, 20, 100)
+    collect_garbage_rarely()
     gc.freeze()
     channel.settimeout(None)
     if hasattr(os, "register_at_fork"):
