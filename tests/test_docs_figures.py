@@ -8,10 +8,11 @@ from pathlib import Path
 from gristmill.api.client import PATIENCE_SECONDS
 from gristmill.cli.serve import serve
 from gristmill.config import GIB, MIN_EXECUTOR_MEMORY_BYTES, JobOptions, format_size
-from gristmill.runtime import blobs, worker
+from gristmill.runtime import blobs
 from gristmill.runtime.agent import AgentSettings
 from gristmill.runtime.datadirs import FULL_SECONDS
 from gristmill.runtime.jobfolder import MAX_AGE_SECONDS, MAX_TOTAL_BYTES
+from gristmill.runtime.worker import WorkerSettings
 from gristmill.scheduling import breaker
 from gristmill.scheduling.events import RetryPolicy
 
@@ -51,10 +52,10 @@ def test_clusters() -> None:
     assert f"`serve --heartbeat` ({defaults['heartbeat'].replace('s', ' s')})" in TEXT
     assert f"`--heartbeat-limit` ({defaults['heartbeat_limit'].replace('s', ' s')})" in TEXT
     assert f"`--port` ({defaults['port']})" in TEXT
-    assert f"as long as it is needed ({worker.WorkerSettings.drain_seconds:g} s at most)" in TEXT
+    assert f"as long as it is needed ({WorkerSettings.drain_seconds:g} s at most)" in TEXT
     assert f"nobody asked for in {blobs.MAX_AGE_SECONDS / 86400:g} days" in TEXT
     assert breaker.FAILURES == 3 and "three different tasks in a row" in TEXT
     rest, longest = breaker.REST_SECONDS, breaker.REST_LIMIT_SECONDS / 60
     assert f"rests for {rest:g} s, then {rest * 2:g} s, up to {longest:g} minutes" in TEXT
     assert FULL_SECONDS == 10 and "rests for ten seconds at a time" in TEXT
-    assert worker.WorkerSettings.patience_seconds == PATIENCE_SECONDS == 600 and "give up after ten minutes without" in TEXT
+    assert WorkerSettings.patience_seconds == PATIENCE_SECONDS == 600 and "give up after ten minutes without" in TEXT
