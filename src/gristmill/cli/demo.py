@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from gristmill.cli.options import EXECUTORS
 from gristmill.config import JobOptions
 from gristmill.errors import InputMissing
 
@@ -21,10 +22,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 @click.command()
-@click.option(
-    "--executors", type=click.IntRange(min=1), metavar="N", show_default="the CPUs this process may use",
-    help="Executor processes.",
-)  # fmt: skip
+@EXECUTORS
 def demo(executors: int | None) -> None:
     """Run a real job: count the words of Python's standard library."""
     from gristmill.api.loading import load_job

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from gristmill.cli.options import data_dir_option
 from gristmill.config import GIB, default_data_dir, format_duration, format_size
 from gristmill.errors import TaskError, UsageError
 
@@ -21,11 +22,7 @@ _ASKED_BYTES = GIB  # of input; to read more is worth a question
 @click.argument("task")
 @click.option("--pdb", "debug", is_flag=True, help="Stop in the debugger where it raised.")
 @click.option("--yes", is_flag=True, help="Run tasks whose blocks are gone again, however much they read.")
-@click.option(
-    "--data-dir", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-    show_default="the platform's cache folder",
-    help="Where the job kept its working files.",
-)  # fmt: skip
+@data_dir_option("Where the job kept its working files.")
 def replay(job: str, task: str, debug: bool, yes: bool, data_dir: Path | None) -> None:
     """Run one task of a job again, in this process, with the code and the input that it had.
 
