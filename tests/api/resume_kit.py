@@ -54,6 +54,7 @@ if __name__ == "__main__":
 FILES = 36
 WIDTH = 24  # of a line, so that each file is one split
 REDUCERS = 4
+UNDER_WAY = 4  # tasks that two executors may have, or have just done, when another one fails the job
 
 
 class Scene:

@@ -15,6 +15,8 @@ from chaos_cluster_jobs import expected_spread, write_ranges
 from chaos_cluster_kit import CLUSTER_JOBS, Site, read_rows, site, split_size
 from chaos_kit import seeds
 
+from gristmill.errors import BlockMissing
+
 KEYS = 1009
 
 
@@ -43,7 +45,7 @@ class Flipper:
             if blocks := self._site.blocks():
                 try:
                     chaos_jobs.damage(self._chance.choice(blocks), "flip", self._chance)
-                except OSError:
+                except (OSError, BlockMissing):
                     continue  # it was freed meanwhile
                 self.flips += 1
 

@@ -19,6 +19,12 @@ from gristmill.errors import (
 )
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports fit the terminal, whatever the tests run in."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 def text_of(report: FailureReport, folder: str = "") -> str:
     return click.unstyle(error_text(JobFailed("task map 3 failed", report, folder)))
 
