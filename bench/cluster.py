@@ -136,7 +136,7 @@ class Cluster:
         Args:
             name: the job's.
             source: the input.
-            output: where the result goes.
+            output: where the result goes; what is there is removed.
             *options: of ``gristmill run``.
             observe: is called every few milliseconds meanwhile.
 
@@ -144,6 +144,7 @@ class Cluster:
             The run of the command, and the job's summary; empty if it failed.
         """
         where: list[str | Path] = ["--on", self.url, "--token-file", self.token_file, "-o", output, "--json"]
+        shutil.rmtree(output, ignore_errors=True)  # a run that was cut off leaves one
         self.wait_until(lambda: not self.blocks())  # those of the job before go a moment after its end
         pids = [self._server.pid, *(worker.process.pid for worker in self.workers)]
         done = measure.run(
