@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster_jobs import SlowMaps, WordCount, counts_in, write_words
@@ -122,26 +123,37 @@ def test_a_killed_agent_takes_its_blocks_along(tmp_path: Path) -> None:
             c.add_worker("--machine", machine)
         c.wait_for_workers(2)
         params = {"folder": str(tmp_path), "gate": True}
-        running = c.submit(SlowMaps, words, tmp_path / "out", split_size="4KiB", reducers=4, params=params)
+        options: dict[str, Any] = {"split_size": "4KiB", "reducers": 4, "speculation": False}
+        running = c.submit(SlowMaps, words, tmp_path / "out", params=params, **options)
         c.wait_until(lambda: begun(tmp_path, "reduce") >= 2)
+        maps, lost = begun(tmp_path, "map"), len(list(c.workers[0].data_dir.rglob("*.block")))
+        assert 0 < lost < maps
         c.workers[0].end()
         (tmp_path / "gate").touch()
-        c.finish(running)
+        outcome = c.finish(running)
         assert counts_in(tmp_path / "out") == expected
+        assert begun(tmp_path, "map") == maps + lost, "what was lost has run again, and nothing else"
+        assert outcome.view.failed_attempts <= 3, "they were lost at once, not one by one"
 
 
 def test_a_killed_executor_is_replaced_and_its_blocks_stay(tmp_path: Path) -> None:
     words, expected = write_words(tmp_path)
-    with cluster(tmp_path) as c:
+    with cluster(tmp_path, workers=0) as c:
+        for machine in "ab":  # each asks the other's agent for its blocks
+            c.add_worker("--machine", machine)
+        c.wait_for_workers(2)
         params = {"folder": str(tmp_path), "gate": True}
-        running = c.submit(SlowMaps, words, tmp_path / "out", split_size="4KiB", reducers=2, params=params)
+        options: dict[str, Any] = {"split_size": "4KiB", "reducers": 4, "speculation": False}
+        running = c.submit(SlowMaps, words, tmp_path / "out", params=params, **options)
         c.wait_until(lambda: begun(tmp_path, "reduce") == 2)
+        maps = begun(tmp_path, "map")
         os.kill(c.workers[0].executors()[0], signal.SIGKILL)
         c.wait_until(lambda: begun(tmp_path, "reduce") == 3)
         (tmp_path / "gate").touch()
         outcome = c.finish(running)
         assert counts_in(tmp_path / "out") == expected
         assert outcome.view.failed_attempts == 1
+        assert begun(tmp_path, "map") == maps, "no map task ran again"
 
 
 def test_sigterm_drains(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
-"""A map task that runs again and makes its rows in another order: no output mixes the two orders."""
+"""Tasks that run again: through several generations of stages, and with rows in another order, which nothing mixes."""
 
 from __future__ import annotations
 
 import random
+import re
 import signal
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster_kit import cluster
+from cluster_jobs import write_words
+from cluster_kit import Worker, cluster
 
 from gristmill import MapReduce
 
@@ -57,3 +60,95 @@ def test_readers_of_another_order_run_again(tmp_path: Path) -> None:
     [order] = set(found.values())  # that of one attempt
     assert sorted(map(int, order.split())) == list(range(VALUES))
     assert len(list(tmp_path.glob("reduce-*"))) > 4, "the one that was done has run again"
+
+
+class Chain(MapReduce):
+    """Counts words, gathers those of each count, then what was gathered. Tasks note their stage; the last ones wait."""
+
+    def steps(self) -> Any:
+        return [
+            self.step(mapper_init=self.note_0, mapper=self.words, reducer_init=self.note_1, reducer=self.count),
+            self.step(mapper=self.turn, reducer_init=self.note_2, reducer=self.gather),
+            self.step(mapper=self.turn_again, reducer_init=self.hold, reducer=self.gather),
+        ]
+
+    def note(self, stage: int) -> None:
+        Path(self.params["folder"], f"stage{stage}-{time.monotonic_ns()}").touch()
+
+    def note_0(self) -> None:
+        self.note(0)
+
+    def note_1(self) -> None:
+        self.note(1)
+
+    def note_2(self) -> None:
+        self.note(2)
+
+    def hold(self) -> None:
+        self.note(3)
+        deadline = time.monotonic() + 60
+        while not Path(self.params["folder"], "gate").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def words(self, _: Any, line: str) -> Iterator[tuple[str, int]]:
+        time.sleep(0.0005)  # so that both workers have some of the tasks
+        for word in line.split():
+            yield word, 1
+
+    def count(self, word: str, ones: Iterator[int]) -> Iterator[tuple[str, int]]:
+        yield word, sum(ones)
+
+    def turn(self, word: str, count: int) -> Iterator[tuple[int, str]]:
+        time.sleep(0.01)
+        yield count % 40, f"{word}:{count}"
+
+    def turn_again(self, number: int, words: str) -> Iterator[tuple[int, str]]:
+        time.sleep(0.01)
+        yield number % 20, words
+
+    def gather(self, number: int, words: Iterator[str]) -> Iterator[tuple[int, str]]:
+        yield number, " ".join(sorted(words))
+
+
+def chained(counts: Counter[str]) -> dict[str, str]:
+    """What Chain makes of these words."""
+    first: dict[int, list[str]] = defaultdict(list)
+    for word, count in counts.items():
+        first[count % 40].append(f"{word}:{count}")
+    second: dict[int, list[str]] = defaultdict(list)
+    for number, words in first.items():
+        second[number % 20].append(" ".join(sorted(words)))
+    return {str(number): " ".join(sorted(lines)) for number, lines in second.items()}
+
+
+def kept_of(worker: Worker) -> Counter[str]:
+    """How many blocks of each stage a worker keeps."""
+    return Counter(re.findall(r"-s(\d+)-", path.name)[-1] for path in worker.data_dir.glob("**/*.block"))
+
+
+def test_what_was_lost_is_made_again_through_all_generations(tmp_path: Path) -> None:
+    text, counts = write_words(tmp_path)
+    with cluster(tmp_path, workers=0, beat_seconds=0.1, lost_seconds=1.0) as c:
+        for machine in "ab":
+            c.add_worker("--machine", machine)
+        c.wait_for_workers(2)
+        params = {"folder": str(tmp_path)}
+        running = c.submit(
+            Chain, text, tmp_path / "out", split_size="4KiB", reducers=8, params=params, speculation=False
+        )
+        c.wait_until(lambda: len(list(tmp_path.glob("stage3-*"))) >= 2)
+
+        def ran() -> dict[str, int]:
+            return {stage: len(list(tmp_path.glob(f"stage{stage}-*"))) for stage in "012"}
+
+        before, lost = ran(), kept_of(c.workers[0])
+        assert all(0 < lost[stage] < before[stage] for stage in "012"), (before, lost)
+        c.workers[0].end()
+        (tmp_path / "gate").touch()
+        outcome = c.finish(running)
+        assert ran() == {stage: before[stage] + lost[stage] for stage in "012"}, "what was lost, and only that"
+    lines = [line for part in (tmp_path / "out").glob("part-*") for line in part.read_text().splitlines()]
+    found = dict(line.split("\t") for line in lines)
+    assert len(lines) == len(found)
+    assert found == chained(counts)
+    assert len(outcome.view.stages) == 4
