@@ -1,11 +1,11 @@
-"""Where tasks of a cluster run: near what they read, and never more at once than a worker offers."""
+"""Where tasks of a cluster run, and whose: near what they read, by priority, and no more at once than fit."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from cluster_jobs import WordCount, counts_in
 from cluster_kit import Cluster, cluster
 
-from gristmill.runtime.contracts import SlotUp
+from gristmill.runtime.contracts import JobAdmitted, SlotUp
 
 
 class Noted(WordCount):
@@ -84,10 +84,10 @@ def write_files(folder: Path, host: str, words: list[str]) -> list[str]:
     return names
 
 
-def add_places(c: Cluster, executors: int, *names: str) -> None:
+def add_places(c: Cluster, executors: int, *names: str, racks: Mapping[str, str] | None = None) -> None:
     """Workers of these names, ready."""
     for name in names:
-        c.add_worker("--name", name, executors=executors, PLACE=name)
+        c.add_worker("--name", name, "--rack", (racks or {}).get(name, ""), executors=executors, PLACE=name)
     c.wait_until(lambda: len(c.fleet.heard(SlotUp)) >= executors * len(names))
 
 
@@ -143,6 +143,39 @@ def test_a_task_goes_elsewhere_when_its_place_stays_busy(tmp_path: Path) -> None
         params = {"folder": str(folder), "begun": 2}  # each waits for the other: b alone never comes to an end
         c.run(Noted, inputs, tmp_path / "out", reducers=1, params=params, split_size="100B", speculation=False)
     assert sorted(place for place, _ in notes(folder, "map")) == ["a", "b"]
+
+
+def test_the_rack_comes_before_anywhere(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    inputs = write_files(tmp_path, "home", ["0", "1"])
+    with cluster(tmp_path, workers=0) as c:
+        add_places(c, 1, "far", "near", "home", racks={"far": "r2", "near": "r1", "home": "r1"})
+        params = {"folder": str(folder), "begun": 2}  # each waits for the other: one must go elsewhere
+        c.run(Noted, inputs, tmp_path / "out", reducers=1, params=params, split_size="100B", speculation=False)
+    assert sorted(place for place, _ in notes(folder, "map")) == ["home", "near"]
+
+
+def test_a_job_of_higher_priority_overtakes(tmp_path: Path) -> None:
+    with cluster(tmp_path, workers=0) as c:
+        add_places(c, 1, "w")
+        running = []
+        for name, priority in (("low", 0), ("high", 10)):
+            (folder := tmp_path / name).mkdir()
+            inputs = write_files(folder, "", [str(number) for number in range(8)])
+            params = {"folder": str(folder), "begun": 2 * (name == "low")}  # its first task waits for company
+            options: dict[str, Any] = {"reducers": 1, "split_size": "100B", "speculation": False}
+            running.append(c.submit(Noted, inputs, folder / "out", priority=priority, params=params, **options))
+            c.wait_until(lambda: len(c.fleet.heard(JobAdmitted)) == len(running))
+            c.wait_until(lambda: list((tmp_path / "low").glob("map.*")))
+        gate = tmp_path / "low" / "map.gate.-.0"
+        gate.touch()
+        for job in running:
+            c.finish(job)
+        gate.unlink()
+    marks = [path for name in ("low", "high") for path in (tmp_path / name).glob("map.*")]
+    order = [path.parent.name for path in sorted(marks, key=lambda path: int(path.name.rpartition(".")[2]))]
+    assert order == ["low", *["high"] * 8, *["low"] * 7]
 
 
 @pytest.mark.parametrize(("job", "seconds", "most"), [(Crowd, 10.0, 2), (TwoCpus, 0.1, 1), (MuchMemory, 0.1, 1)])
