@@ -8,10 +8,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cluster_jobs
 import pytest
 from chaos_cluster_jobs import Spread, expected_spread, write_ranges
 from chaos_cluster_kit import CLUSTER_JOBS, Havoc, Site, read_rows, site, split_size
 from chaos_kit import Command, read_output, seeds
+from cluster_jobs import counts_in, write_words
+
+from gristmill.runtime.facts import TaskDone
+from gristmill.runtime.journal import JOURNAL, Journal
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes by /proc")
 
@@ -44,6 +49,31 @@ def test_whoever_is_killed_nothing_is_lost(seed: int, tmp_path: Path) -> None:
         check(tmp_path / "out", tmp_path / "calm", numbers, keys)
         s.assert_clean(tmp_path)
         s.end()
+
+
+def test_what_was_done_before_a_server_was_killed_is_not_done_again(tmp_path: Path) -> None:
+    words, expected = write_words(tmp_path)
+    with site(tmp_path, workers=2, limit="5s") as s:
+        options = ["--split-size", "4KiB", "--reducers", "4", "--no-speculation", "--set", "gate=yes"]
+        job = f"{cluster_jobs.__file__}:SlowMaps"
+        client = s.run(job, words, tmp_path / "out", *options, "--set", f"folder={tmp_path}")
+        s.wait_until(lambda: len(list(tmp_path.glob("reduce-*"))) == 2)
+        maps = len(list(tmp_path.glob("map-*")))
+        s.wait_until(lambda: noted(s) == maps)
+        s.kill_server()
+        s.start_server()
+        s.wait_until(lambda: len(list(tmp_path.glob("reduce-*"))) == 4)  # those of the new epoch
+        (tmp_path / "gate").touch()
+        s.finish(client)
+        assert counts_in(tmp_path / "out") == expected
+        assert len(list(tmp_path.glob("map-*"))) == maps, "their blocks were kept: no map task ran again"
+        s.assert_clean(tmp_path)
+        s.end()
+
+
+def noted(s: Site) -> int:
+    """How many tasks are done, as the server's journal says."""
+    return sum(isinstance(fact, TaskDone) for fact in Journal(s.data_dir / JOURNAL).facts())
 
 
 @pytest.mark.soak
@@ -154,4 +184,4 @@ def test_ten_million_rows_and_two_hundred_partitions(
         s.end()
     kills = ", ".join(f"{kind} {havoc.kills[kind]}" for kind in ("executor", "agent", "server"))
     record_property("note", f"seed {seed}: {seconds:.0f} s; killed: {kills}; {summary['attempts']} attempts")
-    assert havoc.kills["agent"] and havoc.kills["server"]
+    assert all(havoc.kills[kind] for kind in ("executor", "agent", "server")), havoc.kills
