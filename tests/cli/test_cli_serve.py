@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -261,6 +262,27 @@ def test_workers_join_and_drain(served: Served, tmp_path: Path) -> None:
         out, err = worker.communicate(timeout=PATIENCE)
     assert worker.returncode == 0, out + err
     assert output(tmp_path / "out") == "A\t2\nB\t1\n"
+
+
+@pytest.mark.parametrize("served", [0], indirect=True)
+def test_code_travels_with_the_job(served: Served, tmp_path: Path) -> None:
+    """The script, what it imports from beside it, and a zip file: none of it is there any more when it runs."""
+    with zipfile.ZipFile(tmp_path / "lib.zip", "w") as archive:
+        archive.writestr("loud/__init__.py", "def louder(word):\n    return word + '!'\n")
+    script = tmp_path / "count.py"
+    script.write_text(script.read_text().replace("from helpers", "from loud import louder\nfrom helpers"))
+    script.write_text(script.read_text().replace("yield shout(word)", "yield louder(shout(word))"))
+    job = served.run("submit", "count.py", "in.txt", "-o", "out", "--py-files", "lib.zip").stdout.strip()
+    for name in ("count.py", "helpers.py", "lib.zip"):
+        (tmp_path / name).unlink()
+    worker = served.begin("worker", served.url, "--executors", "1", "--memory", "256MiB", "--data-dir", tmp_path / "w")
+    try:
+        waited = served.run("wait", job)
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=PATIENCE)
+    assert waited.returncode == 0, waited.stderr
+    assert output(tmp_path / "out") == "A!\t2\nB!\t1\n"
 
 
 def test_nothing_of_a_server_outlives_it(served: Served) -> None:

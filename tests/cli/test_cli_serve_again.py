@@ -14,6 +14,7 @@ from test_cli_serve import COUNT, HELPERS, PATIENCE, SLOW, Served, output, wait_
 from gristmill.api.client import connect
 from gristmill.cli.main import main
 from gristmill.errors import ServerUnreachable
+from gristmill.storage.failpoints import FAIL_POINTS
 
 
 class Mortal(Served):
@@ -100,13 +101,21 @@ def test_a_result_that_replaced_a_published_one_is_not_replaced_in_turn(served: 
     assert list(tmp_path.glob(".out*")) == []
 
 
-@pytest.mark.parametrize("served", ["commit.published"], indirect=True)
-def test_a_published_result_is_found_to_be_so(served: Mortal, tmp_path: Path) -> None:
+COMMIT_POINTS = [
+    point if point in ("commit.parts-named", "commit.published") else pytest.param(point, marks=pytest.mark.soak)
+    for point in FAIL_POINTS
+    if point.startswith("commit")
+]
+
+
+@pytest.mark.parametrize("served", COMMIT_POINTS, indirect=True)
+def test_a_commit_that_was_cut_short_is_completed_or_found_to_be_done(served: Mortal, tmp_path: Path) -> None:
     job = submit(served, "count.py")
     served.wait_for_death()
     served.restart()
     assert served.run("wait", job).returncode == 0
     assert output(tmp_path / "out") == "A\t2\nB\t1\n"
+    assert (tmp_path / "out" / "_SUCCESS").exists()
     assert list(tmp_path.glob(".out*")) == []
 
 

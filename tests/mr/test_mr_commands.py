@@ -55,7 +55,9 @@ def test_ctrl_c_of_the_coordinator_ends_all_and_leaves_nothing(tmp_path: Path) -
         path = here.folder / FACTS
         here.wait_until(path.exists)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert {"url", "token", "inputs", "reducers", "output"} <= json.loads(path.read_text()).keys()
+        said = json.loads(path.read_text())
+        assert {"url", "token", "inputs", "output"} <= said.keys()
+        assert (said["reducers"], said["task_timeout_seconds"]) == (3, 10.0)
         here.wait_until(lambda: "joined" in worker.said())
         second = here.coordinator(1, "a.txt")
         assert second.wait() == 2

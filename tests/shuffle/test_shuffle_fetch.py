@@ -8,8 +8,10 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,30 @@ def test_blocks_of_several_workers_come_in_their_order(places: list[Place], tmp_
 def test_a_small_budget_and_many_calls_make_no_difference(places: list[Place], tmp_path: Path) -> None:
     blocks = all_blocks(places)
     assert same(fetch(blocks, places, tmp_path, budget_bytes=1), blocks)
+
+
+def test_all_workers_are_read_from_at_once(places: list[Place], tmp_path: Path) -> None:
+    """None of them is heard before all of them were asked, so whoever asks one after another comes to no end."""
+    together = threading.Barrier(len(places))
+
+    def meet() -> Mangle:
+        met: list[int] = []
+
+        def wait(data: bytes) -> bytes:
+            if not met:
+                met.append(together.wait(10))
+            return data
+
+        return wait
+
+    with ExitStack() as stack:
+        proxies = [stack.enter_context(Proxy(place.server.port, meet())) for place in places]
+        sources = [replace(place.source, address=way.address) for place, way in zip(places, proxies, strict=True)]
+        blocks = all_blocks(places)
+        settings = replace(QUICK, call_seconds=20.0)
+        fetched = fetch_blocks(blocks, 1, sources, tmp_path / "scratch", job=JOB, ticket=TICKET, settings=settings)
+        assert same(fetched, blocks)
+    assert not together.broken
 
 
 def test_what_need_not_be_fetched(places: list[Place], tmp_path: Path) -> None:
