@@ -29,6 +29,24 @@ def test_workers_of_different_machines_fetch_from_each_other(tmp_path: Path) -> 
         assert outcome.view.failed_attempts == 0
 
 
+@pytest.mark.parametrize("machines", ["ab", "aa"], ids=["two machines", "one machine"])
+def test_blocks_of_the_same_machine_are_not_fetched(machines: str, tmp_path: Path) -> None:
+    words, expected = write_words(tmp_path)
+    with cluster(tmp_path, workers=0) as c:
+        for machine in machines:
+            c.add_worker("--machine", machine)
+        c.wait_for_workers(2)
+        params = {"folder": str(tmp_path), "gate": True, "seconds": 0.05}
+        running = c.submit(SlowMaps, words, tmp_path / "out", split_size="4KiB", reducers=2, params=params)
+        c.wait_until(lambda: len(list(tmp_path.glob("reduce-*"))) == 2)
+        assert all(list(worker.data_dir.rglob("*.block")) for worker in c.workers)
+        fetched = [worker for worker in c.workers if list(worker.data_dir.rglob("fetched-*"))]
+        assert len(fetched) == (2 if machines == "ab" else 0)
+        (tmp_path / "gate").touch()
+        c.finish(running)
+        assert counts_in(tmp_path / "out") == expected
+
+
 def test_two_workers_count_words(shared: Cluster, tmp_path: Path) -> None:
     words, expected = write_words(tmp_path)
     outcome = shared.run(WordCount, words, tmp_path / "out", split_size="4KiB", reducers=3)

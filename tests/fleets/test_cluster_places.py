@@ -156,6 +156,31 @@ def test_the_rack_comes_before_anywhere(tmp_path: Path) -> None:
     assert sorted(place for place, _ in notes(folder, "map")) == ["home", "near"]
 
 
+class FailsThere(Noted):
+    """Fails on the worker ``bad``, and takes a while on others."""
+
+    def note(self, kind: str, what: str) -> bool:
+        super().note(kind, what)
+        if kind == "map":
+            time.sleep(0.05)
+            assert os.environ["PLACE"] != "bad", "it does not work here"
+        return True
+
+
+def test_a_worker_on_which_different_tasks_fail_is_rested(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    inputs = write_files(tmp_path, "", [str(number) for number in range(24)])
+    with cluster(tmp_path, workers=0) as c:
+        add_places(c, 1, "bad", "good")
+        outcome = c.run(
+            FailsThere, inputs, tmp_path / "out", reducers=1, params={"folder": str(folder)}, split_size="100B"
+        )
+    assert counts_in(tmp_path / "out") == Counter({str(number): 50 for number in range(24)})
+    assert 3 <= sum(place == "bad" for place, _ in notes(folder, "map")) < 8, "it would be half of them, and retries"
+    assert outcome.view.failed_attempts >= 3
+
+
 def test_a_job_of_higher_priority_overtakes(tmp_path: Path) -> None:
     with cluster(tmp_path, workers=0) as c:
         add_places(c, 1, "w")
