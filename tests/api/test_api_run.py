@@ -455,8 +455,17 @@ def test_what_cannot_travel_is_made_in_init(tmp_path: Path) -> None:
 def test_outputs_elsewhere_are_refused(text: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="object stores cannot be written yet"):
         WordCount.run(text, "s3://bucket/out", on="inline")
-    result = WordCount.run(text, (tmp_path / "out").as_uri(), on="inline")
-    assert result.output == tmp_path / "out"
+    with pytest.raises(UsageError, match="names no path"):
+        WordCount.run(text, "file://host", on="inline")
+
+
+def test_an_output_may_be_a_uri(text: Path, tmp_path: Path) -> None:
+    for uri, path in (
+        ((tmp_path / "an output").as_uri(), tmp_path / "an output"),
+        (f"file://host{tmp_path}/out", tmp_path / "out"),  # as in inputs: all see the path, whoever is near it
+    ):
+        assert WordCount.run(text, uri, on="inline").output == path
+        assert (path / "_SUCCESS").exists()
 
 
 def test_a_fork_of_the_caller_does_not_end_the_job(text: Path, data_dir: Path) -> None:

@@ -408,9 +408,11 @@ def test_relative_paths_are_the_clients(
     server: Server, data_dir: Path, job: Job, words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    handle = submit(job, ["words.txt"], "out", JobOptions(on=server.url, data_dir=data_dir))
-    assert handle.status().output == str(tmp_path / "out")
-    handle.cancel()
+    options = JobOptions(on=server.url, data_dir=data_dir)
+    for name, path in (("out", "out"), ((tmp_path / "an output").as_uri(), "an output")):
+        handle = submit(job, ["words.txt"], name, options)
+        assert handle.status().output == str(tmp_path / path)
+        handle.cancel()
 
 
 # The client

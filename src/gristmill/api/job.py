@@ -261,7 +261,9 @@ def _start_job(
     options: JobOptions,
     observer: Observer | None,
 ) -> JobHandle:
-    path = None if output is None else _local_path(output)
+    from gristmill.storage.places import output_path
+
+    path = None if output is None else Path(output_path(output))
     options = job.resolve(options, path)
     shapes = shapes_of(job.code.steps)
     from gristmill.runtime.coordinator import Coordinator
@@ -381,17 +383,6 @@ def _open_fleet(options: JobOptions) -> Fleet:
 def _input_list(inputs: Inputs) -> tuple[str, ...]:
     several = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     return tuple(os.fspath(item) for item in several)
-
-
-def _local_path(output: str | os.PathLike[str]) -> Path:
-    text = os.fspath(output)
-    if text.startswith("file://"):
-        return Path(text.removeprefix("file://"))
-    if "://" in text:
-        raise UsageError(f"The output {text} is not a path: object stores cannot be written yet. Name a folder.")
-    if not text:
-        raise UsageError("The output has no name.")
-    return Path(text)
 
 
 def _output_path(output: Path | None, folder: JobFolder) -> Path:

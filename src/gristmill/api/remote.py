@@ -241,12 +241,9 @@ def _upload(server: ServerClient, name: str, blobs: dict[str, bytes]) -> None:
 
 
 def _absolute(output: str | os.PathLike[str]) -> str:
-    text = os.fspath(output).removeprefix("file://")
-    if not text:
-        raise UsageError("The output has no name.")
-    if "://" in text:
-        raise UsageError(f"{text}: only files can be written so far, on a path that the server and all workers see.")
-    return os.path.abspath(text)  # noqa: PTH100 - links are kept
+    from gristmill.storage.places import output_path
+
+    return os.path.abspath(output_path(output))  # noqa: PTH100 - links are kept
 
 
 def _absolute_or_uri(place: str | None) -> str | None:

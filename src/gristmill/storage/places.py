@@ -1,4 +1,4 @@
-"""Where the inputs of a URI lie: a path that all machines see, and the machines that are near its bytes.
+"""Where the files of a URI lie: a path that all machines see, and for inputs the machines that are near their bytes.
 
 A **storage** is a function that is told a URI and answers with two things: the path (of a file, directory or glob)
 under which every machine finds what the URI names, and a function that is told a file's path, the first byte and the
@@ -14,7 +14,7 @@ from importlib import metadata
 from typing import TypeVar
 from urllib.parse import unquote
 
-from gristmill.errors import InputMissing, InputUnreadable
+from gristmill.errors import InputMissing, InputUnreadable, UsageError
 
 GROUP = "gristmill.storage"
 _FILE = "file"
@@ -48,13 +48,39 @@ def locate(name: str) -> tuple[str, Near]:
     return _asked(scheme, lambda: storage(name))
 
 
+def output_path(name: str | os.PathLike[str]) -> str:
+    """The folder that an output's name stands for: a path, or what a ``file:`` URI names, which all machines see.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    text = os.fspath(name)
+    scheme, separator, _ = text.partition("://")
+    if not text:
+        raise UsageError("The output has no name.")
+    if separator and scheme != _FILE:
+        raise UsageError(f"The output {text} is not a path: object stores cannot be written yet. Name a folder.")
+    if not separator:
+        return text
+    path = _split(text)[1]
+    if not path.strip("/"):
+        raise UsageError(f"The output {text} names no path. Write file:///PATH.")
+    return path
+
+
 def _file(uri: str) -> tuple[str, Near]:
     """``file://HOST/PATH`` is PATH, which all see and HOST is nearest to."""
-    host, slash, path = uri.removeprefix(f"{_FILE}://").partition("/")
-    if not slash:
+    host, path = _split(uri)
+    if not path:
         raise InputMissing(f"The input {uri} names no path. Write file://HOST/PATH or file:///PATH.")
     hosts = () if host in ("", "localhost") else (host,)
-    return unquote(slash + path), lambda _path, _start, _length: hosts
+    return path, lambda _path, _start, _length: hosts
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """Host and path of a ``file:`` URI."""
+    host, slash, path = uri.removeprefix(f"{_FILE}://").partition("/")
+    return host, unquote(slash + path)
 
 
 def _plugin(scheme: str) -> Storage | None:
