@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from cluster_jobs import SlowMaps, WordCount, counts_in, write_words
-from cluster_kit import Cluster, Proxy, cluster
+from cluster_kit import PATIENCE, Cluster, Proxy, cluster
 
 from gristmill.runtime.contracts import SlotUp, WorkerDown, WorkerLeaving, WorkerUp
 
@@ -138,7 +138,8 @@ def test_a_killed_agent_takes_its_blocks_along(tmp_path: Path) -> None:
 
 def test_a_killed_executor_is_replaced_and_its_blocks_stay(tmp_path: Path) -> None:
     words, expected = write_words(tmp_path)
-    with cluster(tmp_path, workers=0) as c:
+    # No beat comes in time to tell of it: its exit does.
+    with cluster(tmp_path, workers=0, beat_seconds=2 * PATIENCE, lost_seconds=20 * PATIENCE) as c:
         for machine in "ab":  # each asks the other's agent for its blocks
             c.add_worker("--machine", machine)
         c.wait_for_workers(2)

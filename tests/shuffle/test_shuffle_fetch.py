@@ -22,9 +22,11 @@ from pyarrow import flight
 from wire_kit import Cutting, Flipping, Mangle, Proxy, content, make_block, silent, slow
 
 from gristmill.errors import BlockCorrupt, BlockMissing, BlockUnreachable, TaskError
-from gristmill.shuffle.blocks import read_segment
+from gristmill.records.columns import encode_values
+from gristmill.shuffle.blocks import BlockWriter, read_segment
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.shuffle.fetch import fetch_blocks, to_fetch
+from gristmill.shuffle.groups import key_kind, make_batch
 from gristmill.shuffle.request import Piece, Request
 from gristmill.shuffle.serve import BlockServer
 from gristmill.shuffle.transfer import FetchSettings
@@ -107,6 +109,45 @@ def test_blocks_of_several_workers_come_in_their_order(places: list[Place], tmp_
 def test_a_small_budget_and_many_calls_make_no_difference(places: list[Place], tmp_path: Path) -> None:
     blocks = all_blocks(places)
     assert same(fetch(blocks, places, tmp_path, budget_bytes=1), blocks)
+
+
+FETCH = """
+import json, resource, sys
+from pathlib import Path
+from gristmill.shuffle.contracts import BlockInfo, BlockSource, SegmentInfo
+from gristmill.shuffle.fetch import fetch_blocks
+from gristmill.shuffle.transfer import FetchSettings
+
+job, ticket, scratch, sources, blocks = json.loads(sys.stdin.read())
+places = [BlockSource(name, address, name) for name, address in sources]
+infos = [BlockInfo(path, tuple(SegmentInfo(*one) for one in segments), worker) for path, segments, worker in blocks]
+kib = []
+for partition in (1, 0):  # a small one first, for all that is loaded and opened by then
+    fetch_blocks(infos, partition, places, Path(scratch) / str(partition), job=job, ticket=ticket,
+                 settings=FetchSettings(budget_bytes=4 << 20))
+    kib.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(kib[1] - kib[0])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tells memory by Linux's units")
+def test_no_more_is_in_flight_than_the_budget_allows(places: list[Place], tmp_path: Path) -> None:
+    piece = random.Random(1).randbytes(1 << 20)
+    blocks = []
+    for place in places:
+        with BlockWriter(place.folder / "large.block", 2) as writer:
+            for partition, batches in ((0, 16), (1, 1)):
+                for _ in range(batches):
+                    writer.write(partition, make_batch(key_kind(["k"]), ["k"], ["k"], [2], encode_values([piece] * 2)))
+            made = writer.finish()
+        blocks.append((made.path, made.segments, place.name))
+    sources = [(place.name, place.source.address) for place in places]
+    given = json.dumps((JOB, TICKET, str(tmp_path), sources, blocks))
+    done = subprocess.run([sys.executable, "-c", FETCH], input=given, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    sizes = [path.stat().st_size for path in (tmp_path / "0").iterdir()]
+    assert len(sizes) == 3 and min(sizes) > 32 << 20
+    assert int(done.stdout) < 32 << 10, f"{int(done.stdout)} KiB for {sum(sizes) >> 10} KiB"
 
 
 def test_all_workers_are_read_from_at_once(places: list[Place], tmp_path: Path) -> None:
