@@ -58,6 +58,8 @@ def test_an_agent_that_stands_still_for_too_long_is_lost_and_comes_back(phase: s
         stop(s.workers[2].pid)
         finish(s, begin(s, pause=0))
         s.assert_clean(tmp_path)
+        rows = {int(key): value for key, value in read_rows(tmp_path / "first").items()}
+        assert rows == expected_spread(NUMBERS, KEYS), "what came late has changed nothing"
         for worker in s.workers[1:]:
             go_on(worker.pid)
         s.end()

@@ -100,7 +100,7 @@ def test_when_the_process_dies_only_the_first_attempt_is_blamed() -> None:
 
 def test_an_attempt_that_never_began_is_not_counted() -> None:
     run = warm()
-    out = run(TaskFailed(attempt(0, 5), FailureKind.LOST, slot_leaves=False))
+    out = run(TaskFailed(attempt(0, 5), FailureKind.LOST, slot_leaves=False, begun=False))
     assert launches(out) == []
     assert run.state.jobs["j"].stages[0].troubles == {}
     assert len(run.state.slots["w-0"].attempts) == 15
@@ -185,3 +185,10 @@ def test_nothing_waits_behind_a_task_that_failed() -> None:
     run(failed(0, 2, kind=FailureKind.DEATH), SlotLeft("w-0"))
     run(*worker("v", 1, depth=4), at=5.0)
     assert [a.id for a in run.state.slots["v-0"].attempts] == [attempt(0, 2, 2)]
+
+
+def test_an_attempt_that_never_began_costs_nothing_even_as_the_first_in_its_slot() -> None:
+    run = Run(*worker("w", 2), *job(1))
+    out = run(TaskFailed(attempt(0, 0), FailureKind.LOST, slot_leaves=True, begun=False))
+    assert launches(out) == [(0, 0, 2, "w-1")]  # the worker is not avoided
+    assert run.state.jobs["j"].stages[0].troubles == {}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -196,7 +196,9 @@ def test_empty_segments_ask_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flips", [40, pytest.param(1000, marks=pytest.mark.soak)])
-def test_every_bit_flipped_on_the_way_is_noticed(flips: int, places: list[Place], tmp_path: Path) -> None:
+def test_every_bit_flipped_on_the_way_is_noticed(
+    flips: int, places: list[Place], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """In headers, in what says how the bytes are laid out, in the bytes: what arrives in the end is what was sent."""
     expected = [content(read_segment(block, 1)) for block in places[0].blocks]
     done = seed = 0
@@ -208,10 +210,13 @@ def test_every_bit_flipped_on_the_way_is_noticed(flips: int, places: list[Place]
         assert [content(read_segment(block, 1)) for block in fetched] == expected
         assert flipping.flipped
         done += flipping.flipped
+    record_property("note", f"{done:,} bits flipped between a block server and its reader: each was noticed")
 
 
 @pytest.mark.parametrize("flips", [40, pytest.param(1000, marks=pytest.mark.soak)])
-def test_every_bit_flipped_where_it_lies_is_noticed(flips: int, places: list[Place], tmp_path: Path) -> None:
+def test_every_bit_flipped_where_it_lies_is_noticed(
+    flips: int, places: list[Place], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     chance = random.Random(7)
     for _ in range(flips):
         block = chance.choice(places[0].blocks)
@@ -223,6 +228,7 @@ def test_every_bit_flipped_where_it_lies_is_noticed(flips: int, places: list[Pla
         assert caught.value.report.details["blocks"] == block.path
         flip(block, place, bit)
     assert same(fetch(places[0].blocks, places, tmp_path), places[0].blocks)
+    record_property("note", f"{flips:,} bits flipped in blocks on the disk: each was noticed")
 
 
 def test_bits_always_flipped_end_as_an_error_with_names(places: list[Place], tmp_path: Path) -> None:

@@ -221,8 +221,9 @@ class Coordinator:
         tally.doubted |= {task for task in event.lost_blocks if task in tally.done}
         slot = tally.live.pop(event.attempt, None)
         if slot is not None:
-            key = (event.attempt.task, event.kind)
-            tally.failures[key] = tally.failures.get(key, 0) + 1
+            if event.begun:
+                key = (event.attempt.task, event.kind)
+                tally.failures[key] = tally.failures.get(key, 0) + 1
             if event.slot_leaves or event.kind in (FailureKind.DEATH, FailureKind.MEMORY):  # what waits there is lost
                 tally.live = {attempt: where for attempt, where in tally.live.items() if where != slot}
 

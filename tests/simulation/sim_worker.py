@@ -164,7 +164,7 @@ class Worker:
             return
         slot = self.slots.get(slot_id)
         if slot is None:
-            self.say(TaskFailed(work.attempt, FailureKind.LOST, slot_leaves=True))
+            self.say(TaskFailed(work.attempt, FailureKind.LOST, slot_leaves=True, begun=False))
             return
         slot.queue.append(work)
         if len(slot.queue) == 1:
@@ -257,7 +257,7 @@ class Worker:
             return
         if self.world.chance(0.5):
             for work in slot.queue:
-                self.say(TaskFailed(work.attempt, FailureKind.LOST, slot_leaves=True))
+                self.say(TaskFailed(work.attempt, FailureKind.LOST, slot_leaves=True, begun=False))
         slot.queue.clear()
         self.say(SlotLeft(slot.id))
         self.world.after(self.world.random.choice((0.01, 0.1, 0.5)), self.add_slot)

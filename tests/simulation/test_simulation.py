@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -70,10 +71,11 @@ def test_new_seeds_for_as_long_as_there_is_time() -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_a_hundred_thousand_seeds(shard: int) -> None:
+def test_a_hundred_thousand_seeds(shard: int, record_property: Callable[[str, object], None]) -> None:
     """In shards, so that several processes share them."""
     ends: Counter[str] = Counter()
     seeds = range(1_000_000 + shard, 1_000_000 + SOAK_SEEDS, SHARDS)
     for seed in seeds:
         ends.update(state.value for state in run_seed(seed, check_every=16).journal.ended.values())
     print(f"{len(seeds)} seeds; jobs: {dict(ends)}")
+    record_property("note", f"{SOAK_SEEDS:,} seeds of the simulated cluster, in {SHARDS} shards")

@@ -280,7 +280,7 @@ class Roster:
             case "goodbye":
                 _log.info("worker %s has left: %s", worker.up.worker, event.goodbye.reason)
                 self._end(worker, pb.Refusal.DISMISSED, "You said goodbye.")
-                self._tell_down(worker, event.goodbye.reason)
+                self._tell_down(worker, event.goodbye.reason, event.goodbye.idle)
 
     def _keep_log(self, attempt: AttemptId, log: bytes) -> None:
         job = self._jobs.get(attempt.job)
@@ -330,9 +330,9 @@ class Roster:
         else:
             worker.held.append(event)
 
-    def _tell_down(self, worker: _Worker, reason: str) -> None:
+    def _tell_down(self, worker: _Worker, reason: str, idle: bool = False) -> None:
         if worker.held is None:  # else it was never told to be up
-            self._post(WorkerDown(worker.up.worker, reason))
+            self._post(WorkerDown(worker.up.worker, reason, idle))
 
     def _answered(self, attempt: AttemptId) -> _Worker | None:
         """Where an attempt ran until now."""

@@ -161,10 +161,11 @@ class WorkerLeaving:
 
 @dataclass(frozen=True)
 class WorkerDown:
-    """A worker is gone, with its slots and its blocks."""
+    """A worker is gone, with its slots and its blocks. If it was ``idle``, what it did not answer never began."""
 
     worker: str
     reason: str = ""
+    idle: bool = False
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ from gristmill.runtime.event_log import EventLog
 from gristmill.runtime.facts import TaskDone
 from gristmill.runtime.job_events import beginning, digest, has_block, remains, sizes
 from gristmill.runtime.jobs import Job
+from gristmill.runtime.tally import Fate
 from gristmill.scheduling import commands, events
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId, TaskId
@@ -105,8 +106,8 @@ class Dispatcher:
                 self._worker_up(event)
             case WorkerLeaving(worker):
                 self._feed(events.WorkerDraining(worker))
-            case WorkerDown(worker):
-                self._worker_down(worker)
+            case WorkerDown(worker, _, idle):
+                self._worker_down(worker, idle)
             case BlocksGone(_, paths):
                 self._blocks_gone(paths)
             case JobAdmitted(name):
@@ -116,10 +117,12 @@ class Dispatcher:
                 if (job := self._jobs.get(name)) and not job.begun and job.state is JobState.RUNNING:
                     job.refuse(outcomes.job_rejected(name, report, job.prepared.spec.folder))
             case SlotUp(slot, worker, depth):
-                self._worker_of[slot] = worker
-                self._feed(events.SlotJoined(slot, worker, depth))
+                if worker not in self._scheduler.dropped:
+                    self._worker_of[slot] = worker
+                    self._feed(events.SlotJoined(slot, worker, depth))
             case SlotDown(slot):
-                self._slot_down(slot)
+                self._forget_slot(slot)
+                self._feed(events.SlotLeft(slot))
             case AttemptDone(attempt, result):
                 self._attempt_done(attempt, result)
             case AttemptFailed(attempt, report, slot_leaves):
@@ -200,6 +203,8 @@ class Dispatcher:
     # What the fleet says.
 
     def _worker_up(self, worker: WorkerUp) -> None:
+        if worker.worker in self._scheduler.dropped:
+            return  # it was on its way, and nobody will say that it is down
         self._workers[worker.worker] = worker
         for name, paths in worker.kept.items():
             if (job := self._jobs.get(name)) and job.resumption is not None:
@@ -225,34 +230,35 @@ class Dispatcher:
             fractions.append(0.0 if job is None else job.tally.fraction(attempt))
         self._feed(events.Heartbeat(worker, tuple(attempts), began, tuple(fractions)))
 
-    def _slot_down(self, slot: str, lost: str = "") -> None:
-        """A slot is gone; with its worker, if that is named."""
+    def _forget_slot(self, slot: str, lost: str = "") -> None:
+        """Settle what was in a slot that is gone; with its worker, if that is named."""
         # The first one ran; the others waited for their turn, and nothing happened to them.
-        for place, attempt in enumerate(self._attempts_in.pop(slot, ())):
+        fate = Fate.LOST
+        for attempt in self._attempts_in.pop(slot, ()):
             self._slot_of.pop(attempt, None)
             job = self._jobs.get(attempt.job)
-            if job is None or not job.tally.stopped(attempt):
-                continue
-            if place == 0:
+            if job is not None and job.tally.ended(attempt, fate) and fate is Fate.LOST:
                 report = outcomes.lost_report(attempt, job.stage_name(attempt), lost)
-                job.tally.lost(attempt, report)
+                job.tally.failed(report)
                 job.last_failure = (attempt, report)
-            elif lost:  # else its worker will say so
-                job.tally.not_begun(attempt)
+            fate = Fate.WAITED
         for job in self._jobs.values():
             for drained in [drained for drained, where in job.draining.items() if where == slot]:
                 del job.draining[drained]
+                if not lost:
+                    job.tally.outlived(drained)
         self._worker_of.pop(slot, None)
-        self._feed(events.SlotLeft(slot))
 
-    def _worker_down(self, worker: str) -> None:
-        """A worker is gone: so are its slots, and what ran in them."""
+    def _worker_down(self, worker: str, idle: bool = False) -> None:
+        """A worker is gone: so are its slots, and what ran in them. One that was ``idle`` ran nothing."""
         self._workers.pop(worker, None)
         for job in self._jobs.values():
             if job.resumption is not None:
                 job.resumption.lost(worker)
         for slot in [slot for slot, of in self._worker_of.items() if of == worker]:
-            self._slot_down(slot, lost=worker)
+            for attempt in list(self._attempts_in.get(slot, ())) if idle else ():
+                self._not_begun(attempt, slot_leaves=True)  # its launch came too late
+            self._forget_slot(slot, lost=worker)
         self._feed(events.WorkerLost(worker))
 
     def _blocks_gone(self, paths: Sequence[str]) -> None:
@@ -264,7 +270,7 @@ class Dispatcher:
                     self._feed(events.BlockLost(task))
 
     def _attempt_done(self, attempt: AttemptId, result: TaskResult) -> None:
-        job = self._stopped(attempt)
+        job = self._answered(attempt)
         self._arrived[attempt] = result
         if job is not None:
             job.bad_records = job.tally.bad_records + result.bad_records
@@ -284,13 +290,13 @@ class Dispatcher:
         self._discard(attempt)  # nothing to do if it was accepted
 
     def _attempt_failed(self, attempt: AttemptId, report: FailureReport, slot_leaves: bool | None) -> None:
+        if report.error == AttemptNotBegun.__name__:
+            self._not_begun(attempt, slot_leaves)
+            return
         lost: tuple[TaskId, ...] = ()
         kind = task_error(report).kind
-        job = self._stopped(attempt)
-        if report.error == AttemptNotBegun.__name__:
-            if (known := self._jobs.get(attempt.job)) is not None:  # one that was recalled counts as stopped already
-                known.tally.not_begun(attempt)
-        elif job is not None:
+        job = self._answered(attempt)
+        if job is not None:
             report = outcomes.of_attempt(report, attempt, job.stage_name(attempt))
             job.tally.failed(report)
             job.last_failure = (attempt, report)
@@ -302,16 +308,24 @@ class Dispatcher:
                 lost = tuple(maker for maker in makers if maker is not None)
         self._feed(events.TaskFailed(attempt, kind, lost, slot_leaves))
 
-    def _stopped(self, attempt: AttemptId) -> Job | None:
+    def _not_begun(self, attempt: AttemptId, slot_leaves: bool | None) -> None:
+        """What was launched has come back, or never arrived. It costs its task nothing."""
+        self._answered(attempt, begun=False)
+        self._feed(events.TaskFailed(attempt, AttemptNotBegun.kind, (), slot_leaves, begun=False))
+
+    def _answered(self, attempt: AttemptId, *, begun: bool = True) -> Job | None:
         """The job of an attempt that ran until now; None if it was not known to run."""
-        slot = self._slot_of.pop(attempt, None)
-        if slot is not None:
-            self._attempts_in[slot].pop(attempt, None)
+        self._leave_slot(attempt)
         job = self._jobs.get(attempt.job)
         if job is None:
             return None
         job.draining.pop(attempt, None)  # it was cancelled, and has answered after all
-        return job if job.tally.stopped(attempt) else None
+        return job if job.tally.answered(attempt, begun=begun) else None
+
+    def _leave_slot(self, attempt: AttemptId) -> None:
+        slot = self._slot_of.pop(attempt, None)
+        if slot is not None:
+            self._attempts_in[slot].pop(attempt, None)
 
     # What the scheduler says.
 
@@ -333,9 +347,10 @@ class Dispatcher:
                 tally.launched(attempt)
                 self._fleet.launch(slot, tally.spec_for(attempt))
             case commands.Cancel(attempt, slot, recalled):
-                self._stopped(attempt)
-                if self._threaded:  # else nothing runs while the loop does
-                    self._jobs[attempt.job].draining[attempt] = slot
+                job = self._jobs[attempt.job]
+                self._leave_slot(attempt)
+                job.tally.ended(attempt, Fate.WAITED if recalled else Fate.CANCELLED)
+                job.draining[attempt] = slot
                 self._fleet.cancel(attempt, recalled)
             case commands.AcceptOutput(attempt):
                 self._accept(self._jobs[attempt.job], attempt)
@@ -361,7 +376,8 @@ class Dispatcher:
             case commands.EndJob(name, state, cause):
                 job = self._jobs[name]
                 job.state, job.cause = state, cause
-                job.drain_until = self._clock() + _DRAIN_SECONDS
+                # Without threads nothing runs while the loop does.
+                job.drain_until = self._clock() + (_DRAIN_SECONDS if self._threaded else 0.0)
 
     def _discard(self, attempt: AttemptId) -> None:
         """Nothing may remain of a result that does not count."""

@@ -48,6 +48,7 @@ from gristmill.runtime.wire import Order, order_frame, task_order
 from gristmill.scheduling.events import AttemptId
 
 _log = logging.getLogger(__name__)
+_END_SECONDS = 10.0  # for a process that was told to end, and for all that it has started
 _WELL_SUPPLIED = 32  # attempts in a slot: some milliseconds of work, or they would not have been sent ahead
 
 
@@ -164,7 +165,7 @@ class ExecutorPool:
 
     def _end(self, slot: Slot, why: Ending) -> None:
         if slot.ending is None:
-            slot.ending = why
+            slot.ending, slot.ending_since = why, time.monotonic()
             self._starter.end_executor(slot.id)
 
     # Channels.
@@ -334,9 +335,14 @@ class ExecutorPool:
         _log.warning("attempt %s has made no progress for %s; its stack is in %s", run.spec.attempt, quiet, log)
 
     def beat(self, now: float) -> None:
-        """Say that this worker lives, and how far its attempts are."""
+        """Say that this worker lives, and how far its attempts are.
+
+        What ends may take a while (much memory to give back, say), and is to be reported with its reason. But what
+        does not end is given up.
+        """
         self._oom_kills = self._oom_kills[1], oom_kills()
-        runs = [run for slot in self._slots.values() if slot.ending is None for run in slot.queue]
+        slots = [slot for slot in self._slots.values() if slot.ending is None or now - slot.ending_since < _END_SECONDS]
+        runs = [run for slot in slots for run in slot.queue]
         attempts = {run.spec.attempt: Progress(run.progress.records_in, run.progress.bytes_in) for run in runs}
         self._post(Beat(self._worker, attempts, now))
 

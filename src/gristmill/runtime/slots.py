@@ -65,6 +65,7 @@ class Slot:
     jobs: dict[str, KnownJob] = field(default_factory=dict)  # whose code the executor has
     queue: deque[Run] = field(default_factory=deque)
     ending: Ending | None = None  # why the agent has asked for its end
+    ending_since: float = 0.0
     silent_since: float | None = None  # its channel has ended
     look_at: float = 0.0  # when it must be looked after next
     events: int = selectors.EVENT_READ  # what its channel is looked at for

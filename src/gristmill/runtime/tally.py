@@ -9,6 +9,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from hashlib import blake2b
 from typing import Any
 
@@ -42,6 +43,14 @@ def _packed(result: TaskResult) -> TaskResult:
     if block is None or len(block.segments) < _MANY_SEGMENTS:
         return result
     return replace(result, block=replace(block, segments=PackedSegments(block.segments)))
+
+
+class Fate(Enum):
+    """What is taken to be true of an attempt that is over without an answer, until one comes after all."""
+
+    CANCELLED = "cancelled"  # it was the first in its slot, so it had begun
+    LOST = "lost"  # likewise; its slot went away with it
+    WAITED = "waited"  # behind another in its slot, or for a launch that could not arrive: it never began
 
 
 @dataclass
@@ -87,7 +96,7 @@ class JobTally:
         self._failed_attempts = 0
         self._failures: deque[FailureReport] = deque(maxlen=_FAILURES_SHOWN)
         self.resumed_after_seconds = 0.0  # see JobView
-        self._lost: set[AttemptId] = set()  # counted as failed without a word from them
+        self._fates: dict[AttemptId, Fate] = {}  # of attempts that are over, and have not answered
 
     def _task_count(self, stage: Stage) -> int:
         return len(self._splits) if isinstance(stage.source, SplitSource) else partitions_read(self.plan, stage)
@@ -131,7 +140,7 @@ class JobTally:
         self._stages[attempt.stage].running += 1
         self._running[attempt] = Progress()
 
-    def stopped(self, attempt: AttemptId) -> bool:
+    def _stopped(self, attempt: AttemptId) -> bool:
         """An attempt is over; False if it was not known to run."""
         if self._running.pop(attempt, None) is None:
             return False
@@ -139,17 +148,32 @@ class JobTally:
         self._stages[attempt.stage].running -= 1
         return True
 
-    def not_begun(self, attempt: AttemptId) -> None:
-        """An attempt that was launched came back before it began."""
-        self._attempts -= 1
-        if attempt in self._lost:  # its launch and the news of its slot's end had crossed
-            self._lost.remove(attempt)
-            self._failed_attempts -= 1
+    def answered(self, attempt: AttemptId, *, begun: bool = True) -> bool:
+        """An attempt has answered, be it that it had not even ``begun``. False if it was not known to run.
 
-    def lost(self, attempt: AttemptId, report: FailureReport) -> None:
-        """An attempt's slot is gone, and nobody has said what became of it."""
-        self._lost.add(attempt)
-        self.failed(report)
+        It may be over already: what was taken to be true of it is set right. It was counted when it was launched.
+        """
+        if self._stopped(attempt):
+            self._attempts -= not begun
+            return True
+        if (fate := self._fates.pop(attempt, None)) is not None:
+            self._attempts += begun - (fate is not Fate.WAITED)
+            self._failed_attempts -= fate is Fate.LOST and not begun
+        return False
+
+    def ended(self, attempt: AttemptId, fate: Fate) -> bool:
+        """An attempt is over without an answer. False if it was not known to run."""
+        if not self._stopped(attempt):
+            return False
+        self._fates[attempt] = fate
+        self._attempts -= fate is Fate.WAITED
+        return True
+
+    def outlived(self, attempt: AttemptId) -> None:
+        """A cancelled attempt has not answered until its slot ended: it had begun, even if it was recalled."""
+        if self._fates.get(attempt) is Fate.WAITED:
+            self._fates[attempt] = Fate.CANCELLED
+            self._attempts += 1
 
     def failed(self, report: FailureReport) -> None:
         """An attempt failed."""

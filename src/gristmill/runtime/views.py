@@ -28,7 +28,13 @@ class StageView:
 
 @dataclass(frozen=True)
 class JobView:
-    """One job at one instant. Totals count accepted attempts only."""
+    """One job at one instant. Totals of records and bytes, and counters, are those of accepted attempts only.
+
+    ``attempts`` are those that began in an executor, as far as is known, and those that are launched now. Each of them
+    was accepted, or has failed (``failed_attempts``), or was cancelled, or runs. What came back before it began is
+    none, nor is what waited behind another attempt when it was called back or its worker was lost. What was the first
+    in its slot when the slot or its worker was lost has begun and failed, unless it is heard later that it had not.
+    """
 
     job: str
     name: str

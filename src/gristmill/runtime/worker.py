@@ -164,12 +164,12 @@ class _Session:
         if (workplace := self.workplace) is not None:  # another thread may close it meanwhile
             workplace.hear(orders)
 
-    def say_goodbye(self, reason: str) -> None:
-        """Let the coordinator know, if it listens. Bounded."""
+    def say_goodbye(self, reason: str, *, idle: bool = False) -> None:
+        """Let the coordinator know, if it listens; that nothing runs here, if that is so. Bounded."""
         attendance = self.attendance
         if not attendance.is_welcome:
             return
-        attendance.say(pb.Event(goodbye=pb.Goodbye(reason=reason)))
+        attendance.say(pb.Event(goodbye=pb.Goodbye(reason=reason, idle=idle)))
         deadline = time.monotonic() + _GOODBYE_SECONDS
         while attendance.is_connected and not attendance.all_heard() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -217,7 +217,8 @@ class _Worker:
         try:
             while self._turn():
                 pass
-            self._session.say_goodbye("It was told to leave.")
+            workplace = self._session.workplace
+            self._session.say_goodbye("It was told to leave.", idle=workplace is None or not workplace.running)
             self._delete = True
         finally:
             self._session.close(delete=self._delete)

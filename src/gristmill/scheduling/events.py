@@ -224,12 +224,14 @@ class TaskFailed:
 
     ``slot_leaves`` says whether the process ended with the attempt, so that SlotLeft follows and nothing is launched
     there. None means: yes after DEATH and MEMORY, no after the others. (A time-out is of kind USER, but ends it too.)
+    An attempt that had not ``begun`` costs its task nothing.
     """
 
     attempt: AttemptId
     kind: FailureKind
     lost_blocks: tuple[TaskId, ...] = ()
     slot_leaves: bool | None = None
+    begun: bool = True
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,7 @@ def _give_up(state: SchedulerState, job: Job, stage: Stage, attempt: Attempt, no
     out.append(Cancel(attempt.id, slot.id))
     other = stop(state, job, stage, attempt)
     for waiting in list(slot.attempts):
-        out.append(Cancel(waiting.id, slot.id))
+        out.append(Cancel(waiting.id, slot.id, recalled=True))
         give_back(state, job, job.stages[waiting.id.stage], waiting)
     expect_leave(state, slot)
     fail_attempt(state, job, stage, attempt, FailureKind.LOST, other is None, now, out)

@@ -153,7 +153,6 @@ def _task_failed(state: SchedulerState, event: TaskFailed, now: float, out: list
     job, stage, attempt = found
     slot = attempt.slot
     heard(state, slot.worker)
-    first = slot.attempts[0] is attempt
     leaves = event.kind in (FailureKind.DEATH, FailureKind.MEMORY) if event.slot_leaves is None else event.slot_leaves
     other = stop(state, job, stage, attempt)
     if leaves:
@@ -167,12 +166,13 @@ def _task_failed(state: SchedulerState, event: TaskFailed, now: float, out: list
     for block in event.lost_blocks:
         if block.job == job.id and _redone_at(job, block) < attempt.sequence:
             _block_lost(state, block)
-    if event.kind is FailureKind.LOST and not first:  # it never began
-        if other is None:
-            stage.requeue(attempt.id.index, Cause.RETURNED)
-            refresh_stage(state, job, stage)
-    else:
+    if event.begun:
         fail_attempt(state, job, stage, attempt, event.kind, other is None, now, out)
+    elif other is None:
+        stage.requeue(attempt.id.index, Cause.RETURNED)
+        refresh_stage(state, job, stage)
+    else:
+        other.copied = False  # it is alone again, through no fault of the task's
     return slot
 
 

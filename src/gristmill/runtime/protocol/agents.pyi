@@ -216,10 +216,12 @@ class Leaving(_message.Message):
     def __init__(self) -> None: ...
 
 class Goodbye(_message.Message):
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "idle")
     REASON_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
     reason: str
-    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+    idle: bool
+    def __init__(self, reason: _Optional[str] = ..., idle: _Optional[bool] = ...) -> None: ...
 
 class Order(_message.Message):
     __slots__ = ("add_job", "add_stage", "launch", "cancel", "free", "drop_job", "recall")
