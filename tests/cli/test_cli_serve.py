@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 from gristmill.cli.main import main
+from gristmill.runtime.facts import JobAccepted
+from gristmill.runtime.journal import JOURNAL, Journal
 
 COUNT = """
 from gristmill import MapReduce
@@ -283,6 +285,16 @@ def test_code_travels_with_the_job(served: Served, tmp_path: Path) -> None:
         worker.communicate(timeout=PATIENCE)
     assert waited.returncode == 0, waited.stderr
     assert output(tmp_path / "out") == "A!\t2\nB!\t1\n"
+
+
+@pytest.mark.parametrize("served", [0], indirect=True)
+def test_what_tasks_ask_for_arrives_with_the_job(served: Served) -> None:
+    wishes = ("--priority", "3", "--task-cpus", "2", "--task-memory", "100MiB", "--no-speculation")
+    assert served.run("submit", "count.py", "in.txt", "-o", "out", *wishes).returncode == 0
+    with contextlib.closing(Journal(served.data_dir / JOURNAL)) as journal:
+        [accepted] = [fact for fact in journal.facts() if isinstance(fact, JobAccepted)]
+    names = ("priority", "task_cpus", "task_memory_bytes", "speculation")
+    assert [accepted.prepared[name] for name in names] == [3, 2, 100 << 20, False]
 
 
 def test_nothing_of_a_server_outlives_it(served: Served) -> None:
