@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -178,6 +179,31 @@ def test_beats_name_what_waits_as_well(mill: Mill, tmp_path: Path) -> None:
         pass
     gate.touch()
     assert answers(mill, 2) == dict.fromkeys(attempts, "done")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs the forkserver")
+def test_an_executor_that_ends_slowly_is_reported_with_its_reason(mill: Mill, tmp_path: Path) -> None:
+    """Its attempt must not be missed in beats until then: it would be found lost, at no cost to the user's code."""
+    file = tmp_path / "forkserver"
+
+    def mapper(_: Any, line: str) -> Any:
+        file.with_suffix(".tmp").write_text(f"{os.getppid()}\n")
+        file.with_suffix(".tmp").rename(file)
+        time.sleep(60)
+        yield line, 1
+
+    [attempt] = launch_all(mill, [mapper], task_timeout_seconds=0.5)
+    forkserver = int(read_when_there(file))
+    os.kill(forkserver, signal.SIGSTOP)  # it is the one who ends executors
+    try:
+        while attempt not in mill.wait_for(Beat).attempts:
+            pass
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            assert attempt in mill.wait_for(Beat).attempts
+    finally:
+        os.kill(forkserver, signal.SIGCONT)
+    assert answers(mill, 1) == {attempt: "TaskTimeout"}
 
 
 def test_each_attempt_has_its_own_output(mill: Mill, tmp_path: Path) -> None:

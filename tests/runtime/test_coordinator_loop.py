@@ -246,11 +246,13 @@ def test_a_lost_block_is_made_again_and_counted_once(bench: Bench) -> None:
     bench.mapped(1, number=2, counters={"g": {"n": 1}})
     spec = bench.fleet.launched[bench.attempt(1, 0, 2)]
     assert spec.blocks[1].path == "block-j1-s0-t00001-a2"
+    assert bench.fleet.freed == []  # whoever could read the old one may still do so
     outcome = bench.reduced(0, number=2)
     assert outcome is not None
     assert outcome.error is None
     assert outcome.view.counters == {"g": {"n": 2}}
     assert (outcome.view.records_in, outcome.view.shuffle_bytes) == (10, 60)
+    assert sorted(bench.fleet.freed) == [f"block-j1-s0-t{task}" for task in ("00000-a1", "00001-a1", "00001-a2")]
 
 
 def test_too_many_bad_records(tmp_path: Path) -> None:

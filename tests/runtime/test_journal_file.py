@@ -30,7 +30,7 @@ from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView, StageView
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import TaskId
-from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
+from gristmill.shuffle.contracts import BlockInfo, PackedSegments, SegmentInfo
 from gristmill.storage.contracts import PartFile
 
 ACCEPTED = JobAccepted("j", "Job", 1.0, "key", "boot", ((), (0,)), {"spec": {}, "plan": []})
@@ -70,6 +70,16 @@ def outcome(state: JobState = JobState.SUCCEEDED) -> Outcome:
 def test_facts_come_back_as_they_were(fact: JobAccepted) -> None:
     (row,) = to_rows([fact])
     assert from_row(*row) == [fact]
+
+
+def test_the_segments_of_many_partitions_come_back_packed() -> None:
+    segments = tuple(SegmentInfo(9 * index, 9, 2, 2**32 - 1 - index) for index in range(100))
+    (row,) = to_rows([TaskDone("j", 0, 0, 1, 0, TaskResult(block=BlockInfo("path", segments)))])
+    [fact] = from_row(*row)
+    assert isinstance(fact, TaskDone) and fact.result.block is not None
+    assert isinstance(fact.result.block.segments, PackedSegments)
+    assert tuple(fact.result.block.segments) == segments
+    assert [*to_rows([fact])] == [row]
 
 
 def test_facts_of_one_kind_that_come_together_make_one_row_up_to_a_size_and_stay_in_order() -> None:

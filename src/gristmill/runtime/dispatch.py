@@ -362,10 +362,8 @@ class Dispatcher:
                     self._remove(revoked, job)
             case commands.FreeBlock(task):
                 job = self._jobs[task.job]
-                block = job.tally.freed(task)
-                if block is not None and block.path:
-                    job.frees.append((job.noted, block))
-                    self._free_durable(job)
+                job.frees += [(job.noted, block) for block in job.tally.freed(task)]
+                self._free_durable(job)
             case commands.ReportStage(name, stage, _):
                 self._jobs[name].tally.stage_is_whole(stage)
             case commands.DropWorker(worker):

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, get_args
 from gristmill.errors import FailureReport, JournalFailed
 from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.tally import digest_of
+from gristmill.runtime.tally import digest_of, packed
 from gristmill.scheduling.events import AttemptId, TaskId
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
 from gristmill.storage.contracts import PartFile
@@ -225,7 +225,7 @@ def result_to_json(result: TaskResult) -> list[Any]:
 
 
 def result_from_json(data: list[Any]) -> TaskResult:
-    """The inverse of :func:`result_to_json`."""
+    """The inverse of :func:`result_to_json`, in a form that takes little memory."""
     fields = list(data)
     if fields[_BLOCK] is not None:
         path, worker, segments = fields[_BLOCK]
@@ -233,7 +233,7 @@ def result_from_json(data: list[Any]) -> TaskResult:
     fields[_PARTS] = tuple(PartFile(*part) for part in fields[_PARTS])
     if fields[_LAST_BAD] is not None:
         fields[_LAST_BAD] = FailureReport.from_json(fields[_LAST_BAD])
-    return TaskResult(*fields)
+    return packed(TaskResult(*fields))
 
 
 # The fold.

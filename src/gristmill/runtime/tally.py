@@ -37,10 +37,10 @@ def digest_of(block: BlockInfo) -> int:
     return int.from_bytes(blake2b(numbers, digest_size=7).digest(), "little") + 1  # 0 means that none is known
 
 
-def _packed(result: TaskResult) -> TaskResult:
+def packed(result: TaskResult) -> TaskResult:
     """The same, if need be in a form that takes less memory: there are tasks times partitions of segments."""
     block = result.block
-    if block is None or len(block.segments) < _MANY_SEGMENTS:
+    if block is None or len(block.segments) < _MANY_SEGMENTS or isinstance(block.segments, PackedSegments):
         return result
     return replace(result, block=replace(block, segments=PackedSegments(block.segments)))
 
@@ -87,6 +87,7 @@ class JobTally:
         self._stages[0].bytes_total = sum(split.size_bytes for task in splits for split in task)
         self._results: dict[TaskId, TaskResult] = {}
         self._block_makers: dict[str, TaskId] = {}
+        self._replaced: dict[TaskId, list[BlockInfo]] = {}  # blocks that some could not read, and others still may
         self._running: dict[AttemptId, Progress] = {}
         self._input_bytes: dict[AttemptId, int] = {}  # of the attempts that run
         self._counters = Counters()
@@ -134,8 +135,10 @@ class JobTally:
                 yield BlockInfo(block.path, (segment,), block.worker)
 
     def launched(self, attempt: AttemptId) -> None:
-        """An attempt begins. If its task had a result before, that one was lost."""
-        self.revoked(attempt.task)
+        """An attempt begins. If its task had a result before, that one was lost, at least for those who wanted it."""
+        lost = self.revoked(attempt.task)
+        if lost is not None and lost.block is not None:
+            self._replaced.setdefault(attempt.task, []).append(lost.block)
         self._attempts += 1
         self._stages[attempt.stage].running += 1
         self._running[attempt] = Progress()
@@ -198,7 +201,7 @@ class JobTally:
     def restored(self, attempt: AttemptId, result: TaskResult, *, has_block: bool) -> None:
         """An earlier coordinator has accepted this attempt; its block is there, or (if it had one) is not."""
         self._attempts += 1
-        self._results[attempt.task] = _packed(result)
+        self._results[attempt.task] = packed(result)
         self._count(attempt.stage, result, 1)
         if has_block and result.block is not None:
             self._block_makers[result.block.path] = attempt.task
@@ -207,7 +210,7 @@ class JobTally:
         """This attempt's result is the one that counts for its task."""
         task = attempt.task
         self.revoked(task)
-        self._results[task] = _packed(result)
+        self._results[task] = packed(result)
         self._count(attempt.stage, result, 1)
         if result.block is not None and result.block.path:
             self._block_makers[result.block.path] = task
@@ -229,14 +232,15 @@ class JobTally:
             for name, n in names.items():
                 self._counters.add(group, name, sign * n)
 
-    def freed(self, task: TaskId) -> BlockInfo | None:
-        """The block of a task, which nothing will read again; None if it has none any more."""
+    def freed(self, task: TaskId) -> list[BlockInfo]:
+        """The blocks of a task, which nothing will read again: the one that counts, and those that it has replaced."""
+        blocks = self._replaced.pop(task, [])
         result = self._results.get(task)
-        if result is None or result.block is None:
-            return None
-        self._results[task] = replace(result, block=None)
-        self._block_makers.pop(result.block.path, None)
-        return result.block
+        if result is not None and result.block is not None:
+            self._results[task] = replace(result, block=None)
+            self._block_makers.pop(result.block.path, None)
+            blocks.append(result.block)
+        return [block for block in blocks if block.path]
 
     def stage_is_whole(self, stage: int) -> None:
         """All tasks of a stage are done: what its readers will read is known."""
