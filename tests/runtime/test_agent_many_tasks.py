@@ -73,7 +73,9 @@ def test_two_thousand_short_tasks(tmp_path: Path) -> None:
         outcome = coordinator.submit(word_count(tmp_path, 2000)).wait(4 * PATIENCE)
         check(outcome, tmp_path, 2000)
         assert outcome is not None
-        assert outcome.view.attempts - outcome.view.failed_attempts == 2001
+        assert outcome.view.failed_attempts == 0
+        # On a busy machine the agent may be so late to say what is done that attempts are recalled which have begun.
+        assert outcome.view.attempts >= 2001
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere executors have no forkserver above them")
