@@ -40,7 +40,8 @@ def tasks_of(summary: dict[str, Any]) -> int:
 def test_an_agent_that_stands_still_for_too_long_is_lost_and_comes_back(phase: str, tmp_path: Path) -> None:
     """Its executors go on meanwhile: what they make comes late, and counts for nothing."""
     with site(tmp_path, workers=3, beat="0.2s", limit="1.2s") as s:
-        client = begin(s, "--no-speculation")
+        # In the middle of the maps there must be some of them to come, however late a busy machine shows that.
+        client = begin(s, "--no-speculation", pause=1.2 if phase == "map" else 0.4)
         still = s.workers[0]
         s.wait_until(lambda: s.staged() if phase == "reduce" else len(still.blocks()) >= 2)
         stop(still.pid)
