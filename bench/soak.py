@@ -1,21 +1,23 @@
 """Runs what takes longer than CI has (``make soak``) and writes down how it went.
 
-    python bench/soak.py [PYTEST OPTION ...]
+    python bench/soak.py [--again] [PYTEST OPTION ...]
 
-Everything below ``tests/`` that is marked ``soak`` runs, one after the other. RESULTS.md gets a line for each test
-function: how many cases, how many failed, how long they took, what they noted, and why any were skipped.
+Everything below ``tests/`` that is marked ``soak`` runs. RESULTS.md gets a line for each test function: how many cases,
+how many failed, how long they took, what they noted, and why any were skipped. The whole takes an hour or more: with
+``--again`` only what the options select runs, and takes the place of what the same cases gave before.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import data
 from results import table, write_section
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,22 +37,35 @@ class Line:
 
 def main(options: Iterable[str]) -> int:
     """Run the soak and write the section. Returns pytest's exit code."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        pytest = [sys.executable, "-m", "pytest", "-m", "soak", "--timeout", str(TEST_TIMEOUT_SECONDS), "-rA"]
-        # The older form of the report is the one with properties of single tests.
-        written = ["-o", "junit_family=xunit1", "--junitxml", report]
-        code = subprocess.run([*pytest, *written, *options], cwd=ROOT, check=False).returncode
-        if not report.exists():
-            return code
-        write_section("soak", section(ElementTree.parse(report).getroot()))
+    reports, options = data.folder() / "soak", list(options)
+    if "--again" in options:
+        options.remove("--again")
+    else:
+        shutil.rmtree(reports, ignore_errors=True)
+    reports.mkdir(parents=True, exist_ok=True)
+    report = reports / f"{len(list(reports.iterdir())):03d}.xml"
+    pytest = [sys.executable, "-m", "pytest", "-m", "soak", "--timeout", str(TEST_TIMEOUT_SECONDS), "-rA"]
+    # The older form of the report is the one with properties of single tests.
+    written = ["-o", "junit_family=xunit1", "--junitxml", report]
+    code = subprocess.run([*pytest, *written, *options], cwd=ROOT, check=False).returncode
+    if report.exists():
+        write_section("soak", section(cases(sorted(reports.iterdir()))))
     return code
 
 
-def section(report: ElementTree.Element) -> str:
-    """The section for RESULTS.md of a JUnit report."""
+def cases(reports: Iterable[Path]) -> list[ElementTree.Element]:
+    """The cases of some JUnit reports; of those that ran several times, the last."""
+    found: dict[tuple[str | None, str | None], ElementTree.Element] = {}
+    for report in reports:
+        for case in ElementTree.parse(report).getroot().iter("testcase"):
+            found[case.get("classname"), case.get("name")] = case
+    return list(found.values())
+
+
+def section(ran: Iterable[ElementTree.Element]) -> str:
+    """The section for RESULTS.md of some cases."""
     lines: dict[str, Line] = {}
-    for case in report.iter("testcase"):
+    for case in ran:
         name = f"{case.get('classname', '').rpartition('.')[2]}: {case.get('name', '').partition('[')[0]}"
         name = name.replace("test_", "").replace("_", " ")
         line = lines.setdefault(name, Line())
@@ -65,8 +80,8 @@ def section(report: ElementTree.Element) -> str:
     for name, line in sorted(lines.items()):
         rows.append([name, *(f"{n:,}" for n in (line.cases, line.failed, line.skipped)), f"{line.seconds:,.0f}"])
     failed, seconds = sum(line.failed for line in lines.values()), sum(line.seconds for line in lines.values())
-    cases = sum(line.cases for line in lines.values())
-    total = f"{cases:,} cases in {seconds / 60:.0f} minutes, {failed or 'none'} failed."
+    count = sum(line.cases for line in lines.values())
+    total = f"{count:,} cases in {seconds / 60:.0f} minutes, {failed or 'none'} failed."
     notes = [f"- {note}" for line in lines.values() for note in dict.fromkeys(line.notes)]
     parts = ["## Soak", f"What takes longer than CI has: `make soak`. {total}", table(rows), "\n".join(notes)]
     return "\n\n".join(part for part in parts if part)
