@@ -73,8 +73,12 @@ class Ledger:
         match event:
             case AttemptDone(attempt):
                 self._answered(attempt, "done")
-            case AttemptFailed(attempt, report):
+            case AttemptFailed(attempt, report, slot_leaves):
+                known = self.fates[attempt] == "runs"
                 self._answered(attempt, "not begun" if report.error == "AttemptNotBegun" else "failed")
+                if slot_leaves and known:
+                    for waiting in list(self._queues[self._slots[attempt]]):
+                        self._end(waiting, "not begun")
             case SlotDown(slot) if slot in self._queues:
                 self._slot_down(slot)
                 for attempt, fate in self.fates.items():

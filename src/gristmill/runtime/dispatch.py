@@ -295,7 +295,7 @@ class Dispatcher:
             return
         lost: tuple[TaskId, ...] = ()
         kind = task_error(report).kind
-        job = self._answered(attempt)
+        job = self._answered(attempt, slot_leaves=bool(slot_leaves))
         if job is not None:
             report = outcomes.of_attempt(report, attempt, job.stage_name(attempt))
             job.tally.failed(report)
@@ -310,22 +310,29 @@ class Dispatcher:
 
     def _not_begun(self, attempt: AttemptId, slot_leaves: bool | None) -> None:
         """What was launched has come back, or never arrived. It costs its task nothing."""
-        self._answered(attempt, begun=False)
+        self._answered(attempt, begun=False, slot_leaves=bool(slot_leaves))
         self._feed(events.TaskFailed(attempt, AttemptNotBegun.kind, (), slot_leaves, begun=False))
 
-    def _answered(self, attempt: AttemptId, *, begun: bool = True) -> Job | None:
+    def _answered(self, attempt: AttemptId, *, begun: bool = True, slot_leaves: bool = False) -> Job | None:
         """The job of an attempt that ran until now; None if it was not known to run."""
-        self._leave_slot(attempt)
+        slot = self._leave_slot(attempt)
+        if slot_leaves and slot is not None:
+            for waiting in list(self._attempts_in[slot]):  # they never begin; their answers are on the way
+                self._leave_slot(waiting)
+                if waits_in := self._jobs.get(waiting.job):
+                    waits_in.tally.ended(waiting, Fate.WAITED)
         job = self._jobs.get(attempt.job)
         if job is None:
             return None
         job.draining.pop(attempt, None)  # it was cancelled, and has answered after all
         return job if job.tally.answered(attempt, begun=begun) else None
 
-    def _leave_slot(self, attempt: AttemptId) -> None:
+    def _leave_slot(self, attempt: AttemptId) -> str | None:
+        """Where the attempt was; None if it was in no slot."""
         slot = self._slot_of.pop(attempt, None)
         if slot is not None:
             self._attempts_in[slot].pop(attempt, None)
+        return slot
 
     # What the scheduler says.
 
