@@ -123,7 +123,8 @@ def test_a_server_that_is_killed_while_it_commits(seed: int, tmp_path: Path) -> 
 
 
 @pytest.mark.soak
-def test_the_folder_of_a_job_whose_server_was_killed_as_it_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("emptied", [False, True])
+def test_the_folder_of_a_job_whose_server_was_killed_as_it_ended(emptied: bool, tmp_path: Path) -> None:
     with site(tmp_path, workers=1) as s:
         client = begin_small(s, "--set", "pause=0.05")
         s.wait_until(s.blocks)
@@ -131,7 +132,10 @@ def test_the_folder_of_a_job_whose_server_was_killed_as_it_ended(tmp_path: Path)
         shutil.copytree(folder, tmp_path / "copy")
         s.finish(client)
         s.kill_server()
-        (tmp_path / "copy").rename(folder)  # as if it had been killed before it removed it
+        (tmp_path / "copy").rename(folder)  # as if it had been killed before it removed it, or while it did
+        if emptied:
+            shutil.rmtree(folder)
+            folder.mkdir()
         s.start_server()
         check_small(s)
         s.end()

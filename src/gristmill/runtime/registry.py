@@ -167,7 +167,9 @@ class Registry:
             if record.ended is not None and record.ended.outcome.error is None:
                 with suppress(OSError):  # housekeeping must not fail a server
                     path = Path(record.accepted.prepared["spec"]["folder"])
-                    if not is_settled(path) and (folder := JobFolder.adopt(path)):
+                    if not path.is_dir() or is_settled(path):
+                        continue
+                    if folder := JobFolder.adopt(path, {"job": record.job}):  # its own facts may be removed already
                         folder.remove_but_logs()
 
     def add(self, running: RunningJob, key: str, request: str) -> KnownJob:
