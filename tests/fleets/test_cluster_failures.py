@@ -82,7 +82,7 @@ def test_many_damaged_messages_are_noticed(tmp_path: Path, seed: int) -> None:
 def test_a_stream_that_carries_nothing_is_replaced(tmp_path: Path) -> None:
     """The connection stands, but nothing comes through: the agent opens another one in time."""
     words, expected = write_words(tmp_path)
-    with cluster(tmp_path, workers=0, beat_seconds=0.1, lost_seconds=3.0) as c, proxied(c) as proxy:
+    with cluster(tmp_path, workers=0, beat_seconds=0.1, lost_seconds=8.0) as c, proxied(c) as proxy:
         c.add_worker()
         c.wait_for_workers(1)
         proxy.hold()
