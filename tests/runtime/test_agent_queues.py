@@ -30,6 +30,16 @@ def mill(tmp_path: Path) -> Iterator[Mill]:
     mill.fleet.close()
 
 
+def endless(begun: Path) -> Callable[[Any, str], Any]:
+    """A mapper that says that it has begun, and comes to no end."""
+
+    def mapper(_: Any, _line: str) -> None:
+        begun.write_text("\n")
+        time.sleep(60)
+
+    return mapper
+
+
 def harmless(_: Any, line: str) -> Iterator[tuple[str, int]]:
     yield line, 1
 
@@ -115,11 +125,7 @@ def test_what_waits_is_called_back_and_what_runs_goes_on(mill: Mill, tmp_path: P
 
 def test_a_cancelled_attempt_takes_its_process_along_and_those_behind_it_go_back(mill: Mill, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
-
-    def mapper(_: Any, line: str) -> Any:
-        begun.write_text("\n")
-        time.sleep(60)
-
+    mapper = endless(begun)
     one, two, three = launch_all(mill, [mapper, harmless, harmless])
     read_when_there(begun)
     mill.fleet.cancel(one)
@@ -129,11 +135,7 @@ def test_a_cancelled_attempt_takes_its_process_along_and_those_behind_it_go_back
 
 def test_all_of_a_slot_may_be_cancelled(mill: Mill, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
-
-    def mapper(_: Any, line: str) -> Any:
-        begun.write_text("\n")
-        time.sleep(60)
-
+    mapper = endless(begun)
     attempts = launch_all(mill, [mapper, harmless, harmless])
     read_when_there(begun)
     for attempt in attempts:
@@ -144,11 +146,7 @@ def test_all_of_a_slot_may_be_cancelled(mill: Mill, tmp_path: Path) -> None:
 
 def test_what_was_recalled_from_an_executor_that_ends_has_not_begun(mill: Mill, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
-
-    def mapper(_: Any, line: str) -> Any:
-        begun.write_text("\n")
-        time.sleep(60)
-
+    mapper = endless(begun)
     one, two, three = launch_all(mill, [mapper, harmless, harmless])
     read_when_there(begun)
     for attempt in (two, three):
@@ -304,11 +302,7 @@ def test_output_comes_back_after_an_attempt_that_closed_it(mill: Mill, tmp_path:
 
 def test_what_is_called_back_too_late_may_end_by_itself_but_not_go_on(mill: Mill, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
-
-    def mapper(_: Any, line: str) -> Any:
-        begun.write_text("\n")
-        time.sleep(60)
-
+    mapper = endless(begun)
     slot = mill.wait_for(SlotUp).slot
     first = mill.spec(mill.job(harmless))
     mill.fleet.launch(slot, first)

@@ -43,6 +43,14 @@ def submit(server: Server, file: Path | None = None, *, overwrite: bool = False)
     return job
 
 
+def with_an_input(folder: Path) -> tuple[Server, RunningJob, Path]:
+    """A server, such a job, and the file that the job reads."""
+    file = folder / "in.txt"
+    file.write_text("abc")
+    server = Server(folder)
+    return server, submit(server, file), file
+
+
 def turn_until(server: Server, true: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not true():
@@ -63,10 +71,7 @@ def blocks_of(job: RunningJob) -> tuple[str, ...]:
 
 
 def test_a_job_goes_on_when_its_input_can_be_seen_again(tmp_path: Path) -> None:
-    file = tmp_path / "in.txt"
-    file.write_text("abc")
-    server = Server(tmp_path)
-    job = submit(server, file)
+    server, job, file = with_an_input(tmp_path)
     file.rename(tmp_path / "unmounted")
     server = server.crash()
     [resumed] = server.resumed
@@ -96,10 +101,7 @@ def test_what_was_staged_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_the_wait_for_files_has_an_end(tmp_path: Path) -> None:
-    file = tmp_path / "in.txt"
-    file.write_text("abc")
-    server = Server(tmp_path)
-    submit(server, file)
+    server, _, file = with_an_input(tmp_path)
     file.unlink()
     server = server.crash()
     server.turn(seconds=590)
@@ -113,10 +115,7 @@ def test_the_wait_for_files_has_an_end(tmp_path: Path) -> None:
 
 
 def test_an_input_that_has_changed_is_not_waited_for(tmp_path: Path) -> None:
-    file = tmp_path / "in.txt"
-    file.write_text("abc")
-    server = Server(tmp_path)
-    submit(server, file)
+    server, _, file = with_an_input(tmp_path)
     file.unlink()
     server = server.crash()
     file.write_text("abcd")
@@ -126,10 +125,7 @@ def test_an_input_that_has_changed_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_job_that_waits_for_files_can_be_cancelled(tmp_path: Path) -> None:
-    file = tmp_path / "in.txt"
-    file.write_text("abc")
-    server = Server(tmp_path)
-    submit(server, file)
+    server, _, file = with_an_input(tmp_path)
     file.rename(tmp_path / "unmounted")
     server = server.crash()
     server.turn()
