@@ -14,11 +14,14 @@
     │   ├── KeyTaken                an idempotency key was used before, for another job
     │   ├── VersionMismatch         another minor version of Python, or another version of Gristmill
     │   └── NotAuthorized           the server does not know the token
+    ├── EmptyDataset                an action needs an element, and the dataset has none
+    ├── CollectTooLarge             what collect() would bring here is larger than its limit
     ├── ServerUnreachable           no server there, or it is full: try again (exit code 75)
     ├── JournalFailed               the journal cannot be written or read (exit code 75)
     ├── TaskError                   one attempt failed; carries a FailureReport
     │   ├── UserCodeError           a user's function raised
     │   ├── KeyTypeRefused          a key of a type that has no order and stable hash here
+    │   ├── LengthsDiffer           datasets that are zipped have different numbers of elements
     │   ├── RecordTooLong           a record is longer than the limit
     │   ├── RecordMalformed         a csv, jsonl or parquet input holds what cannot be read
     │   ├── BadRecordLimit          one attempt alone set more records aside than --max-bad-records allows
@@ -181,6 +184,14 @@ class NotAuthorized(UsageError):
     """The server does not know the token."""
 
 
+class EmptyDataset(GristmillError, ValueError):
+    """An action such as ``reduce`` needs at least one element, and the dataset has none."""
+
+
+class CollectTooLarge(GristmillError):
+    """What ``collect`` would bring into the caller's memory is larger than its limit."""
+
+
 class ServerUnreachable(GristmillError):
     """There is no server, or it is full. Trying again later may help."""
 
@@ -217,6 +228,10 @@ class UserCodeError(TaskError):
 
 class KeyTypeRefused(TaskError):
     """A key of a type that has no total order and stable hash here."""
+
+
+class LengthsDiffer(TaskError):
+    """Datasets that are zipped have different numbers of elements."""
 
 
 class RecordTooLong(TaskError):
