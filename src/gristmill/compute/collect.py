@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from operator import length_hint
 from pathlib import Path
-from sys import getsizeof
 from typing import Any
 
 from gristmill.compute.combine import combine_group, fan_in, merge_blocks
-from gristmill.compute.culprit import check_pair
+from gristmill.compute.culprit import check_pair, encode_or_refuse
 from gristmill.compute.fold import is_sum
+from gristmill.compute.folding import Folds, fold_combiner
 from gristmill.compute.guard import misuse, user_error
 from gristmill.compute.inline import Inlined
+from gristmill.compute.weight import weight
 from gristmill.errors import GristmillError
-from gristmill.plan.functions import Folder, Partitioner
-from gristmill.records.columns import encode_values
-from gristmill.records.keys import check_key, encode_key, holds_nan, stable_hash
+from gristmill.plan.functions import Fold, Folder, Partitioner
+from gristmill.records.keys import check_key, encode_descending, encode_key, holds_nan, stable_hash
 from gristmill.shuffle.blocks import BlockWriter
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.shuffle.groups import ANY, key_kind, make_batch
@@ -47,20 +47,39 @@ class Collector:
         target: where the finished block appears.
         combiner: called on each group before it is written, and when runs are merged.
         partitioner: (key, partitions) to a partition; the stable hash if None.
+        fold: values are folded as they come, and when runs are merged. Not together with a combiner.
+        descending: keys are sorted the other way around. Not together with a combiner or a fold.
     """
 
     def __init__(
-        self, partitions: int, scratch: Path, target: Path, combiner: Folder | None, partitioner: Partitioner | None
+        self,
+        partitions: int,
+        scratch: Path,
+        target: Path,
+        combiner: Folder | None,
+        partitioner: Partitioner | None,
+        fold: Fold | None = None,
+        descending: bool = False,
     ) -> None:
+        assert combiner is None or (fold is None and not descending), "these do not go together"
+        assert fold is None or not descending, "what merges folded values sorts upwards"
         self._partitions = partitions
         self._scratch, self._target = scratch, target
-        self._combiner, self._partitioner = combiner, partitioner
+        self._combiner, self._partitioner = combiner if fold is None else fold_combiner(fold), partitioner
+        self._encode_key = encode_descending if descending else encode_key
+        self._descending = descending
         self._runs: list[BlockInfo] = []
         self._key_bytes = self._value_bytes = self._combined_bytes = 0
         self._charged = 0  # for so many values ``_value_bytes`` was charged
         self._chunk = _CHUNK[0]
         self._sums = is_sum(combiner)
-        self._groups: dict[Any, Any] = _Sums(self._charge_sum) if self._sums else _Lists(self._charge_key)
+        self._folds = Folds(fold, self._charge_key) if fold is not None else None
+        self._single = self._sums or fold is not None  # a key has one value, and no list of them
+        self._groups: dict[Any, Any] = (
+            self._folds if self._folds is not None  # an empty one is false
+            else _Sums(self._charge_sum) if self._sums
+            else _Lists(self._charge_key)
+        )  # fmt: skip
         self.spilled_bytes = 0
 
     def consume(self, pairs: Iterator[tuple[Any, Any]]) -> None:
@@ -70,7 +89,9 @@ class Collector:
             KeyTypeRefused: a key is of a type without order and stable hash.
             UserCodeError: something that is not a pair was yielded.
         """
-        if self._sums:
+        if self._folds is not None:
+            self._consume_folds(pairs, self._folds)
+        elif self._sums:
             self._consume_sums(pairs)
         else:
             self._consume_lists(pairs)
@@ -126,6 +147,15 @@ class Collector:
             combine_group(self._combiner, key, iter([value]))  # raises as the user's own sum() does
             raise
 
+    def _consume_folds(self, pairs: Iterator[tuple[Any, Any]], folds: Folds) -> None:
+        while chunk := list(islice(pairs, self._chunk)):
+            self._set_chunk(folds.take(chunk))
+            if self._key_bytes + folds.held_bytes >= RUN_BYTES:
+                folds.recount()
+                # Not for little room: it would soon be full again, and counting takes time.
+                if self._key_bytes + folds.held_bytes >= RUN_BYTES - RUN_BYTES // 8:
+                    self._cut_run()
+
     def _consume_lists(self, pairs: Iterator[tuple[Any, Any]]) -> None:
         groups = self._groups
         while chunk := list(islice(pairs, self._chunk)):
@@ -142,7 +172,7 @@ class Collector:
 
     def _charge_key(self, key: Any) -> None:
         check_key(key)
-        self._key_bytes += _KEY_BYTES + _weight(key)
+        self._key_bytes += _KEY_BYTES + weight(key)
 
     def _charge_sum(self, key: Any) -> None:
         self._charge_key(key)
@@ -152,9 +182,13 @@ class Collector:
     def _charge_values(self, sample: Sequence[Any], count: int) -> None:
         # One object yielded again and again (a file's name, say) costs a reference each time.
         distinct = {id(value): value for value in sample}
-        each = 8 + sum(map(_weight, distinct.values())) // max(1, len(sample))
+        each = 8 + sum(map(weight, distinct.values())) // max(1, len(sample))
         self._value_bytes += each * count
         self._charged += count
+        self._set_chunk(each)
+
+    def _set_chunk(self, each: int) -> None:
+        """Choose how many pairs are taken next, if one takes so many bytes."""
         self._chunk = min(max(_CHUNK_BYTES // each, _CHUNK[0]), _CHUNK[1])
 
     def _shrink(self) -> None:
@@ -174,7 +208,7 @@ class Collector:
         for key, values in groups.items():
             if len(values) >= _WORTH_COMBINING:
                 combined = groups[key] = combine_group(combiner, key, iter(values))
-                held_bytes += sum(8 + _weight(value) for value in combined)
+                held_bytes += sum(8 + weight(value) for value in combined)
                 count += len(combined)
             else:
                 held_bytes += each * len(values)
@@ -197,9 +231,11 @@ class Collector:
 
     def _write_groups(self, path: Path) -> BlockInfo:
         """Write what the dict holds, sorted, as a block, and empty the dict."""
+        if self._folds is not None:
+            self._folds.settle()
         self._combine_all()
         keys = list(self._groups)
-        kind = key_kind(keys) if keys else ANY
+        kind = key_kind(keys) if keys and not self._descending else ANY
         shown = self._encoded(keys) if kind == ANY else None
         with BlockWriter(path, self._partitions) as writer:
             for batch, rows in self._batches(kind, self._by_partition(keys, shown), shown):
@@ -213,7 +249,7 @@ class Collector:
 
     def _combine_all(self) -> None:
         """Combine every group. A key without values is no key: a reducer must not see it."""
-        if self._combiner is None or self._sums:
+        if self._combiner is None or self._single:
             return
         for key in list(self._groups):
             if combined := combine_group(self._combiner, key, iter(self._groups[key])):
@@ -225,7 +261,7 @@ class Collector:
         """Encoding → key. Keys that are equal here and not to Python (NaN) become one sum."""
         shown: dict[bytes, Any] = {}
         for key in keys:
-            first = shown.setdefault(encode_key(key), key)
+            first = shown.setdefault(self._encode_key(key), key)
             if first is not key:
                 self._groups[first] += self._groups[key]
         return shown
@@ -256,7 +292,7 @@ class Collector:
             keys = sortable if shown is None else [shown[encoded] for encoded in sortable]
             begin, last = 0, len(keys) - 1
             for place, key in enumerate(keys):
-                pending += 1 if self._sums else len(self._groups[key])
+                pending += 1 if self._single else len(self._groups[key])
                 if pending >= _BATCH_VALUES or place == last:
                     parts.append((partition, sortable[begin : place + 1], keys[begin : place + 1]))
                     begin = place + 1
@@ -271,9 +307,9 @@ class Collector:
         sortable = keys if kind != ANY else [encoded for _, some, _ in parts for encoded in some]
         share = len(parts) == 1  # else the batch is cut by partition
         held = list(map(self._groups.__getitem__, keys))
-        values = held if self._sums else list(chain.from_iterable(held))
-        counts = [1] * len(keys) if self._sums else list(map(len, held))
-        batch = make_batch(kind, sortable, keys, counts, encode_values(values, share), share)
+        values = held if self._single else list(chain.from_iterable(held))
+        counts = [1] * len(keys) if self._single else list(map(len, held))
+        batch = make_batch(kind, sortable, keys, counts, encode_or_refuse(values, share), share)
         return batch, [(partition, len(some)) for partition, _, some in parts]
 
 
@@ -329,23 +365,3 @@ def _checked(partitioner: Partitioner) -> Partitioner:
         return partition
 
     return choose
-
-
-def _weight(value: Any, depth: int = 3) -> int:
-    """About how many bytes a value takes in Python."""
-    size = getsizeof(value, 64)
-    kind = type(value)
-    if kind in (str, int, float, bytes, bool) or value is None or depth == 0:
-        return size
-    if isinstance(value, dict):
-        parts: Sequence[Any] = [part for item in islice(value.items(), _SAMPLE) for part in item]
-        total = 2 * len(value)
-    elif isinstance(value, (tuple, list, set, frozenset)):
-        parts = list(islice(value, _SAMPLE))
-        total = len(value)
-    else:
-        parts = list(islice(getattr(value, "__dict__", {}).values(), _SAMPLE))
-        total = len(parts)
-    if not parts:
-        return size
-    return size + total * sum(_weight(part, depth - 1) for part in parts) // len(parts)

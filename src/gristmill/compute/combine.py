@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gristmill.compute.culprit import encode_or_refuse
 from gristmill.compute.group import groups
 from gristmill.compute.guard import locate, misuse, user_error
 from gristmill.errors import GristmillError
 from gristmill.plan.functions import Folder
-from gristmill.records.columns import encode_values
 from gristmill.records.keys import encode_key
 from gristmill.shuffle.blocks import BlockWriter, read_segment
 from gristmill.shuffle.contracts import BlockInfo
@@ -113,4 +113,4 @@ def _batch(groups_: Sequence[tuple[Any, list[Any]]]) -> Any:
     kind = key_kind(keys)
     sortable = list(map(encode_key, keys)) if kind == ANY else keys
     values = [value for _, combined in groups_ for value in combined]
-    return make_batch(kind, sortable, keys, [len(combined) for _, combined in groups_], encode_values(values))
+    return make_batch(kind, sortable, keys, [len(combined) for _, combined in groups_], encode_or_refuse(values))

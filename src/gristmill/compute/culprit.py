@@ -1,4 +1,4 @@
-"""Finds the record, and the ``yield``, that gave something which is not a pair, or a key of a refused type.
+"""Finds the record, and the ``yield``, that gave what cannot be taken: no pair, a key or value of a refused type.
 
 Pairs are taken from a mapper many at a time, so when a bad one is met the mapper is records ahead. Only then is the
 block mapped once more, one pair at a time, to say which record it was.
@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from types import GeneratorType
 from typing import Any
 
-from gristmill.compute.guard import misuse
+from gristmill.compute.guard import locate, misuse
 from gristmill.compute.mapping import always_iterable
 from gristmill.errors import FailureReport, Frame, KeyTypeRefused, TaskError
+from gristmill.records.columns import encode_values
 from gristmill.records.keys import check_key
 
 
@@ -37,6 +38,33 @@ def check_pair(pair: Any, function: Any, role: str, *, shuffled: bool) -> None:
     except TypeError as error:
         message = f"A key of type {type(key).__qualname__} cannot be hashed: {_cut(repr(key))}"
         raise KeyTypeRefused(FailureReport(error="KeyTypeRefused", message=message)) from error
+
+
+def encode_or_refuse(values: Sequence[Any], share: bool = True) -> Any:
+    """What ``encode_values`` makes of values.
+
+    Raises:
+        UserCodeError: one of them cannot be pickled; it says of which type it is.
+    """
+    try:
+        return encode_values(values, share)
+    except MemoryError:
+        raise
+    except Exception:  # whatever a value's own class raises when it is pickled
+        for value in values:
+            _check_value(value)
+        raise
+
+
+def _check_value(value: Any) -> None:
+    try:
+        encode_values([value])
+    except Exception as error:  # likewise
+        kind = type(value)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        message = f"A record of type {name} cannot be stored or sent: {type(error).__qualname__}: {_cut(str(error))}"
+        advice = "Records must be picklable; keep only plain values of it, or make it anew where it is used."
+        raise locate(misuse(None, "", message, advice), record=value, source="") from error
 
 
 def find_culprit(

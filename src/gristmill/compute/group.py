@@ -31,6 +31,13 @@ def groups(pieces: Iterable[Piece], on_rows: Callable[[int], None] = lambda _: N
             yield from _batch_groups(piece, on_rows)
 
 
+def decode_in_parts(array: Any) -> Iterator[list[Any]]:
+    """The Python values of an array, a bounded list at a time."""
+    step = _limit(array.nbytes, len(array))
+    for start in range(0, len(array), step):
+        yield decode_values(array.slice(start, step))
+
+
 def _batch_groups(batch: Any, on_rows: Callable[[int], None]) -> Iterator[Group]:
     offsets = offsets_of(batch)
     limit = _limit(batch.nbytes, offsets[-1])
@@ -54,9 +61,7 @@ def _batch_groups(batch: Any, on_rows: Callable[[int], None]) -> Iterator[Group]
 def _decode_all(arrays: Iterator[Any], on_rows: Callable[[int], None]) -> Iterator[Any]:
     def lists() -> Iterator[list[Any]]:
         for array in arrays:
-            step = _limit(array.nbytes, len(array))
-            for start in range(0, len(array), step):
-                values = decode_values(array.slice(start, step))
+            for values in decode_in_parts(array):
                 on_rows(len(values))
                 yield values
 
