@@ -67,7 +67,7 @@ def prepared_job(folder: Path, name: str, tasks: int) -> PreparedJob:
         task_timeout_seconds=None,
     )
     plan = build_plan(shapes_of(steps), reducers=1, output_format="text")
-    return PreparedJob(spec, name, plan, ((),) * tasks, output, str(output.output))
+    return PreparedJob(spec, name, plan, (((),) * tasks,), output, str(output.output))
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def run_job(coordinator: Coordinator, journal: Journal | None, prepared: Prepare
     seconds = time.perf_counter() - begun
     assert outcome is not None, f"not done within {_PATIENCE_SECONDS:.0f} s"
     assert outcome.view.state is JobState.SUCCEEDED, outcome.error
-    assert sum(stage.done for stage in outcome.view.stages) == len(prepared.splits) + 1
+    assert sum(stage.done for stage in outcome.view.stages) == len(prepared.splits[0]) + 1
     return seconds
 
 

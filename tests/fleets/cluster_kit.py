@@ -173,17 +173,18 @@ class Cluster:
         from gristmill.api.mapreduce import parse_options
         from gristmill.api.pickling import pickle_code
         from gristmill.api.prepare import Submission, prepare
-        from gristmill.plan.build import shapes_of
+        from gristmill.plan.stages import InputSpec
 
         parsed = parse_options({"data_dir": self.folder / "data", "memory": "1GiB", **options})
         made = job_of_class(job, parsed.params)
+        resolved = made.resolve(parsed, output)
         submission = Submission(
             name=made.name,
             code=pickle_code(made.code),
-            shapes=shapes_of(made.code.steps),
-            inputs=tuple(map(str, inputs)) if isinstance(inputs, (list, tuple)) else (str(inputs),),
+            plan=made.plan(resolved, private=False),
+            inputs=(InputSpec(tuple(map(str, inputs)) if isinstance(inputs, (list, tuple)) else (str(inputs),)),),
             output=str(output),
-            options=made.resolve(parsed, output),
+            options=resolved,
             import_paths=made.import_paths,
         )
         return prepare(submission).prepared

@@ -14,7 +14,7 @@ import pytest
 from gristmill.config import PYTHON_VERSION, VERSION
 from gristmill.errors import FailureReport, UsageError
 from gristmill.fleets.cluster import ClusterFleet
-from gristmill.plan.stages import MapOp, OutputSink, SplitSource, Stage
+from gristmill.plan.stages import Branch, MapOp, OutputSink, SplitSource, Stage
 from gristmill.runtime.attendance import Attendance, Crashed, Refused, StreamOver
 from gristmill.runtime.contracts import (
     AttemptDone,
@@ -38,7 +38,7 @@ from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
 from gristmill.storage.contracts import PartFile, Split
 
 PATIENCE = 15.0
-STAGE = Stage(0, SplitSource(), (MapOp(0),), OutputSink("text", "m"), "map")
+STAGE = Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), OutputSink("text", "m"), "map")
 TASK = AttemptId("j", 0, 0, 1)
 
 

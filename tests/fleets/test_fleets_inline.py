@@ -18,7 +18,7 @@ import pytest
 from gristmill.config import MIB
 from gristmill.fleets.inline import InlineFleet
 from gristmill.plan.functions import JobCode, StepFunctions, count
-from gristmill.plan.stages import MapOp, OutputSink, SplitSource, Stage
+from gristmill.plan.stages import Branch, MapOp, OutputSink, SplitSource, Stage
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,
@@ -35,7 +35,7 @@ from gristmill.shuffle.contracts import BlockInfo
 from gristmill.storage.contracts import Split
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-STAGE = Stage(0, SplitSource(), (MapOp(0),), OutputSink("text", "m"), "map")
+STAGE = Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), OutputSink("text", "m"), "map")
 
 
 def launch(folder: Path, mapper: Callable[[Any, Any], Any], **options: Any) -> list[FleetEvent]:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from gristmill.errors import UsageError
-from gristmill.plan.build import StepShape, build_plan, partitions_read, shapes_of
+from gristmill.plan.build import StepShape, build_plan, shapes_of
 from gristmill.plan.explain import explain
 from gristmill.plan.functions import StepFunctions
 from gristmill.plan.stages import (
+    Branch,
     MapOp,
     OutputSink,
     ReduceOp,
@@ -19,6 +20,7 @@ from gristmill.plan.stages import (
     SplitSource,
     Stage,
     StagePlan,
+    branch_counts,
 )
 
 MAP_ONLY = StepShape(reduces=False)
@@ -32,13 +34,13 @@ def build(*steps: StepShape, combiner: bool = True) -> tuple[Stage, ...]:
 
 
 def test_map_only_is_one_stage_and_its_parts_are_m() -> None:
-    assert build(MAP_ONLY) == (Stage(0, SplitSource(), (MapOp(0),), OUT_M, "map"),)
+    assert build(MAP_ONLY) == (Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), OUT_M, "map"),)
 
 
 def test_map_reduce_is_two_stages() -> None:
     assert build(REDUCE) == (
-        Stage(0, SplitSource(), (MapOp(0),), ShuffleSink(0, 3, combine=False), "map"),
-        Stage(1, ShuffleSource(0, step=0, combine=False), (ReduceOp(0),), OUT_R, "reduce"),
+        Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), ShuffleSink(0, 3, combine=False), "map"),
+        Stage(1, (Branch((ShuffleSource(0, step=0, combine=False),), (ReduceOp(0),)),), OUT_R, "reduce"),
     )
 
 
@@ -46,42 +48,45 @@ def test_map_reduce_is_two_stages() -> None:
 def test_a_combiner_runs_unless_switched_off(combiner: bool, expected: bool) -> None:
     first, second = build(COMBINE, combiner=combiner)
     assert first.sink == ShuffleSink(0, 3, combine=expected)
-    assert second.source == ShuffleSource(0, step=0, combine=expected)
+    assert second.sources == (ShuffleSource(0, step=0, combine=expected),)
 
 
 def test_map_only_steps_are_fused() -> None:
-    assert build(MAP_ONLY, MAP_ONLY) == (Stage(0, SplitSource(), (MapOp(0), MapOp(1)), OUT_M, "map 1 + map 2"),)
+    assert build(MAP_ONLY, MAP_ONLY) == (
+        Stage(0, (Branch((SplitSource(),), (MapOp(0), MapOp(1))),), OUT_M, "map 1 + map 2"),
+    )
 
 
 def test_a_map_only_step_is_fused_with_the_next_map() -> None:
     assert build(MAP_ONLY, COMBINE) == (
-        Stage(0, SplitSource(), (MapOp(0), MapOp(1)), ShuffleSink(1, 3, combine=True), "map 1 + map 2"),
-        Stage(1, ShuffleSource(0, step=1, combine=True), (ReduceOp(1),), OUT_R, "reduce 2"),
+        Stage(0, (Branch((SplitSource(),), (MapOp(0), MapOp(1))),), ShuffleSink(1, 3, combine=True), "map 1 + map 2"),
+        Stage(1, (Branch((ShuffleSource(0, step=1, combine=True),), (ReduceOp(1),)),), OUT_R, "reduce 2"),
     )
 
 
 def test_a_reducer_and_the_next_map_run_in_one_stage() -> None:
     assert build(REDUCE, COMBINE) == (
-        Stage(0, SplitSource(), (MapOp(0),), ShuffleSink(0, 3, combine=False), "map 1"),
+        Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), ShuffleSink(0, 3, combine=False), "map 1"),
         Stage(
             1,
-            ShuffleSource(0, step=0, combine=False),
-            (ReduceOp(0), MapOp(1)),
+            (Branch((ShuffleSource(0, step=0, combine=False),), (ReduceOp(0), MapOp(1))),),
             ShuffleSink(1, 3, combine=True),
             "reduce 1 + map 2",
         ),
-        Stage(2, ShuffleSource(1, step=1, combine=True), (ReduceOp(1),), OUT_R, "reduce 2"),
+        Stage(2, (Branch((ShuffleSource(1, step=1, combine=True),), (ReduceOp(1),)),), OUT_R, "reduce 2"),
     )
 
 
 def test_a_last_map_only_step_is_fused_with_the_reducer_and_its_parts_are_r() -> None:
     last = build(REDUCE, MAP_ONLY)[-1]
-    assert last == Stage(1, ShuffleSource(0, step=0, combine=False), (ReduceOp(0), MapOp(1)), OUT_R, "reduce 1 + map 2")
+    assert last == Stage(
+        1, (Branch((ShuffleSource(0, step=0, combine=False),), (ReduceOp(0), MapOp(1))),), OUT_R, "reduce 1 + map 2"
+    )
 
 
 def test_a_reader_has_as_many_tasks_as_its_parent_has_partitions() -> None:
     plan = StagePlan(build(REDUCE))
-    assert partitions_read(plan, plan.stages[1]) == 3
+    assert branch_counts(plan, (2,)) == ((2,), (3,))
 
 
 def nothing(*_: Any) -> Any:
@@ -106,7 +111,7 @@ def test_no_steps_are_refused() -> None:
 
 def test_explain() -> None:
     plan = build_plan((REDUCE, COMBINE), reducers=1, output_format="jsonl")
-    assert explain(plan, map_tasks=4) == (
+    assert explain(plan, inputs=(4,)) == (
         "stage 0: map 1, 4 tasks\n"
         "  read   splits of the input\n"
         "  write  shuffle to 1 partition, sorted by key\n"

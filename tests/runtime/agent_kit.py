@@ -15,7 +15,7 @@ from gristmill.config import MIB
 from gristmill.errors import FailureReport
 from gristmill.fleets.local import LocalFleet
 from gristmill.plan.functions import JobCode, StepFunctions
-from gristmill.plan.stages import MapOp, OutputSink, SplitSource, Stage
+from gristmill.plan.stages import Branch, MapOp, OutputSink, SplitSource, Stage
 from gristmill.runtime.agent import AgentSettings
 from gristmill.runtime.contracts import (
     AttemptDone,
@@ -31,7 +31,7 @@ from gristmill.storage.contracts import Split
 
 E = TypeVar("E", bound=FleetEvent)
 PATIENCE = 15.0
-STAGE = Stage(0, SplitSource(), (MapOp(0),), OutputSink("text", "m"), "map")
+STAGE = Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), OutputSink("text", "m"), "map")
 
 
 class Mill:

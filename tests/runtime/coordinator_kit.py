@@ -113,7 +113,7 @@ class Server:
             spec=spec,
             name="Job",
             plan=build_plan([StepShape(reduces=True)], reducers=2, output_format="text"),
-            splits=tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(2)),
+            splits=(tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(2)),),
             output=commit,
             output_path=str(commit.output),
             max_attempts=2,

@@ -44,7 +44,7 @@ def word_count(folder: Path, tasks: int) -> PreparedJob:
     lines = [f"{number % WORDS:02d}\n" for number in range(tasks)]
     source = folder / "in.txt"
     source.write_text("".join(lines))
-    splits = tuple((Split(str(source), 3 * number, 3, 3, "text"),) for number in range(tasks))
+    splits = (tuple((Split(str(source), 3 * number, 3, 3, "text"),) for number in range(tasks)),)
     steps = (StepFunctions(mapper=mapper, reducer=reducer),)
     output = OutputCommit.prepare(folder / "out", "job", False)
     spec = JobSpec(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gristmill.config import MIB
 from gristmill.errors import FailureReport, TaskError, task_error
-from gristmill.plan.stages import MapOp, OutputSink, SplitSource, Stage
+from gristmill.plan.stages import Branch, MapOp, OutputSink, SplitSource, Stage
 from gristmill.runtime.attempts import unforeseen_report
 from gristmill.runtime.contracts import JobSpec, TaskSpec
 from gristmill.runtime.logs import crash_frames, log_tail, tail_of
@@ -49,7 +49,9 @@ from gristmill.shuffle.contracts import BlockInfo
 from gristmill.storage.contracts import Split
 
 JOB = JobSpec("j", b"", (), "", "", 100 * MIB, 0, MIB, 10.0)
-SPEC = TaskSpec(AttemptId("j", 0, 3, 2), Stage(0, SplitSource(), (MapOp(0),), OutputSink("text", "m"), "map"))
+SPEC = TaskSpec(
+    AttemptId("j", 0, 3, 2), Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), OutputSink("text", "m"), "map")
+)
 DEATH = Death(
     end=ProcessEnd(0, 0), ending=None, oom=False, seconds=1.0, peak_bytes=5 * MIB, idle_bytes=20 * MIB, log_tail="tail"
 )

@@ -52,7 +52,7 @@ class Play:
         output = self.outputs[name] = Output()
         spec = JobSpec(name, b"", (), str(place / "staging"), str(place / name), 1, 0, 1, None)
         plan = build_plan([StepShape(reduces=True)], reducers=4, output_format="text")
-        splits = tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(maps))
+        splits = (tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(maps)),)
         running = self.coordinator.submit(PreparedJob(spec, "Job", plan, splits, output, "out"))
         assert isinstance(running, RunningJob)
         return running

@@ -55,7 +55,7 @@ class Bench:
     def submit(self, job: str, max_bad_records: int = 0) -> RunningJob:
         spec = JobSpec(job, b"", (), str(self.staging), self.folder, 1, max_bad_records, 1, None)
         plan = build_plan([StepShape(reduces=True)], reducers=2, output_format="text")
-        splits = tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(self.maps))
+        splits = (tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(self.maps)),)
         prepared = PreparedJob(spec, "Job", plan, splits, self.output, "out", max_attempts=2)
         return self.coordinator.submit(prepared, self.views.append)
 

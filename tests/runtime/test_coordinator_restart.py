@@ -301,7 +301,7 @@ def test_a_job_of_this_machine_goes_on_without_its_journal(tmp_path: Path) -> No
     spec = JobSpec("j1", b"", (), str(tmp_path), str(tmp_path), 1, 0, 1, None)
     plan = build_plan([StepShape(reduces=False)], reducers=1, output_format="text")
     output = NotedOutput()
-    prepared = PreparedJob(spec, "Job", plan, ((Split("in", 0, 50, 50, "text"),),), output, "out")
+    prepared = PreparedJob(spec, "Job", plan, (((Split("in", 0, 50, 50, "text"),),),), output, "out")
     journal = Journal(tmp_path / "journal.db", essential=False, patience_seconds=0.0)
     running = coordinator.submit(prepared, journal=journal)
     for event in (WorkerUp("w"), SlotUp("s", "w")):

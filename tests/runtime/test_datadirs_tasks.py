@@ -17,7 +17,7 @@ import pytest
 from gristmill.config import MIB
 from gristmill.errors import FailureReport, UsageError
 from gristmill.plan.functions import JobCode, StepFunctions
-from gristmill.plan.stages import MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource, SplitSource, Stage
+from gristmill.plan.stages import Branch, MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource, SplitSource, Stage
 from gristmill.runtime.attempts import prepare_folder, run_attempt
 from gristmill.runtime.contracts import JobSpec, Progress, TaskResult, TaskSpec
 from gristmill.runtime.disks import mark_shared
@@ -28,8 +28,8 @@ from gristmill.shuffle.serve import BlockServer
 from gristmill.storage.contracts import Split
 
 PARTITIONS = 2
-MAP = Stage(0, SplitSource(), (MapOp(0),), ShuffleSink(0, PARTITIONS, False), "map")
-REDUCE = Stage(1, ShuffleSource(0, 0, False), (ReduceOp(0),), OutputSink("text", "r"), "reduce")
+MAP = Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), ShuffleSink(0, PARTITIONS, False), "map")
+REDUCE = Stage(1, (Branch((ShuffleSource(0, 0, False),), (ReduceOp(0),)),), OutputSink("text", "r"), "reduce")
 
 
 def words(_key: Any, line: str) -> Iterator[tuple[str, int]]:

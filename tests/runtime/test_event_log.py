@@ -73,7 +73,7 @@ def test_a_defect_of_the_loop_leaves_its_events_beside_the_journal(tmp_path: Pat
     coordinator.start()
     spec = JobSpec("j1", b"", (), str(tmp_path / "staging"), str(tmp_path), 1, 0, 1, None)
     plan = build_plan([StepShape(reduces=True)], reducers=2, output_format="text")
-    splits = tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(20))
+    splits = (tuple((Split(f"in{index}", 0, 50, 50, "text"),) for index in range(20)),)
     job = coordinator.submit(PreparedJob(spec, "Job", plan, splits, NotedOutput(), "out"), journal=journal)
     fleet.post(SlotUp("s", "w"))
     with pytest.raises(RuntimeError, match="a defect") as raised:

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from gristmill.errors import FailureReport, Frame
-from gristmill.plan.stages import MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource, SplitSource, Stage
+from gristmill.plan.stages import Branch, MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource, SplitSource, Stage
 from gristmill.runtime.contracts import JobSpec, TaskResult, TaskSpec
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol import convert
@@ -30,10 +30,10 @@ def test_the_made_files_are_those_of_the_definition(tmp_path: Path) -> None:
 
 
 STAGES = (
-    Stage(0, SplitSource(), (MapOp(0),), ShuffleSink(0, 7, True), "map"),
-    Stage(1, ShuffleSource(0, 0), (ReduceOp(0), MapOp(1)), ShuffleSink(1, 3, False), "reduce 1 + map 2"),
-    Stage(2, ShuffleSource(1, 1, False), (ReduceOp(1),), OutputSink("jsonl", "r"), "reduce 2"),
-    Stage(3, SplitSource(), (), OutputSink("text", "m"), "copy"),
+    Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), ShuffleSink(0, 7, True), "map"),
+    Stage(1, (Branch((ShuffleSource(0, 0),), (ReduceOp(0), MapOp(1))),), ShuffleSink(1, 3, False), "reduce 1 + map 2"),
+    Stage(2, (Branch((ShuffleSource(1, 1, False),), (ReduceOp(1),)),), OutputSink("jsonl", "r"), "reduce 2"),
+    Stage(3, (Branch((SplitSource(),), ()),), OutputSink("text", "m"), "copy"),
 )
 
 

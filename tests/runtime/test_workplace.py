@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from agent_kit import wait_until
 
-from gristmill.plan.stages import MapOp, OutputSink, SplitSource, Stage
+from gristmill.plan.stages import Branch, MapOp, OutputSink, SplitSource, Stage
 from gristmill.runtime import workplace as module
 from gristmill.runtime.blobs import BlobStore, digest_of
 from gristmill.runtime.contracts import Progress, TaskSpec
@@ -24,7 +24,7 @@ from gristmill.scheduling.events import AttemptId
 from gristmill.storage.contracts import Split
 
 ATTEMPT = AttemptId("j", 0, 0, 1)
-STAGE = Stage(0, SplitSource(), (MapOp(0),), OutputSink("text", "m"), "map")
+STAGE = Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), OutputSink("text", "m"), "map")
 
 
 class Heard:

@@ -37,7 +37,7 @@ from gristmill.errors import (
     UsageError,
     VersionMismatch,
 )
-from gristmill.plan.build import shapes_of
+from gristmill.plan.stages import InputSpec
 from gristmill.runtime.blobs import digest_of
 from gristmill.service.jobs import JobService
 from gristmill.service.server import Server, ServeSettings
@@ -108,8 +108,8 @@ def request(job: Job, words: Path, output: Path) -> tuple[SubmitRequest, bytes]:
     code = pickle_code(job.code, stable=True)
     options = job.resolve(JobOptions(), output)
     submission = Submission(
-        name=job.name, code=b"", shapes=shapes_of(job.code.steps), inputs=(str(words),), output=str(output),
-        options=options,
+        name=job.name, code=b"", plan=job.plan(options, private=False), inputs=(InputSpec((str(words),)),),
+        output=str(output), options=options,
     )  # fmt: skip
     return SubmitRequest(submission, digest_of(code)), code
 
@@ -329,7 +329,7 @@ def test_jobs_that_are_not_there(client: ServerClient) -> None:
         (b"[]", "not a job"),
         (b"{}", "not a job"),
         (b'{"name": 3}', "not a job"),
-        (b'{"name": "x", "shapes": [{"wrong": 1}]}', "not a job"),
+        (b'{"name": "x", "plan": [{"wrong": 1}]}', "not a job"),
     ],
 )
 def test_what_is_not_a_job(server: Server, token: str, body: bytes, words: str) -> None:

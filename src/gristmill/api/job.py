@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Self
 
 from gristmill.config import OUTPUT_FORMATS, JobOptions, default_data_dir, format_size, parse_size
 from gristmill.errors import JobCancelled, UsageError
-from gristmill.plan.build import shapes_of
+from gristmill.plan.build import build_plan, shapes_of
 from gristmill.plan.functions import JobCode
+from gristmill.plan.stages import InputSpec, StagePlan
 
 if TYPE_CHECKING:
     from gristmill.api.prepare import Preparation
@@ -77,6 +78,21 @@ class Job:
             task_cpus=options.task_cpus or self.task_cpus or 1.0,
             task_memory_bytes=options.task_memory_bytes or (parse_size(self.task_memory) if self.task_memory else 0),
         )
+
+    def plan(self, options: JobOptions, *, private: bool) -> StagePlan:
+        """The job's stages.
+
+        Args:
+            options: as resolved.
+            private: the result is for this process alone.
+
+        Raises:
+            UsageError: a function is given that would never be called.
+        """
+        from gristmill.api.prepare import PRIVATE_FORMAT
+
+        output_format = PRIVATE_FORMAT if private else options.output_format or "text"
+        return build_plan(shapes_of(self.code.steps), output_format=output_format, combiner=options.combiner)
 
 
 class JobHandle:
@@ -265,7 +281,7 @@ def _start_job(
 
     path = None if output is None else Path(output_path(output))
     options = job.resolve(options, path)
-    shapes = shapes_of(job.code.steps)
+    plan = job.plan(options, private=path is None)
     from gristmill.runtime.coordinator import Coordinator
 
     options = _within_this_machine(options)
@@ -282,8 +298,8 @@ def _start_job(
         submission = Submission(
             name=job.name,
             code=code,
-            shapes=shapes,
-            inputs=_input_list(inputs),
+            plan=plan,
+            inputs=(InputSpec(_input_list(inputs)),),
             output=None if path is None else str(path),
             options=options,
             import_paths=job.import_paths,

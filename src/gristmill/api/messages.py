@@ -15,7 +15,7 @@ from typing import Any
 from gristmill.api.prepare import Submission
 from gristmill.config import PYTHON_VERSION, VERSION, JobOptions
 from gristmill.errors import UsageError, VersionMismatch
-from gristmill.plan.build import StepShape
+from gristmill.plan.encoding import inputs_from_json, inputs_to_json, plan_from_json, plan_to_json
 from gristmill.runtime.tally import summary_of
 from gristmill.runtime.views import JobView
 
@@ -64,8 +64,8 @@ class SubmitRequest:
         return {
             "name": job.name,
             "code": self.code,
-            "shapes": [asdict(shape) for shape in job.shapes],
-            "inputs": list(job.inputs),
+            "plan": plan_to_json(job.plan),
+            "inputs": inputs_to_json(job.inputs),
             "base": job.base,
             "output": job.output,
             "options": _options_to_json(job.options),
@@ -87,8 +87,8 @@ class SubmitRequest:
             submission = Submission(
                 name=_text(data["name"]),
                 code=b"",
-                shapes=tuple(StepShape(**shape) for shape in data["shapes"]),
-                inputs=tuple(map(_text, data["inputs"])),
+                plan=plan_from_json(data["plan"]),
+                inputs=inputs_from_json(data["inputs"]),
                 base=_text(data.get("base", "")),
                 output=None if data.get("output") is None else _text(data["output"]),
                 options=JobOptions(**{str(name): value for name, value in data["options"].items()}),

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from gristmill.config import JobOptions
 from gristmill.errors import UsageError
-from gristmill.plan.build import StepShape, build_plan
 from gristmill.plan.keys import stage_keys
+from gristmill.plan.stages import InputSpec, OutputSink, StagePlan
 from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.jobs import PreparedJob
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from gristmill.storage.inputs import InputFile
 
 _SAMPLE_FILES = 1000
-_PRIVATE_FORMAT = "pickle"  # of results that only this process reads
+PRIVATE_FORMAT = "pickle"  # of results that only this process reads
+_MADE = "made"  # the format of splits that are made, not read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Submission:
     Attributes:
         name: for people.
         code: ``JobCode``, pickled by value; opaque to whoever prepares it.
-        shapes: what the planner needs to know of the code.
+        plan: its stages; the partitions that follow from the inputs' size are 0.
         inputs: what the user named.
         output: the folder where the result is to appear; None: in the job's own folder, for its owner alone.
         options: how to run it, with the job's own wishes filled in.
@@ -50,8 +51,8 @@ class Submission:
 
     name: str
     code: bytes
-    shapes: tuple[StepShape, ...]
-    inputs: tuple[str, ...]
+    plan: StagePlan
+    inputs: tuple[InputSpec, ...]
     output: str | None
     options: JobOptions
     import_paths: tuple[str, ...] = ()
@@ -62,7 +63,8 @@ class Submission:
     @property
     def format(self) -> str:
         """What the output holds."""
-        return (self.options.output_format or "text") if self.output is not None else _PRIVATE_FORMAT
+        sink = self.plan.stages[-1].sink
+        return sink.format if isinstance(sink, OutputSink) else ""
 
 
 @dataclass(frozen=True)
@@ -90,23 +92,29 @@ def prepare(submission: Submission) -> Preparation:
     from gristmill.api.resume import ingredients_of, take_up
     from gristmill.runtime.jobfolder import JobFolder, prune
     from gristmill.storage.commit import OutputCommit
+    from gristmill.storage.contracts import Split
     from gristmill.storage.inputs import default_reducers, plan_tasks, resolve_inputs
 
     options = submission.options
-    if not submission.inputs:
+    if not all(spec.paths or spec.made for spec in submission.inputs):
         raise UsageError("There is no input: name at least one file, directory or glob.")
-    files = resolve_inputs(submission.inputs, options.input_format, submission.base)
-    splits = plan_tasks(files, options.split_bytes)
-    reducers = options.reducers or default_reducers(sum(file.size_bytes for file in files))
-    plan = build_plan(submission.shapes, reducers=reducers, output_format=submission.format, combiner=options.combiner)
+    found = [resolve_inputs(i.paths, i.format or options.input_format, submission.base) for i in submission.inputs]
+    files = [file for some in found for file in some]
+    splits = tuple(
+        tuple((Split("", task, 1, 0, _MADE),) for task in range(spec.made)) or plan_tasks(some, options.split_bytes)
+        for spec, some in zip(submission.inputs, found, strict=True)
+    )
+    made = max((spec.made for spec in submission.inputs), default=0)  # how large that is, nobody knows
+    reducers = options.reducers or max(made, default_reducers(sum(file.size_bytes for file in files)))
+    plan = submission.plan.with_reducers(reducers)
     ingredients = ingredients_of(submission, files, plan, reducers)
     keys = stage_keys(plan, ingredients)
     notice = ""
     if options.resume:
-        found = take_up(submission.name, keys, ingredients, options)
-        if not isinstance(found, str):
-            return _taken_up(found)
-        notice = found
+        taken = take_up(submission.name, keys, ingredients, options)
+        if not isinstance(taken, str):
+            return _taken_up(taken)
+        notice = taken
     now = time.time()
     prune(options.data_dir, now)
     with ExitStack() as undo:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from gristmill.api.client import MissingBlobs, ServerClient, connect
 from gristmill.api.messages import MAX_SEEN_FILES, JobStatus, SeenFile, SubmitRequest
 from gristmill.errors import FailureReport, GristmillError, JobFailed, KeyTaken, UsageError
-from gristmill.plan.build import shapes_of
+from gristmill.plan.stages import InputSpec
 from gristmill.runtime.blobs import digest_of
 from gristmill.runtime.outcome import error_from_json
 
@@ -213,7 +213,8 @@ def _request(
     from gristmill.api.prepare import Submission
     from gristmill.api.shipping import Shipment
 
-    shapes = shapes_of(job.code.steps)
+    chosen = replace(job.resolve(options, Path(output)), shuffle_dir=_absolute_or_uri(options.shuffle_dir))
+    plan = job.plan(chosen, private=False)
     code = pickle_code(job.code, stable=True)
     shipment = Shipment(code, options.py_files)
     bundle = shipment.bundle()
@@ -221,11 +222,11 @@ def _request(
     submission = Submission(
         name=job.name,
         code=b"",
-        shapes=shapes,
-        inputs=tuple(inputs),
+        plan=plan,
+        inputs=(InputSpec(tuple(inputs)),),
         base=base or os.getcwd(),  # noqa: PTH109 - as it is, not resolved
         output=output,
-        options=replace(job.resolve(options, Path(output)), shuffle_dir=_absolute_or_uri(options.shuffle_dir)),
+        options=chosen,
         bundles=() if bundle is None else (digest_of(bundle),),
         sources=shipment.sources(),
     )
@@ -250,14 +251,14 @@ def _absolute_or_uri(place: str | None) -> str | None:
     return os.path.abspath(place) if place and "://" not in place else place  # noqa: PTH100 - links are kept
 
 
-def _seen(inputs: Sequence[str], format: str | None, base: str) -> Iterator[SeenFile]:
+def _seen(inputs: Sequence[InputSpec], format: str | None, base: str) -> Iterator[SeenFile]:
     """The inputs as they are here; none if this machine does not see them, which need not mean that workers don't."""
     from gristmill.storage.inputs import resolve_inputs
 
     try:
-        files = resolve_inputs(inputs, format, base)
-        for file in files:
-            yield SeenFile(str(file.path), file.size_bytes, file.path.stat().st_mtime)
+        for input in inputs:
+            for file in resolve_inputs(input.paths, input.format or format, base):
+                yield SeenFile(str(file.path), file.size_bytes, file.path.stat().st_mtime)
     except (UsageError, OSError):
         return
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from gristmill.errors import UsageError
 from gristmill.plan.functions import StepFunctions
 from gristmill.plan.stages import (
+    Branch,
     MapOp,
     OutputSink,
     ReduceOp,
@@ -61,7 +62,9 @@ def shapes_of(steps: Sequence[StepFunctions]) -> tuple[StepShape, ...]:
     return tuple(StepShape.of(step, place) for place, step in enumerate(steps, start=1))
 
 
-def build_plan(steps: Sequence[StepShape], *, reducers: int, output_format: str, combiner: bool = True) -> StagePlan:
+def build_plan(
+    steps: Sequence[StepShape], *, reducers: int = 0, output_format: str, combiner: bool = True
+) -> StagePlan:
     """Cut a job's steps into stages.
 
     A step without reducer needs no shuffle, so the next step's mapper runs in the same task; likewise what follows a
@@ -69,7 +72,7 @@ def build_plan(steps: Sequence[StepShape], *, reducers: int, output_format: str,
 
     Args:
         steps: the steps in order, at least one.
-        reducers: partitions of every shuffle.
+        reducers: partitions of every shuffle; 0 until the size of the input is known.
         output_format: what the last stage writes.
         combiner: False to leave out all combiners.
     """
@@ -78,7 +81,8 @@ def build_plan(steps: Sequence[StepShape], *, reducers: int, output_format: str,
     ops: list[MapOp | ReduceOp] = []
 
     def close_stage(sink: ShuffleSink | OutputSink) -> None:
-        stages.append(Stage(len(stages), source, tuple(ops), sink, _name(ops, numbered=len(steps) > 1)))
+        branch = Branch((source,), tuple(ops))
+        stages.append(Stage(len(stages), (branch,), sink, _name(ops, numbered=len(steps) > 1)))
         ops.clear()
 
     for number, step in enumerate(steps):
@@ -91,14 +95,6 @@ def build_plan(steps: Sequence[StepShape], *, reducers: int, output_format: str,
     # What follows a reducer is written once for each reduce task, hence its letter.
     close_stage(OutputSink(output_format, "m" if isinstance(source, SplitSource) else "r"))
     return StagePlan(tuple(stages))
-
-
-def partitions_read(plan: StagePlan, stage: Stage) -> int:
-    """How many partitions, hence tasks, a stage has that reads a shuffle."""
-    assert isinstance(stage.source, ShuffleSource)
-    sink = plan.stages[stage.source.parent].sink
-    assert isinstance(sink, ShuffleSink), "a shuffle's reader has a shuffle's writer as its parent"
-    return sink.partitions
 
 
 def _name(ops: Sequence[MapOp | ReduceOp], *, numbered: bool) -> str:

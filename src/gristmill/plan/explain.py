@@ -2,42 +2,63 @@
 
 from __future__ import annotations
 
-from gristmill.plan.build import partitions_read
-from gristmill.plan.stages import OutputSink, ShuffleSource, SplitSource, Stage, StagePlan
+from collections.abc import Sequence
+
+from gristmill.plan.stages import (
+    OutputSink,
+    Reads,
+    RowsSink,
+    Sink,
+    Source,
+    SplitSource,
+    Stage,
+    StagePlan,
+    branch_counts,
+)
+
+_READS = {
+    Reads.PARTITION: "the groups of one partition of stage {}",
+    Reads.TASK: "the records of one task of stage {}",
+    Reads.ALL: "all records of stage {}",
+}
 
 
-def explain(plan: StagePlan, *, map_tasks: int | None = None) -> str:
+def explain(plan: StagePlan, *, inputs: Sequence[int] | None = None) -> str:
     """One block of lines a stage, in the order in which they run.
 
     Args:
         plan: what to describe.
-        map_tasks: how many tasks read the input, if that is known already.
+        inputs: how many tasks read each of the job's inputs, if that is known already.
     """
-    return "\n".join(_explain_stage(plan, stage, map_tasks) for stage in plan.stages)
+    counts = None if inputs is None else branch_counts(plan, tuple(inputs))
+    return "\n".join(
+        _explain_stage(stage, None if counts is None else sum(counts[stage.id]), len(inputs or "") != 1)
+        for stage in plan.stages
+    )
 
 
-def _explain_stage(plan: StagePlan, stage: Stage, map_tasks: int | None) -> str:
-    tasks = _task_count(plan, stage, map_tasks)
+def _explain_stage(stage: Stage, tasks: int | None, numbered: bool) -> str:
     count = "" if tasks is None else f", {tasks} task{'' if tasks == 1 else 's'}"
-    lines = [f"stage {stage.id}: {stage.name}{count}", f"  read   {_source(stage.source)}", f"  write  {_sink(stage)}"]
-    return "\n".join(lines)
+    lines = [f"stage {stage.id}: {stage.name}{count}"]
+    for branch in stage.branches:
+        verbs = ["read  ", *["with  "] * len(branch.sources)]
+        if len(stage.branches) > 1 and branch is not stage.branches[0]:
+            verbs[0] = "and   "
+        lines += [f"  {verb} {_source(source, numbered)}" for verb, source in zip(verbs, branch.sources, strict=False)]
+    return "\n".join([*lines, f"  write  {_sink(stage.sink)}"])
 
 
-def _task_count(plan: StagePlan, stage: Stage, map_tasks: int | None) -> int | None:
-    if isinstance(stage.source, SplitSource):
-        return map_tasks
-    return partitions_read(plan, stage)
-
-
-def _source(source: SplitSource | ShuffleSource) -> str:
+def _source(source: Source, numbered: bool) -> str:
     if isinstance(source, SplitSource):
-        return "splits of the input"
-    return f"the groups of one partition of stage {source.parent}"
+        return f"splits of input {source.input}" if numbered and source.input else "splits of the input"
+    return _READS[source.reads].format(source.parent)
 
 
-def _sink(stage: Stage) -> str:
-    sink = stage.sink
+def _sink(sink: Sink) -> str:
     if isinstance(sink, OutputSink):
         return f"output, {sink.format}, part-{sink.letter}-*"
+    if isinstance(sink, RowsSink):
+        return "records in their order" + (", kept by the session" if sink.kept else "")
     combined = "combined, " if sink.combine else ""
-    return f"shuffle to {sink.partitions} partition{'' if sink.partitions == 1 else 's'}, {combined}sorted by key"
+    number = f" {sink.partitions}" if sink.partitions else ""
+    return f"shuffle to{number} partition{'' if sink.partitions == 1 else 's'}, {combined}sorted by key"

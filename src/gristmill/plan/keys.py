@@ -24,7 +24,8 @@ def stage_keys(plan: StagePlan, ingredients: Ingredients) -> tuple[str, ...]:
     common = _digest(sorted(ingredients.items()))
     keys: list[str] = []
     for stage in plan.stages:
-        shape = [repr(stage.source), [repr(op) for op in stage.ops], type(stage.sink).__name__, asdict(stage.sink)]
+        branches = [[list(map(repr, branch.sources)), list(map(repr, branch.ops))] for branch in stage.branches]
+        shape = [branches, type(stage.sink).__name__, asdict(stage.sink)]
         keys.append(_digest([common, stage.id, shape, [keys[parent] for parent in stage.parents]]))
     return tuple(keys)
 

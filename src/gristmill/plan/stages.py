@@ -1,25 +1,57 @@
-"""Stages: what is left of a plan once it is cut at every shuffle. A stage is source → operators → sink.
+"""Stages: what is left of a plan once it is cut at every exchange. A stage is branches → sink.
 
-All of it is plain data. Functions are named by the number of their step in :class:`~gristmill.plan.functions.JobCode`.
+All of it is plain data. Functions are named by their places in :class:`~gristmill.plan.functions.JobCode`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Reads(StrEnum):
+    """Which of a parent stage's blocks one task reads."""
+
+    PARTITION = "partition"  # one partition of the blocks of all its tasks, merged by key
+    TASK = "task"  # the block of the task of the same number, in its own order
+    ALL = "all"  # the blocks of all its tasks, one after another: a broadcast
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a job, as its user named it.
+
+    Attributes:
+        paths: files, directories, globs and URIs. Empty if the input is ``made``.
+        format: one of ``config.INPUT_FORMATS``; empty: by suffix, else text.
+        options: further wishes of the format, by name: plain values.
+        made: so many tasks make it, by ``JobCode.makers``; 0 if it is read from files.
+    """
+
+    paths: tuple[str, ...] = ()
+    format: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+    made: int = 0
 
 
 @dataclass(frozen=True)
 class SplitSource:
-    """Records of input splits; the task's splits stand in its TaskSpec."""
+    """Records of splits of one of the job's inputs; the task's splits stand in its TaskSpec."""
+
+    input: int = 0
 
 
 @dataclass(frozen=True)
 class ShuffleSource:
-    """Sorted groups of one partition of a parent stage's blocks."""
+    """Blocks of a parent stage: by default the sorted groups of one partition."""
 
     parent: int  # stage id
-    step: int
+    step: int = -1
     combine: bool = True  # step's combiner, if it has one, is used when blocks are merged before they are reduced
+    reads: Reads = Reads.PARTITION
+
+
+Source = SplitSource | ShuffleSource
 
 
 @dataclass(frozen=True)
@@ -31,18 +63,41 @@ class MapOp:
 
 @dataclass(frozen=True)
 class ReduceOp:
-    """Call step's reducer on each group. Only the first operator of a stage whose source is a shuffle."""
+    """Call step's reducer on each group. Only the first operator of a branch whose source is a shuffle."""
 
     step: int
 
 
 @dataclass(frozen=True)
+class ProgramOp:
+    """Run a program of a dataset on the branch's sources. Alone in its branch."""
+
+    program: int
+
+
+Op = MapOp | ReduceOp | ProgramOp
+
+
+@dataclass(frozen=True)
 class ShuffleSink:
-    """Write a block: sorted by (partition, key), combined by step's combiner if ``combine``."""
+    """Write a block: sorted by (partition, key), combined by step's combiner if ``combine``.
+
+    ``partitions`` is 0 until the job's input is known, when their number is to follow from it.
+    """
 
     step: int
     partitions: int
     combine: bool
+
+
+@dataclass(frozen=True)
+class RowsSink:
+    """Write a block of one partition that holds the records in their order.
+
+    ``kept`` names what the session keeps, and later jobs may read; empty: the block is for this job's stages alone.
+    """
+
+    kept: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,20 +108,51 @@ class OutputSink:
     letter: str  # "m" or "r"
 
 
+Sink = ShuffleSink | RowsSink | OutputSink
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Tasks of a stage that read the same sources and do the same.
+
+    The first source that is not read as a whole (``Reads.ALL``) says how many tasks there are: one for each task's
+    splits, each partition, or each task of the parent. If there is none there is one task. All such sources of a branch
+    have the same number of tasks, and a task reads of each what has its own number.
+    """
+
+    sources: tuple[Source, ...]
+    ops: tuple[Op, ...]
+
+    @property
+    def reads_shuffle(self) -> bool:
+        """Whether the tasks read what other tasks made."""
+        return not any(isinstance(source, SplitSource) for source in self.sources)
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One stage. Its id is its place in ``StagePlan.stages``."""
+    """One stage. Its id is its place in ``StagePlan.stages``; its tasks are numbered through its branches."""
 
     id: int
-    source: SplitSource | ShuffleSource
-    ops: tuple[MapOp | ReduceOp, ...]
-    sink: ShuffleSink | OutputSink
+    branches: tuple[Branch, ...]
+    sink: Sink
     name: str  # for people: "map", "reduce", "reduce 1 + map 2"
 
     @property
     def parents(self) -> tuple[int, ...]:
         """Ids of the stages whose blocks this one reads."""
-        return (self.source.parent,) if isinstance(self.source, ShuffleSource) else ()
+        found = (source.parent for source in self.sources if isinstance(source, ShuffleSource))
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Those of all branches."""
+        return tuple(source for branch in self.branches for source in branch.sources)
+
+    @property
+    def reads_shuffle(self) -> bool:
+        """Whether all its tasks read what other tasks made."""
+        return all(branch.reads_shuffle for branch in self.branches)
 
 
 @dataclass(frozen=True)
@@ -74,3 +160,43 @@ class StagePlan:
     """A job's stages, parents before children; the last one writes the output."""
 
     stages: tuple[Stage, ...]
+
+    def with_reducers(self, reducers: int) -> StagePlan:
+        """The same, with the number of partitions filled in where it was left open."""
+        return StagePlan(tuple(_with_reducers(stage, reducers) for stage in self.stages))
+
+
+def _with_reducers(stage: Stage, reducers: int) -> Stage:
+    sink = stage.sink
+    if isinstance(sink, ShuffleSink) and not sink.partitions:
+        return replace(stage, sink=replace(sink, partitions=reducers))
+    return stage
+
+
+def partitions_of(plan: StagePlan, stage: int) -> int:
+    """How many partitions the blocks of a stage have."""
+    sink = plan.stages[stage].sink
+    return sink.partitions if isinstance(sink, ShuffleSink) else 1
+
+
+def branch_counts(plan: StagePlan, inputs: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """How many tasks each branch of each stage has.
+
+    Args:
+        plan: the stages, with all partitions known.
+        inputs: how many tasks read each of the job's inputs.
+    """
+    counts: list[tuple[int, ...]] = []
+
+    def of_source(source: Source) -> int | None:
+        if isinstance(source, SplitSource):
+            return inputs[source.input]
+        if source.reads is Reads.ALL:
+            return None
+        return partitions_of(plan, source.parent) if source.reads is Reads.PARTITION else sum(counts[source.parent])
+
+    for stage in plan.stages:
+        found = [[n for source in branch.sources if (n := of_source(source)) is not None] for branch in stage.branches]
+        assert all(len(set(numbers)) <= 1 for numbers in found), "what a task reads together is cut alike"
+        counts.append(tuple(numbers[0] if numbers else 1 for numbers in found))
+    return tuple(counts)

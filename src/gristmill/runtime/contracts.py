@@ -58,20 +58,36 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One attempt's work: exactly one of ``splits`` and ``blocks`` is used, by the stage's source.
+    """One attempt's work: ``splits`` for a source of splits, ``blocks`` for all others.
 
-    ``folder`` stands in for the job's folder, on a worker with several data directories. ``sources`` says where blocks
-    of other workers are, and ``machine`` what this one sees.
+    Attributes:
+        blocks: of the parents' tasks in order, but for empty ones; of each, segment ``partition`` is read.
+        folder: stands in for the job's folder, on a worker with several data directories.
+        sources: where blocks of other workers are.
+        machine: what this one sees.
+        branch: of the stage.
+        counts: how many of ``blocks`` belong to each source of the branch; empty: there is one source.
+        tasks: how many the stage has, if its programs are to know.
     """
 
     attempt: AttemptId
     stage: Stage
     splits: tuple[Split, ...] = ()
-    blocks: tuple[BlockInfo, ...] = ()  # of the parent's tasks in order, but for empty ones; read segment ``partition``
+    blocks: tuple[BlockInfo, ...] = ()
     partition: int = 0
     folder: str = ""
     sources: tuple[BlockSource, ...] = ()
     machine: str = ""
+    branch: int = 0
+    counts: tuple[int, ...] = ()
+    tasks: int = 0
+
+    def places_of(self, source: int) -> range:
+        """Where in ``blocks`` those of a source of the branch are."""
+        if not self.counts:
+            return range(len(self.blocks))
+        begin = sum(self.counts[:source])
+        return range(begin, begin + self.counts[source])
 
 
 @dataclass

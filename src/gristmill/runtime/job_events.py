@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from gristmill.plan.stages import SplitSource
 from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.jobs import Job
 from gristmill.runtime.tally import digest_of
@@ -37,8 +36,7 @@ def beginning(job: Job) -> Iterator[events.Event]:
     stages = prepared.plan.stages
     for stage, tasks in zip(stages, job.tally.task_counts(), strict=True):
         final = stage is stages[-1]
-        hosts = job.tally.hosts if isinstance(stage.source, SplitSource) else ()
-        yield events.StageAdded(spec.job, stage.id, stage.parents, tasks, final, hosts)
+        yield events.StageAdded(spec.job, stage.id, stage.parents, tasks, final, job.tally.hosts(stage.id))
 
 
 def remains(

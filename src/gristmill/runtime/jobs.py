@@ -18,7 +18,7 @@ from gristmill.runtime.views import JobView, Observer
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo
-from gristmill.storage.contracts import PartFile, Split
+from gristmill.storage.contracts import PartFile, Splits
 
 if TYPE_CHECKING:
     from gristmill.runtime.facts import Fact
@@ -47,7 +47,7 @@ class PreparedJob:
         spec: what executors get.
         name: for people.
         plan: the stages.
-        splits: the input of each task of the first stage.
+        splits: of each input, what each task reads.
         output: where its parts come together.
         output_path: named in the summary; None if the result has no place of its own.
         max_attempts: of a task, when the user's code fails.
@@ -66,7 +66,7 @@ class PreparedJob:
     spec: JobSpec
     name: str
     plan: StagePlan
-    splits: tuple[tuple[Split, ...], ...]
+    splits: Splits
     output: JobOutput
     output_path: str | None
     max_attempts: int = 4

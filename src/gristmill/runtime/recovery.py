@@ -10,16 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.errors import JobFailed, JournalFailed
-from gristmill.plan.stages import (
-    MapOp,
-    OutputSink,
-    ReduceOp,
-    ShuffleSink,
-    ShuffleSource,
-    SplitSource,
-    Stage,
-    StagePlan,
-)
+from gristmill.plan.encoding import plan_from_json, plan_to_json, tupled
 from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.facts import JobAccepted, JobEnded, JobRecord, JobTakenUp
 from gristmill.runtime.jobs import PreparedJob
@@ -34,7 +25,6 @@ KEPT_PARTS = "staged"
 """Below a job's folder: what was staged when it ended without output."""
 
 _CODE, _SPLITS = "code", "splits"
-_PARTS_OF_PLAN = {cls.__name__: cls for cls in (SplitSource, ShuffleSource, MapOp, ReduceOp, ShuffleSink, OutputSink)}
 _IN_SPEC = ("code",)  # in blobs
 _NOTED = (
     "name", "output_path", "max_attempts", "place", "overwrite", "priority", "task_cpus", "task_memory_bytes",
@@ -49,10 +39,10 @@ def accepted(prepared: PreparedJob, key: str, now: float, request: str = "") -> 
     """The fact that a job is accepted, and the blobs that belong to it."""
     data: dict[str, Any] = {name: getattr(prepared, name) for name in _NOTED}
     data["spec"] = {name: value for name, value in vars(prepared.spec).items() if name not in _IN_SPEC}
-    data["plan"] = [_stage_to_json(stage) for stage in prepared.plan.stages]
+    data["plan"] = plan_to_json(prepared.plan)
     data["stage_keys"] = list(prepared.stage_keys)
     data["ingredients"] = dict(prepared.ingredients)
-    splits = [[list(vars(split).values()) for split in task] for task in prepared.splits]
+    splits = [[[list(vars(split).values()) for split in task] for task in input] for input in prepared.splits]
     blobs = {_CODE: prepared.spec.code, _SPLITS: zlib.compress(json.dumps(splits).encode(), 1)}
     parents = tuple(stage.parents for stage in prepared.plan.stages)
     return JobAccepted(prepared.spec.job, prepared.name, now, key, boot_id(), parents, data, request), blobs
@@ -63,18 +53,6 @@ def never_begun(prepared: PreparedJob, view: JobView, now: float) -> JobEnded:
     spec = prepared.spec
     cancelled = Outcome(replace(view, state=JobState.CANCELLED), job_cancelled(spec.job, spec.folder))
     return JobEnded(spec.job, now, cancelled)
-
-
-def _stage_to_json(stage: Stage) -> dict[str, Any]:
-    def part(value: Any) -> list[Any]:
-        return [type(value).__name__, vars(value)]
-
-    return {
-        "name": stage.name,
-        "source": part(stage.source),
-        "ops": [part(op) for op in stage.ops],
-        "sink": part(stage.sink),
-    }
 
 
 # And back
@@ -126,12 +104,12 @@ def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
     """
     data = record.accepted.prepared
     try:
-        spec = {name: _tupled(value) for name, value in data["spec"].items()}
+        spec = {name: tupled(value) for name, value in data["spec"].items()}
         splits = json.loads(zlib.decompress(blobs[_SPLITS]))
         return PreparedJob(
             spec=JobSpec(code=blobs[_CODE], **spec),
-            plan=StagePlan(tuple(_stage_from_json(number, stage) for number, stage in enumerate(data["plan"]))),
-            splits=tuple(tuple(_split_of(fields) for fields in task) for task in splits),
+            plan=plan_from_json(data["plan"]),
+            splits=tuple(tuple(tuple(map(_split_of, task)) for task in input) for input in splits),
             output=_Nowhere(),
             stage_keys=tuple(data["stage_keys"]),
             ingredients=data["ingredients"],
@@ -144,18 +122,6 @@ def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
 def _split_of(fields: list[Any]) -> Split:
     split = Split(*fields)
     return replace(split, hosts=tuple(split.hosts))
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(map(_tupled, value)) if isinstance(value, list) else value
-
-
-def _stage_from_json(number: int, data: Mapping[str, Any]) -> Stage:
-    def part(value: Any) -> Any:
-        return _PARTS_OF_PLAN[value[0]](**value[1])
-
-    ops = tuple(part(op) for op in data["ops"])
-    return Stage(number, part(data["source"]), ops, part(data["sink"]), data["name"])
 
 
 class _Nowhere:

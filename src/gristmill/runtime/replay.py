@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from gristmill.errors import FailureReport, JobNotFound, UsageError
-from gristmill.plan.stages import OutputSink, ShuffleSource, SplitSource, StagePlan
+from gristmill.plan.stages import OutputSink, StagePlan
 from gristmill.runtime.attempts import load_code
 from gristmill.runtime.blobs import BlobStore, is_blob_name
 from gristmill.runtime.contracts import JobSpec, Progress, TaskEnvironment, TaskResult, TaskSpec
@@ -68,7 +68,7 @@ class Task:
         return [_gone(self.tally.plan.stages[stage].name, count) for stage, count in sorted(stages.items())]
 
     def _splits(self, attempt: AttemptId) -> tuple[Split, ...]:
-        reads_input = isinstance(self.tally.plan.stages[attempt.stage].source, SplitSource)
+        reads_input = not self.tally.plan.stages[attempt.stage].reads_shuffle
         return self.tally.spec_for(attempt).splits if reads_input else ()
 
 
@@ -157,14 +157,13 @@ def _place_of(plan: StagePlan, counts: tuple[int, ...], text: str) -> tuple[int,
 
 def _missing(plan: StagePlan, record: JobRecord, counts: Sequence[int], attempt: AttemptId) -> tuple[AttemptId, ...]:
     """What an attempt needs and is not there, with what that needs in turn: first what the others read."""
-    source = plan.stages[attempt.stage].source
-    if not isinstance(source, ShuffleSource):
-        return ()
-    parents = [AttemptId(attempt.job, source.parent, index, 1) for index in range(counts[source.parent])]
-    missing = [parent for parent in parents if not _is_there(record.done.get(parent.task))]
-    if not missing:
-        return ()
-    return (*_missing(plan, record, counts, missing[0]), *missing)  # each of them reads blocks of all tasks before
+    found: dict[AttemptId, None] = {}
+    for parent in plan.stages[attempt.stage].parents:
+        tasks = [AttemptId(attempt.job, parent, index, 1) for index in range(counts[parent])]
+        missing = [task for task in tasks if not _is_there(record.done.get(task.task))]
+        if missing:  # each of them may read blocks of all tasks before
+            found |= dict.fromkeys((*_missing(plan, record, counts, missing[0]), *missing))
+    return tuple(found)
 
 
 def _is_there(done: TaskDone | None) -> bool:

@@ -12,10 +12,12 @@ from typing import Any, Protocol
 from gristmill.compute.collect import Collector
 from gristmill.compute.culprit import check_pair
 from gristmill.compute.mapping import Pair
-from gristmill.plan.functions import JobCode, StepFunctions
-from gristmill.plan.stages import OutputSink, ReduceOp, ShuffleSink
+from gristmill.plan.functions import ExchangeFunctions, JobCode, StepFunctions
+from gristmill.plan.stages import Branch, OutputSink, ProgramOp, ReduceOp, RowsSink, ShuffleSink
 from gristmill.runtime.contracts import TaskEnvironment, TaskResult, TaskSpec
+from gristmill.runtime.reading import BlockInputs, combiner_of
 from gristmill.shuffle import store
+from gristmill.shuffle.contracts import BlockInfo
 from gristmill.storage.contracts import PartFile
 from gristmill.storage.writers import PartWriter, open_part, part_name
 
@@ -34,29 +36,68 @@ class Sink(Protocol):
         ...
 
 
-def open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitStack) -> Sink:
+def open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitStack, blocks: BlockInputs) -> Sink:
     """What a stage writes to, for one attempt. If the attempt fails, ``stack`` takes what it wrote away."""
     sink = spec.stage.sink
-    if isinstance(sink, ShuffleSink):
-        step = code.steps[sink.step]
+    branch = spec.stage.branches[spec.branch]
+    if not isinstance(sink, OutputSink):
         shared = store.job_folder(env.job.shuffle_dir, env.job.job) if env.job.shuffle_dir else ""
         target = _block_target(spec, env, shared)
-        combiner = step.combiner if sink.combine else None
-        return BlockSink(Collector(sink.partitions, env.scratch, target, combiner, step.partitioner), shared)
-    assert isinstance(sink, OutputSink)
+        if isinstance(sink, RowsSink):
+            from gristmill.compute.rows import RowsWriter
+
+            return BlockSink(RowsWriter(target), shared)
+        return BlockSink(_collector(code.steps[sink.step], sink, branch, env, target, blocks), shared)
     name = part_name(sink.letter, spec.attempt.index, sink.format)
     writer = open_part(Path(env.job.staging), f"attempts/{env.job.file_name(spec.attempt)}-{name}", name, sink.format)
     stack.callback(writer.discard)
-    last = spec.stage.ops[-1] if spec.stage.ops else None
+    last = branch.ops[-1] if branch.ops else None
+    if isinstance(last, ProgramOp):
+        return _ElementSink(writer)
     step = code.steps[last.step] if last else StepFunctions()
     role = "reducer" if isinstance(last, ReduceOp) else "mapper"
     return _PartSink(writer, getattr(step, role), role)
 
 
-class BlockSink:
-    """A shuffle's block."""
+def _collector(
+    step: StepFunctions, sink: ShuffleSink, branch: Branch, env: TaskEnvironment, target: Path, blocks: BlockInputs
+) -> Collector:
+    """What sorts and groups the pairs of a shuffle."""
+    if not isinstance(step, ExchangeFunctions):
+        combiner = step.combiner if sink.combine else None
+        return Collector(sink.partitions, env.scratch, target, combiner, step.partitioner)
+    combiner, partitioner = combiner_of(step), step.partitioner
+    if step.ranges:
+        from gristmill.compute.ranges import bounds_of
 
-    def __init__(self, collector: Collector, shared: str) -> None:
+        samples = [key for some in blocks.rows(len(branch.sources) - 1, lambda _: None) for key in some]
+        partitioner = bounds_of(samples, sink.partitions, step.descending)
+    return Collector(
+        sink.partitions, env.scratch, target, combiner, partitioner, fold=step.fold, descending=step.descending
+    )
+
+
+class BlockMaker(Protocol):
+    """Makes a block of what is given to it."""
+
+    def consume(self, pairs: Iterator[Any]) -> None:
+        """Take records."""
+        ...
+
+    def finish(self) -> BlockInfo:
+        """All were given: write the block."""
+        ...
+
+    @property
+    def spilled_bytes(self) -> int:
+        """What was written on the way."""
+        ...
+
+
+class BlockSink:
+    """A block that other tasks will read."""
+
+    def __init__(self, collector: BlockMaker, shared: str) -> None:
         self.collector = collector
         self.consume = collector.consume
         self._shared = shared  # where the block is copied to, if that is a URI
@@ -69,6 +110,23 @@ class BlockSink:
         rows = sum(segment.rows for segment in block.segments)
         size = sum(segment.length for segment in block.segments)
         return TaskResult(records_out=rows, bytes_out=size, spilled_bytes=self.collector.spilled_bytes, block=block)
+
+
+class _ElementSink:
+    """A part of the output, of a dataset's elements."""
+
+    def __init__(self, writer: PartWriter) -> None:
+        self._writer = writer
+        self._rows = 0
+
+    def consume(self, pairs: Iterator[Any]) -> None:
+        while chunk := list(islice(pairs, _CHUNK)):
+            self._writer.write([None] * len(chunk), chunk)
+            self._rows += len(chunk)
+
+    def finish(self) -> TaskResult:
+        part: PartFile = self._writer.close()
+        return TaskResult(records_out=self._rows, bytes_out=part.size_bytes, parts=(part,))
 
 
 class _PartSink:

@@ -14,15 +14,23 @@ from hashlib import blake2b
 from typing import Any
 
 from gristmill.errors import FailureReport
-from gristmill.plan.build import partitions_read
 from gristmill.plan.functions import Counters
-from gristmill.plan.stages import OutputSink, SplitSource, Stage, StagePlan
+from gristmill.plan.stages import (
+    OutputSink,
+    ProgramOp,
+    Reads,
+    ShuffleSource,
+    SplitSource,
+    Stage,
+    StagePlan,
+    branch_counts,
+)
 from gristmill.runtime.contracts import Progress, TaskResult, TaskSpec
 from gristmill.runtime.views import JobView, StageView
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId, TaskId
 from gristmill.shuffle.contracts import BlockInfo, PackedSegments
-from gristmill.storage.contracts import PartFile, Split
+from gristmill.storage.contracts import PartFile, Split, Splits
 
 _FAILURES_SHOWN = 5
 _MANY_SEGMENTS = 16  # so many are worth packing
@@ -58,7 +66,7 @@ class _StageTally:
     """One stage's sums over accepted attempts."""
 
     stage: Stage
-    tasks: int
+    branches: tuple[int, ...]  # how many tasks each has
     done: int = 0
     running: int = 0
     records_in: int = 0
@@ -66,6 +74,18 @@ class _StageTally:
     bytes_in: int = 0
     bytes_out: int = 0
     bytes_total: int = 0
+
+    @property
+    def tasks(self) -> int:
+        return sum(self.branches)
+
+    def place_of(self, index: int) -> tuple[int, int]:
+        """The branch of a task, and the task's number within it."""
+        for branch, count in enumerate(self.branches):
+            if index < count:
+                return branch, index
+            index -= count
+        raise IndexError(index)
 
     def add(self, result: TaskResult, sign: int) -> None:
         self.done += sign
@@ -78,13 +98,16 @@ class _StageTally:
 class JobTally:
     """The results of one job's tasks. Sums follow the accepted attempts, whatever is accepted or lost in between."""
 
-    def __init__(self, job: str, name: str, plan: StagePlan, splits: tuple[tuple[Split, ...], ...]) -> None:
+    def __init__(self, job: str, name: str, plan: StagePlan, splits: Splits) -> None:
         self.job = job
         self.plan = plan
         self._name = name
         self._splits = splits
-        self._stages = [_StageTally(stage, self._task_count(stage)) for stage in plan.stages]
-        self._stages[0].bytes_total = sum(split.size_bytes for task in splits for split in task)
+        counts = branch_counts(plan, tuple(map(len, splits)))
+        self._stages = [_StageTally(stage, tasks) for stage, tasks in zip(plan.stages, counts, strict=True)]
+        for stage in self._stages:
+            read = (source.input for source in stage.stage.sources if isinstance(source, SplitSource))
+            stage.bytes_total = sum(split.size_bytes for input in read for task in splits[input] for split in task)
         self._results: dict[TaskId, TaskResult] = {}
         self._block_makers: dict[str, TaskId] = {}
         self._replaced: dict[TaskId, list[BlockInfo]] = {}  # blocks that some could not read, and others still may
@@ -99,37 +122,57 @@ class JobTally:
         self.resumed_after_seconds = 0.0  # see JobView
         self._fates: dict[AttemptId, Fate] = {}  # of attempts that are over, and have not answered
 
-    def _task_count(self, stage: Stage) -> int:
-        return len(self._splits) if isinstance(stage.source, SplitSource) else partitions_read(self.plan, stage)
-
     def task_counts(self) -> tuple[int, ...]:
         """The number of tasks of each stage."""
         return tuple(stage.tasks for stage in self._stages)
 
-    @property
-    def hosts(self) -> tuple[tuple[str, ...], ...]:
-        """The machines near each input task's splits; empty if no split names any."""
-        named = tuple(splits[0].hosts if splits else () for splits in self._splits)
-        return named if any(named) else ()
+    def hosts(self, stage: int) -> tuple[tuple[str, ...], ...]:
+        """The machines near each of a stage's tasks' splits; empty if no split names any."""
+        named: list[tuple[str, ...]] = []
+        tally = self._stages[stage]
+        for branch, tasks in zip(tally.stage.branches, tally.branches, strict=True):
+            inputs = [source.input for source in branch.sources if isinstance(source, SplitSource)]
+            near = self._splits[inputs[0]] if inputs else ((),) * tasks
+            named += (splits[0].hosts if splits else () for splits in near)
+        return tuple(named) if any(named) else ()
 
     def spec_for(self, attempt: AttemptId) -> TaskSpec:
         """What an attempt works on. All its parents' tasks have been accepted."""
-        stage = self.plan.stages[attempt.stage]
-        if isinstance(stage.source, SplitSource):
-            splits = self._splits[attempt.index]
-            self._input_bytes[attempt] = sum([split.size_bytes for split in splits])
-            return TaskSpec(attempt, stage, splits=splits)
-        blocks = tuple(self._segments(stage.source.parent, attempt.index))
-        self._input_bytes[attempt] = sum([block.segments[0].length for block in blocks])
-        return TaskSpec(attempt, stage, blocks=blocks, partition=0)
+        tally = self._stages[attempt.stage]
+        number, index = tally.place_of(attempt.index) if len(tally.branches) > 1 else (0, attempt.index)
+        branch = tally.stage.branches[number]
+        splits: tuple[Split, ...] = ()
+        blocks: list[BlockInfo] = []
+        counts = []
+        for source in branch.sources:
+            before = len(blocks)
+            if isinstance(source, SplitSource):
+                splits = self._splits[source.input][index]
+            else:
+                blocks += self._segments(source, index)
+            counts.append(len(blocks) - before)
+        input_bytes = sum([split.size_bytes for split in splits]) + sum([block.segments[0].length for block in blocks])
+        self._input_bytes[attempt] = input_bytes
+        programs = isinstance(branch.ops[0], ProgramOp) if branch.ops else False
+        return TaskSpec(
+            attempt,
+            tally.stage,
+            splits,
+            tuple(blocks),
+            branch=number,
+            counts=tuple(counts) if len(counts) > 1 else (),
+            tasks=tally.tasks if programs else 0,
+        )
 
-    def _segments(self, stage: int, partition: int) -> Iterator[BlockInfo]:
+    def _segments(self, source: ShuffleSource, index: int) -> Iterator[BlockInfo]:
         """A stage's blocks with one segment each: tasks times partitions of them would be too much for every spec.
 
         A block that has nothing of the partition is left out.
         """
-        for index in range(self._stages[stage].tasks):
-            block = self._results[TaskId(self.job, stage, index)].block
+        tasks = self._stages[source.parent].tasks
+        partition = index if source.reads is Reads.PARTITION else 0
+        for task in (index,) if source.reads is Reads.TASK else range(tasks):
+            block = self._results[TaskId(self.job, source.parent, task)].block
             assert block is not None, "a stage that is read by another keeps the blocks of its tasks"
             if (segment := block.segment(partition)).length:
                 yield BlockInfo(block.path, (segment,), block.worker)
@@ -246,7 +289,7 @@ class JobTally:
         """All tasks of a stage are done: what its readers will read is known."""
         for child in self._stages:
             if stage in child.stage.parents:
-                child.bytes_total = self._stages[stage].bytes_out
+                child.bytes_total += self._stages[stage].bytes_out
 
     def maker_of(self, path: str) -> TaskId | None:
         """The task whose block is at this path."""
@@ -273,7 +316,7 @@ class JobTally:
             total = running_now[attempt.stage]
             total.records_in += progress.records_in
             total.bytes_in += progress.bytes_in
-        readers = [stage for stage in self._stages if isinstance(stage.stage.source, SplitSource)]
+        readers = [stage for stage in self._stages if not stage.stage.reads_shuffle]
         makers = [stage for stage in self._stages if not isinstance(stage.stage.sink, OutputSink)]
         return JobView(
             job=self.job,
@@ -300,7 +343,7 @@ def _stage_view(tally: _StageTally, running: Progress) -> StageView:
     return StageView(
         id=tally.stage.id,
         name=tally.stage.name,
-        reads_shuffle=not isinstance(tally.stage.source, SplitSource),
+        reads_shuffle=tally.stage.reads_shuffle,
         tasks=tally.tasks,
         done=tally.done,
         running=tally.running,

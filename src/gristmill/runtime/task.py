@@ -13,9 +13,8 @@ from operator import length_hint
 from typing import Any, TypeGuard
 
 from gristmill.compute.collect import Collector
-from gristmill.compute.combine import fan_in
 from gristmill.compute.culprit import find_culprit
-from gristmill.compute.group import Group, groups
+from gristmill.compute.group import Group
 from gristmill.compute.guard import cut, is_users, locate, user_error
 from gristmill.compute.inline import Inlined, inline_mapper
 from gristmill.compute.mapping import MapChain, Pair, reduce_groups
@@ -29,19 +28,15 @@ from gristmill.errors import (
     TaskError,
     UserCodeError,
 )
-from gristmill.plan.functions import Counters, JobCode, StepFunctions, activate_counters
-from gristmill.plan.stages import MapOp, ShuffleSink, ShuffleSource
+from gristmill.plan.functions import Counters, JobCode, Program, StepFunctions, activate_counters
+from gristmill.plan.stages import MapOp, ProgramOp, ShuffleSink, ShuffleSource
 from gristmill.records.block import MalformedRecord, RecordBlock
 from gristmill.runtime import disks
 from gristmill.runtime.contracts import Progress, TaskEnvironment, TaskResult, TaskSpec
+from gristmill.runtime.reading import BlockInputs
 from gristmill.runtime.sinks import BlockSink, Sink, open_sink
-from gristmill.shuffle.blocks import damaged_blocks, read_segment
-from gristmill.shuffle.contracts import BlockInfo
-from gristmill.shuffle.merge import merge
 from gristmill.storage.bad_records import BadRecords
 from gristmill.storage.formats import open_split
-
-_FETCH_SHARE = 8  # of an executor's memory, so much may be in flight at once
 
 
 def run_task(code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Progress) -> TaskResult:
@@ -78,33 +73,30 @@ class _Attempt:
         self, code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Progress, stack: ExitStack
     ) -> None:
         self._code, self._spec, self._env, self._progress = code, spec, env, progress
-        stage = spec.stage
-        self._chain = MapChain([code.steps[op.step] for op in stage.ops if isinstance(op, MapOp)])
-        self._sink = open_sink(code, spec, env, stack)
+        stage, branch = spec.stage, spec.stage.branches[spec.branch]
+        self._source = branch.sources[0]
+        self._blocks = BlockInputs(code, spec, env)
+        self._chain = MapChain([code.steps[op.step] for op in branch.ops if isinstance(op, MapOp)])
+        self._program = next((op for op in branch.ops if isinstance(op, ProgramOp)), None)
+        self._sink = open_sink(code, spec, env, stack, self._blocks)
         self._inlined = _inlined(self._chain, self._sink)
         self._tolerant = env.job.max_bad_records > 0
-        letter = "r" if isinstance(stage.source, ShuffleSource) else "m"
+        letter = "r" if branch.reads_shuffle else "m"
         name = f"{letter}{stage.id}-{spec.attempt.index:05d}.jsonl"
         self._bad = BadRecords(
             env.job.staging, f"attempts/{env.job.file_name(spec.attempt)}-bad.jsonl", f"_bad_records/{name}"
         )
         self._last_bad: FailureReport | None = None
-        self._far: Sequence[int] = ()  # places of the blocks that had to be brought here
         stack.callback(self._bad.discard)
 
     def run(self, counters: Counters) -> TaskResult:
-        source, spilled = self._spec.stage.source, 0
-        self._hook(self._chain.begin(), "mapper_init")
-        if isinstance(source, ShuffleSource):
-            try:
-                spilled = self._reduce(source)
-            except (BlockMissing, BlockCorrupt, BlockUnreachable) as error:
-                raise self._all_damaged(error) from error
-        else:
-            for split in self._spec.splits:
-                for block in open_split(split, self._env.job.max_record_bytes):
-                    self._map_block(block)
-        self._hook(self._chain.end(), "mapper_final")
+        try:
+            if self._program is not None:
+                self._run_program(self._code.programs[self._program.program])
+            else:
+                self._run_steps()
+        except (BlockMissing, BlockCorrupt, BlockUnreachable) as error:
+            raise self._blocks.all_damaged(error) from error
         made = self._sink.finish()
         bad = self._bad.close()
         return TaskResult(
@@ -112,13 +104,34 @@ class _Attempt:
             bytes_in=self._progress.bytes_in,
             records_out=made.records_out,
             bytes_out=made.bytes_out,
-            spilled_bytes=made.spilled_bytes + spilled,
+            spilled_bytes=made.spilled_bytes + self._blocks.spilled_bytes,
             bad_records=self._bad.count,
             last_bad=self._last_bad,
             counters=counters.groups,
             block=made.block,
             parts=made.parts + ((bad,) if bad else ()),
         )
+
+    def _run_program(self, program: Program) -> None:
+        from gristmill.runtime.programs import ProgramRun
+
+        run = ProgramRun(self._code, program, self._spec, self._env, self._blocks, self._progress)
+        try:
+            self._sink.consume(run.result())
+        except Exception as error:  # whatever user code raises
+            if _is_ours(error):
+                raise
+            raise run.failed(error) from error
+
+    def _run_steps(self) -> None:
+        self._hook(self._chain.begin(), "mapper_init")
+        if isinstance(self._source, ShuffleSource):
+            self._reduce(self._source)
+        else:
+            for split in self._spec.splits:
+                for block in open_split(split, self._env.job.max_record_bytes):
+                    self._map_block(block)
+        self._hook(self._chain.end(), "mapper_final")
 
     # Map
 
@@ -191,15 +204,11 @@ class _Attempt:
 
     # Reduce
 
-    def _reduce(self, source: ShuffleSource) -> int:
+    def _reduce(self, source: ShuffleSource) -> None:
         step = self._code.steps[source.step]
-        blocks, partition, spilled = self._inputs(step, source)
-        sent = sum(block.segment(partition).rows for block in blocks)
-        pieces = merge([read_segment(block, partition) for block in blocks], sent)
-        segments = [block.segment(self._spec.partition) for block in self._spec.blocks]
-        rows_in, bytes_in = sum(segment.rows for segment in segments), sum(segment.length for segment in segments)
+        rows_in, bytes_in = self._blocks.size_of(0)
         # Bytes are counted as if all rows were of one size: close enough to see how far the task is.
-        grouped = groups(pieces, lambda rows: self._progress.advance(rows, rows * bytes_in // rows_in))
+        grouped = self._blocks.groups(0, lambda rows: self._progress.advance(rows, rows * bytes_in // rows_in))
         assert step.reducer is not None, "a stage that reads a shuffle begins with a reducer"
         self._hook(self._chain.apply_pairs(_call(step.reducer_init)), "reducer_init")
         if self._tolerant:
@@ -208,50 +217,6 @@ class _Attempt:
             self._reduce_all(step, grouped)
         self._hook(self._chain.apply_pairs(_call(step.reducer_final)), "reducer_final")
         self._progress.records_in, self._progress.bytes_in = rows_in, bytes_in
-        return spilled
-
-    def _inputs(self, step: StepFunctions, source: ShuffleSource) -> tuple[Sequence[BlockInfo], int, int]:
-        combiner = step.combiner if source.combine else None
-        partition = self._spec.partition
-        blocks = [block for block in self._readable() if block.segment(partition).length]
-        merged, numbers, written = fan_in(blocks, [partition], self._env.scratch, combiner)
-        return merged, numbers[0], written
-
-    def _readable(self) -> Sequence[BlockInfo]:
-        """The blocks, those of other machines brought here."""
-        spec, job = self._spec, self._env.job
-        if not spec.sources and not job.shuffle_dir:
-            return spec.blocks
-        from gristmill.shuffle.fetch import fetch_blocks, to_fetch
-        from gristmill.shuffle.transfer import FetchSettings
-
-        blocks = list(spec.blocks)
-        far = self._far = to_fetch(blocks, spec.sources, spec.machine)
-        if far:
-            budget = min(FetchSettings.budget_bytes, job.memory_bytes // _FETCH_SHARE)
-            fetched = fetch_blocks(
-                [blocks[place] for place in far],
-                spec.partition,
-                spec.sources,
-                self._env.scratch,
-                job=job.job,
-                ticket=job.ticket,
-                settings=FetchSettings(budget_bytes=budget),
-            )
-            for place, block in zip(far, fetched, strict=True):
-                blocks[place] = block
-        return blocks
-
-    def _all_damaged(self, error: TaskError) -> TaskError:
-        """The same error, naming every block that is damaged: each alone would cost one attempt."""
-        if isinstance(error, BlockUnreachable):
-            return error  # it names them; to read all others would only take time
-        far = set(self._far)
-        near = [block for place, block in enumerate(self._spec.blocks) if place not in far]
-        named = str(error.report.details.get("blocks", "")).split("\n")
-        paths = dict.fromkeys([*filter(None, named), *damaged_blocks(near, self._spec.partition)])
-        details = {**error.report.details, "blocks": "\n".join(paths)}
-        return type(error)(replace(error.report, details=details))
 
     def _reduce_all(self, step: StepFunctions, grouped: Iterator[Group]) -> None:
         assert step.reducer is not None
@@ -302,10 +267,10 @@ class _Attempt:
 
 def _inlined(chain: MapChain, sink: Sink) -> tuple[Collector, Inlined, int] | None:
     """How a block's records are grouped without a generator between; None if they cannot be."""
-    if not isinstance(sink, BlockSink):
+    if not isinstance(sink, BlockSink) or not isinstance(collector := sink.collector, Collector):
         return None
-    inlined = inline_mapper(chain.only_mapper, sink.collector.sums)
-    return inlined and (sink.collector, *inlined)
+    inlined = inline_mapper(chain.only_mapper, collector.sums)
+    return inlined and (collector, *inlined)
 
 
 def _is_ours(error: Exception) -> bool:

@@ -24,6 +24,10 @@ class Split:
     ] = ()  # machines that are near the data, as a storage names them; the task would best run there
 
 
+Splits = tuple[tuple[tuple[Split, ...], ...], ...]
+"""What is read of each of a job's inputs, by each of the tasks that read it."""
+
+
 @dataclass(frozen=True)
 class PartFile:
     """A file that an attempt wrote into the staging folder, and the name it gets if the attempt is accepted."""

@@ -282,32 +282,58 @@ class File(_message.Message):
     def __init__(self, path: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class AddStage(_message.Message):
-    __slots__ = ("job", "id", "name", "shuffle_source", "operators", "shuffle_sink", "output_sink")
+    __slots__ = ("job", "id", "name", "branches", "shuffle_sink", "output_sink", "rows_sink")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
-    SHUFFLE_SOURCE_FIELD_NUMBER: _ClassVar[int]
-    OPERATORS_FIELD_NUMBER: _ClassVar[int]
+    BRANCHES_FIELD_NUMBER: _ClassVar[int]
     SHUFFLE_SINK_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_SINK_FIELD_NUMBER: _ClassVar[int]
+    ROWS_SINK_FIELD_NUMBER: _ClassVar[int]
     job: str
     id: int
     name: str
-    shuffle_source: ShuffleSource
-    operators: _containers.RepeatedCompositeFieldContainer[Operator]
+    branches: _containers.RepeatedCompositeFieldContainer[Branch]
     shuffle_sink: ShuffleSink
     output_sink: OutputSink
-    def __init__(self, job: _Optional[str] = ..., id: _Optional[int] = ..., name: _Optional[str] = ..., shuffle_source: _Optional[_Union[ShuffleSource, _Mapping]] = ..., operators: _Optional[_Iterable[_Union[Operator, _Mapping]]] = ..., shuffle_sink: _Optional[_Union[ShuffleSink, _Mapping]] = ..., output_sink: _Optional[_Union[OutputSink, _Mapping]] = ...) -> None: ...
+    rows_sink: RowsSink
+    def __init__(self, job: _Optional[str] = ..., id: _Optional[int] = ..., name: _Optional[str] = ..., branches: _Optional[_Iterable[_Union[Branch, _Mapping]]] = ..., shuffle_sink: _Optional[_Union[ShuffleSink, _Mapping]] = ..., output_sink: _Optional[_Union[OutputSink, _Mapping]] = ..., rows_sink: _Optional[_Union[RowsSink, _Mapping]] = ...) -> None: ...
+
+class Branch(_message.Message):
+    __slots__ = ("sources", "operators")
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    OPERATORS_FIELD_NUMBER: _ClassVar[int]
+    sources: _containers.RepeatedCompositeFieldContainer[BranchSource]
+    operators: _containers.RepeatedCompositeFieldContainer[Operator]
+    def __init__(self, sources: _Optional[_Iterable[_Union[BranchSource, _Mapping]]] = ..., operators: _Optional[_Iterable[_Union[Operator, _Mapping]]] = ...) -> None: ...
+
+class BranchSource(_message.Message):
+    __slots__ = ("input", "shuffle")
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    SHUFFLE_FIELD_NUMBER: _ClassVar[int]
+    input: int
+    shuffle: ShuffleSource
+    def __init__(self, input: _Optional[int] = ..., shuffle: _Optional[_Union[ShuffleSource, _Mapping]] = ...) -> None: ...
 
 class ShuffleSource(_message.Message):
-    __slots__ = ("parent", "step", "combine")
+    __slots__ = ("parent", "step", "combine", "reads")
+    class Reads(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PARTITION: _ClassVar[ShuffleSource.Reads]
+        TASK: _ClassVar[ShuffleSource.Reads]
+        ALL: _ClassVar[ShuffleSource.Reads]
+    PARTITION: ShuffleSource.Reads
+    TASK: ShuffleSource.Reads
+    ALL: ShuffleSource.Reads
     PARENT_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     COMBINE_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
     parent: int
     step: int
     combine: bool
-    def __init__(self, parent: _Optional[int] = ..., step: _Optional[int] = ..., combine: _Optional[bool] = ...) -> None: ...
+    reads: ShuffleSource.Reads
+    def __init__(self, parent: _Optional[int] = ..., step: _Optional[int] = ..., combine: _Optional[bool] = ..., reads: _Optional[_Union[ShuffleSource.Reads, str]] = ...) -> None: ...
 
 class Operator(_message.Message):
     __slots__ = ("kind", "step")
@@ -315,8 +341,10 @@ class Operator(_message.Message):
         __slots__ = ()
         MAP: _ClassVar[Operator.Kind]
         REDUCE: _ClassVar[Operator.Kind]
+        PROGRAM: _ClassVar[Operator.Kind]
     MAP: Operator.Kind
     REDUCE: Operator.Kind
+    PROGRAM: Operator.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     kind: Operator.Kind
@@ -333,6 +361,12 @@ class ShuffleSink(_message.Message):
     combine: bool
     def __init__(self, step: _Optional[int] = ..., partitions: _Optional[int] = ..., combine: _Optional[bool] = ...) -> None: ...
 
+class RowsSink(_message.Message):
+    __slots__ = ("kept",)
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    kept: str
+    def __init__(self, kept: _Optional[str] = ...) -> None: ...
+
 class OutputSink(_message.Message):
     __slots__ = ("format", "letter")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
@@ -342,18 +376,24 @@ class OutputSink(_message.Message):
     def __init__(self, format: _Optional[str] = ..., letter: _Optional[str] = ...) -> None: ...
 
 class Launch(_message.Message):
-    __slots__ = ("slot", "attempt", "splits", "blocks", "sources")
+    __slots__ = ("slot", "attempt", "splits", "blocks", "sources", "branch", "counts", "tasks")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SPLITS_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
     slot: str
     attempt: Attempt
     splits: _containers.RepeatedCompositeFieldContainer[Split]
     blocks: Blocks
     sources: _containers.RepeatedCompositeFieldContainer[Source]
-    def __init__(self, slot: _Optional[str] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., splits: _Optional[_Iterable[_Union[Split, _Mapping]]] = ..., blocks: _Optional[_Union[Blocks, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ...) -> None: ...
+    branch: int
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    tasks: int
+    def __init__(self, slot: _Optional[str] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., splits: _Optional[_Iterable[_Union[Split, _Mapping]]] = ..., blocks: _Optional[_Union[Blocks, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., branch: _Optional[int] = ..., counts: _Optional[_Iterable[int]] = ..., tasks: _Optional[int] = ...) -> None: ...
 
 class Split(_message.Message):
     __slots__ = ("path", "start", "length", "size_bytes", "format", "name")

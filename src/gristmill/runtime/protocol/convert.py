@@ -6,7 +6,22 @@ import json
 from collections.abc import Mapping, Sequence
 
 from gristmill.errors import FailureReport
-from gristmill.plan.stages import MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource, SplitSource, Stage
+from gristmill.plan.stages import (
+    Branch,
+    MapOp,
+    Op,
+    OutputSink,
+    ProgramOp,
+    Reads,
+    ReduceOp,
+    RowsSink,
+    ShuffleSink,
+    ShuffleSource,
+    Sink,
+    Source,
+    SplitSource,
+    Stage,
+)
 from gristmill.runtime.contracts import JobSpec, TaskResult, TaskSpec
 from gristmill.runtime.protocol import agents as pb
 from gristmill.scheduling.events import AttemptId
@@ -79,36 +94,70 @@ def job_spec(message: pb.AddJob, code: bytes, bundles: Sequence[str], folder: st
 def stage_message(job: str, stage: Stage) -> pb.AddStage:
     """A stage of a job as it travels."""
     message = pb.AddStage(job=job, id=stage.id, name=stage.name)
-    if isinstance(stage.source, ShuffleSource):
-        source = stage.source
-        message.shuffle_source.CopyFrom(
-            pb.ShuffleSource(parent=source.parent, step=source.step, combine=source.combine)
-        )
-    for op in stage.ops:
-        kind = pb.Operator.MAP if isinstance(op, MapOp) else pb.Operator.REDUCE
-        message.operators.append(pb.Operator(kind=kind, step=op.step))
-    sink = stage.sink
-    if isinstance(sink, ShuffleSink):
-        message.shuffle_sink.CopyFrom(pb.ShuffleSink(step=sink.step, partitions=sink.partitions, combine=sink.combine))
-    else:
-        message.output_sink.CopyFrom(pb.OutputSink(format=sink.format, letter=sink.letter))
+    for branch in stage.branches:
+        sources, operators = map(_source_message, branch.sources), map(_op_message, branch.ops)
+        message.branches.append(pb.Branch(sources=sources, operators=operators))
+    match stage.sink:
+        case ShuffleSink(step, partitions, combine):
+            message.shuffle_sink.CopyFrom(pb.ShuffleSink(step=step, partitions=partitions, combine=combine))
+        case RowsSink(kept):
+            message.rows_sink.CopyFrom(pb.RowsSink(kept=kept))
+        case OutputSink(format, letter):
+            message.output_sink.CopyFrom(pb.OutputSink(format=format, letter=letter))
     return message
 
 
 def stage_of(message: pb.AddStage) -> Stage:
     """The inverse of :func:`stage_message`."""
-    read, wrote, part = message.shuffle_source, message.shuffle_sink, message.output_sink
-    reads = message.HasField("shuffle_source")
-    keeps = message.WhichOneof("sink") == "shuffle_sink"
-    return Stage(
-        id=message.id,
-        source=ShuffleSource(read.parent, read.step, read.combine) if reads else SplitSource(),
-        ops=tuple(MapOp(op.step) if op.kind == pb.Operator.MAP else ReduceOp(op.step) for op in message.operators),
-        sink=(
-            ShuffleSink(wrote.step, wrote.partitions, wrote.combine) if keeps else OutputSink(part.format, part.letter)
-        ),
-        name=message.name,
+    branches = tuple(
+        Branch(tuple(map(_source_of, branch.sources)), tuple(_OPS[op.kind](op.step) for op in branch.operators))
+        for branch in message.branches
     )
+    return Stage(message.id, branches, _sink_of(message), message.name)
+
+
+_OPS: Mapping[int, type[MapOp] | type[ReduceOp] | type[ProgramOp]] = {
+    pb.Operator.MAP: MapOp,
+    pb.Operator.REDUCE: ReduceOp,
+    pb.Operator.PROGRAM: ProgramOp,
+}
+
+
+def _source_message(source: Source) -> pb.BranchSource:
+    if isinstance(source, SplitSource):
+        return pb.BranchSource(input=source.input)
+    shuffle = pb.ShuffleSource(parent=source.parent, step=source.step, combine=source.combine, reads=source.reads.name)
+    return pb.BranchSource(shuffle=shuffle)
+
+
+def _source_of(message: pb.BranchSource) -> Source:
+    if message.WhichOneof("source") == "input":
+        return SplitSource(message.input)
+    shuffle = message.shuffle
+    return ShuffleSource(
+        shuffle.parent, shuffle.step, shuffle.combine, Reads[pb.ShuffleSource.Reads.Name(shuffle.reads)]
+    )
+
+
+def _op_message(op: Op) -> pb.Operator:
+    match op:
+        case MapOp(step):
+            return pb.Operator(kind=pb.Operator.MAP, step=step)
+        case ReduceOp(step):
+            return pb.Operator(kind=pb.Operator.REDUCE, step=step)
+        case ProgramOp(program):
+            return pb.Operator(kind=pb.Operator.PROGRAM, step=program)
+
+
+def _sink_of(message: pb.AddStage) -> Sink:
+    match message.WhichOneof("sink"):
+        case "shuffle_sink":
+            wrote = message.shuffle_sink
+            return ShuffleSink(wrote.step, wrote.partitions, wrote.combine)
+        case "rows_sink":
+            return RowsSink(message.rows_sink.kept)
+        case _:
+            return OutputSink(message.output_sink.format, message.output_sink.letter)
 
 
 def launch_order(slot: str, spec: TaskSpec, sources: Mapping[str, BlockSource]) -> pb.Order:
@@ -140,6 +189,8 @@ def launch_order(slot: str, spec: TaskSpec, sources: Mapping[str, BlockSource]) 
         for worker in keepers:
             source = sources.get(worker, nowhere)
             launch.sources.add(worker=worker, flight=source.address, machine=source.machine)
+    launch.branch, launch.tasks = spec.branch, spec.tasks
+    launch.counts.extend(spec.counts)
     return order
 
 
@@ -173,4 +224,7 @@ def launch_spec(message: pb.Launch, stage: Stage, folder: str, machine: str) -> 
         folder=folder,
         sources=sources,
         machine=machine,
+        branch=message.branch,
+        counts=tuple(message.counts),
+        tasks=message.tasks,
     )

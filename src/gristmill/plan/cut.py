@@ -1,0 +1,174 @@
+"""From a dataset's tree to stages: it is cut at every exchange, and wherever records are kept or read as a whole.
+
+Pure. What several nodes share is computed once if it is exchanged, kept or read as a whole; what is merely piped runs
+in the tasks of each of its readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from gristmill.plan.functions import Call, ExchangeFunctions, JobCode, Maker, Open, Program
+from gristmill.plan.logical import Exchange, Keep, Node, Pipe, Read, Union
+from gristmill.plan.stages import (
+    Branch,
+    InputSpec,
+    OutputSink,
+    ProgramOp,
+    Reads,
+    RowsSink,
+    ShuffleSink,
+    ShuffleSource,
+    Sink,
+    Source,
+    SplitSource,
+    Stage,
+    StagePlan,
+)
+
+_NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A dataset's plan, ready to be submitted.
+
+    Attributes:
+        plan: the stages; partitions that follow from the input's size are 0.
+        code: the functions.
+        inputs: what is to be read.
+    """
+
+    plan: StagePlan
+    code: JobCode
+    inputs: tuple[InputSpec, ...]
+
+
+def cut(root: Node, output_format: str) -> Cut:
+    """Cut a dataset's tree into stages, the last of which writes the output."""
+    return _Cutter().cut(root, output_format)
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A branch of a stage that is not closed yet."""
+
+    sources: tuple[Source, ...]
+    program: Program
+    names: tuple[str, ...]
+
+
+@dataclass
+class _Cutter:
+    stages: list[Stage] = field(default_factory=list)
+    steps: list[ExchangeFunctions] = field(default_factory=list)
+    programs: list[Program] = field(default_factory=list)
+    inputs: list[InputSpec] = field(default_factory=list)
+    makers: dict[int, Maker] = field(default_factory=dict)
+    reads: dict[int, int] = field(default_factory=dict)  # id of a node that is read → its input
+    closed: dict[int, ShuffleSource] = field(default_factory=dict)  # id of a node whose stage is there → how to read it
+
+    def cut(self, root: Node, output_format: str) -> Cut:
+        branches = self.visit(root)
+        from_shuffle = all(not isinstance(source, SplitSource) for one in branches for source in one.sources)
+        self.close(branches, OutputSink(output_format, "r" if from_shuffle else "m"))
+        code = JobCode(tuple(self.steps), programs=tuple(self.programs), makers=self.makers)
+        return Cut(StagePlan(tuple(self.stages)), code, tuple(self.inputs))
+
+    def visit(self, node: Node) -> tuple[_Open, ...]:
+        """The branches that give a node's records."""
+        match node:
+            case Read():
+                return (_Open((SplitSource(self.input_of(node)),), (Open(0),), (node.name,)),)
+            case Union(children):
+                return tuple(branch for child in children for branch in self.visit(child))
+            case Pipe(children, call, sides):
+                return self.pipe(children, call, sides)
+            case Exchange():
+                return (_read(self.exchange(node), node.name),)
+            case Keep():
+                return (_read(self.keep(node), "kept"),)
+
+    def pipe(self, children: Sequence[Node], call: Call, sides: Sequence[Node]) -> tuple[_Open, ...]:
+        wholes = tuple(replace(self.rows(side), reads=Reads.ALL) for side in sides)
+        if len(children) == 1:
+            return tuple(_called(branch, call, wholes) for branch in self.visit(children[0]))
+        joined = _Open((), (), ())
+        for child in children:
+            branches = self.visit(child)
+            [branch] = branches if len(branches) == 1 else [_read(self.rows(child), "kept")]
+            shifted = tuple(_shifted(op, len(joined.sources)) for op in branch.program)
+            joined = _Open(joined.sources + branch.sources, joined.program + shifted, joined.names + branch.names)
+        return (_called(joined, call, wholes),)
+
+    def exchange(self, node: Exchange) -> ShuffleSource:
+        if id(node) not in self.closed:
+            branches = self.visit(node.child)
+            if node.samples is not None:
+                samples = replace(self.rows(node.samples), reads=Reads.ALL)
+                branches = tuple(replace(branch, sources=(*branch.sources, samples)) for branch in branches)
+            step = len(self.steps)
+            self.steps.append(node.step)
+            combine = node.step.fold is not None or node.step.combiner is not None
+            stage = self.close(branches, ShuffleSink(step, node.partitions, combine))
+            self.closed[id(node)] = ShuffleSource(stage, step, combine)
+        return self.closed[id(node)]
+
+    def keep(self, node: Keep) -> ShuffleSource:
+        if id(node) not in self.closed:
+            stage = self.close(self.visit(node.child), RowsSink(node.kept))
+            self.closed[id(node)] = ShuffleSource(stage, reads=Reads.TASK)
+        return self.closed[id(node)]
+
+    def rows(self, node: Node) -> ShuffleSource:
+        """A node's records as blocks, for those who read them as a whole, or need them in one branch."""
+        if isinstance(node, Keep):
+            return self.keep(node)
+        key = -id(node)  # what an exchange makes is another thing than its records
+        if key not in self.closed:
+            self.closed[key] = ShuffleSource(self.close(self.visit(node), RowsSink()), reads=Reads.TASK)
+        return self.closed[key]
+
+    def input_of(self, node: Read) -> int:
+        if id(node) not in self.reads:
+            number = self.reads[id(node)] = len(self.inputs)
+            self.inputs.append(node.input)
+            if node.maker is not None:
+                self.makers[number] = node.maker
+        return self.reads[id(node)]
+
+    def close(self, branches: Sequence[_Open], sink: Sink) -> int:
+        """Make a stage of branches, and tell its id."""
+        made = []
+        for branch in branches:
+            made.append(Branch(branch.sources, (ProgramOp(len(self.programs)),)))
+            self.programs.append(branch.program)
+        stage = Stage(len(self.stages), tuple(made), sink, _name(branches))
+        self.stages.append(stage)
+        return stage.id
+
+
+def _read(source: ShuffleSource, name: str) -> _Open:
+    return _Open((source,), (Open(0),), (name,))
+
+
+def _called(branch: _Open, call: Call, wholes: tuple[ShuffleSource, ...]) -> _Open:
+    places = tuple(range(len(branch.sources), len(branch.sources) + len(wholes)))
+    made = replace(call, sides=places) if places else call
+    # What the user did not call himself is no name for people.
+    names = (*branch.names, call.name) if call.name and call.name not in branch.names[-1:] else branch.names
+    return _Open((*branch.sources, *wholes), (*branch.program, made), names)
+
+
+def _shifted(op: Open | Call, by: int) -> Open | Call:
+    if isinstance(op, Open):
+        return Open(op.source + by)
+    return replace(op, sides=tuple(side + by for side in op.sides)) if op.sides else op
+
+
+def _name(branches: Sequence[_Open]) -> str:
+    names = list(dict.fromkeys(name for branch in branches for name in branch.names if name))
+    if len(names) > _NAMES_SHOWN:
+        names[_NAMES_SHOWN - 2 : -1] = ["…"]
+    return ", ".join(names)

@@ -1,0 +1,86 @@
+"""A plan as values that ``json.dumps`` takes, and back: for the journal, and for the way to a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gristmill.plan.stages import (
+    Branch,
+    InputSpec,
+    MapOp,
+    OutputSink,
+    ProgramOp,
+    Reads,
+    ReduceOp,
+    RowsSink,
+    ShuffleSink,
+    ShuffleSource,
+    SplitSource,
+    Stage,
+    StagePlan,
+)
+
+_PARTS: dict[str, Any] = {
+    cls.__name__: cls
+    for cls in (SplitSource, ShuffleSource, MapOp, ReduceOp, ProgramOp, ShuffleSink, RowsSink, OutputSink)
+}
+
+
+def plan_to_json(plan: StagePlan) -> list[Any]:
+    """A plan as plain values."""
+    return [
+        {
+            "name": stage.name,
+            "branches": [[list(map(_part, branch.sources)), list(map(_part, branch.ops))] for branch in stage.branches],
+            "sink": _part(stage.sink),
+        }
+        for stage in plan.stages
+    ]
+
+
+def plan_from_json(data: Sequence[Any]) -> StagePlan:
+    """The inverse of :func:`plan_to_json`.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no plan.
+    """
+    return StagePlan(
+        tuple(
+            Stage(number, tuple(map(_branch_of, stage["branches"])), _part_of(stage["sink"]), str(stage["name"]))
+            for number, stage in enumerate(data)
+        )
+    )
+
+
+def inputs_to_json(inputs: Sequence[InputSpec]) -> list[Any]:
+    """The inputs of a job as plain values."""
+    return [vars(input) for input in inputs]
+
+
+def inputs_from_json(data: Sequence[Any]) -> tuple[InputSpec, ...]:
+    """The inverse of :func:`inputs_to_json`.
+
+    Raises:
+        TypeError, ValueError: these are no inputs.
+    """
+    return tuple(InputSpec(**{str(name): tupled(value) for name, value in fields.items()}) for fields in data)
+
+
+def tupled(value: Any) -> Any:
+    """The same with tuples for lists: JSON does not tell them apart."""
+    return tuple(map(tupled, value)) if isinstance(value, list) else value
+
+
+def _part(value: Any) -> list[Any]:
+    return [type(value).__name__, vars(value)]
+
+
+def _part_of(value: Any) -> Any:
+    name, fields = value
+    return _PARTS[name](**{key: Reads(field) if key == "reads" else tupled(field) for key, field in fields.items()})
+
+
+def _branch_of(value: Any) -> Branch:
+    sources, ops = value
+    return Branch(tuple(map(_part_of, sources)), tuple(map(_part_of, ops)))

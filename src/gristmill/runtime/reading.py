@@ -1,0 +1,114 @@
+"""What an attempt reads of blocks: those of other machines are brought here, many are merged to few, all checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gristmill.compute.combine import fan_in
+from gristmill.compute.group import Group, groups
+from gristmill.errors import BlockUnreachable, TaskError
+from gristmill.plan.functions import ExchangeFunctions, Folder, JobCode, StepFunctions
+from gristmill.plan.stages import ShuffleSource, Source
+from gristmill.runtime.contracts import TaskEnvironment, TaskSpec
+from gristmill.shuffle.blocks import damaged_blocks, read_segment
+from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.merge import merge
+
+_FETCH_SHARE = 8  # of an executor's memory, so much may be in flight at once
+
+OnRows = Callable[[int], None]
+
+
+class BlockInputs:
+    """The blocks of one attempt, by the sources of its branch."""
+
+    def __init__(self, code: JobCode, spec: TaskSpec, env: TaskEnvironment) -> None:
+        self._code, self._spec, self._env = code, spec, env
+        self._sources: Sequence[Source] = spec.stage.branches[spec.branch].sources
+        self._near: dict[int, BlockInfo] = {}  # place in the spec's blocks → where it was brought to
+        self._far: set[int] = set()  # those that had to be brought here
+        self.spilled_bytes = 0
+
+    def size_of(self, source: int) -> tuple[int, int]:
+        """How many rows and bytes a source has."""
+        blocks = [self._spec.blocks[place] for place in self._spec.places_of(source)]
+        segments = [block.segment(self._spec.partition) for block in blocks]
+        return sum(segment.rows for segment in segments), sum(segment.length for segment in segments)
+
+    def groups(self, source: int, on_rows: OnRows) -> Iterator[Group]:
+        """The groups of a source's partition, in the order of keys, each with all its values."""
+        partition = self._spec.partition
+        shuffle = self._sources[source]
+        assert isinstance(shuffle, ShuffleSource), "splits have no groups"
+        step = self._code.steps[shuffle.step]
+        blocks = [block for block in self._readable(source) if block.segment(partition).length]
+        combiner = combiner_of(step) if shuffle.combine else None
+        scratch = self._env.scratch / f"source-{source}" if source else self._env.scratch
+        merged, numbers, written = fan_in(blocks, [partition], scratch, combiner)
+        self.spilled_bytes += written
+        sent = sum(block.segment(numbers[0]).rows for block in merged)
+        return groups(merge([read_segment(block, numbers[0]) for block in merged], sent), on_rows)
+
+    def rows(self, source: int, on_rows: OnRows) -> Iterator[list[Any]]:
+        """The records of a source that is not merged: block after block, some at a time."""
+        from gristmill.compute.rows import read_rows
+
+        for block in self._readable(source):
+            for rows in read_rows(read_segment(block, self._spec.partition)):
+                on_rows(len(rows))
+                yield rows
+
+    def identity_of(self, source: int) -> tuple[str, ...]:
+        """What tells a source's data from all other data, as long as this process lives."""
+        return tuple(self._spec.blocks[place].path for place in self._spec.places_of(source))
+
+    def all_damaged(self, error: TaskError) -> TaskError:
+        """The same error, naming every block that is damaged: each alone would cost one attempt."""
+        if isinstance(error, BlockUnreachable):
+            return error  # it names them; to read all others would only take time
+        near = [block for place, block in enumerate(self._spec.blocks) if place not in self._far]
+        named = str(error.report.details.get("blocks", "")).split("\n")
+        paths = dict.fromkeys([*filter(None, named), *damaged_blocks(near, self._spec.partition)])
+        details = {**error.report.details, "blocks": "\n".join(paths)}
+        return type(error)(replace(error.report, details=details))
+
+    def _readable(self, source: int) -> Sequence[BlockInfo]:
+        """A source's blocks, those of other machines brought here."""
+        spec, job = self._spec, self._env.job
+        places = spec.places_of(source)
+        if spec.sources or job.shuffle_dir:
+            self._fetch([place for place in places if place not in self._near])
+        return [self._near.get(place, spec.blocks[place]) for place in places]
+
+    def _fetch(self, places: Sequence[int]) -> None:
+        from gristmill.shuffle.fetch import fetch_blocks, to_fetch
+        from gristmill.shuffle.transfer import FetchSettings
+
+        spec, job = self._spec, self._env.job
+        blocks = [spec.blocks[place] for place in places]
+        far = to_fetch(blocks, spec.sources, spec.machine)
+        if not far:
+            return
+        self._far.update(places[number] for number in far)
+        budget = min(FetchSettings.budget_bytes, job.memory_bytes // _FETCH_SHARE)
+        fetched = fetch_blocks(
+            [blocks[number] for number in far],
+            spec.partition,
+            spec.sources,
+            self._env.scratch / f"fetched-{places[0]}" if places[0] else self._env.scratch,
+            job=job.job,
+            ticket=job.ticket,
+            settings=FetchSettings(budget_bytes=budget),
+        )
+        self._near.update(zip((places[number] for number in far), fetched, strict=True))
+
+
+def combiner_of(step: StepFunctions) -> Folder | None:
+    """What makes fewer values of a key's, where blocks are merged."""
+    if not isinstance(step, ExchangeFunctions) or step.fold is None:
+        return step.combiner
+    from gristmill.compute.combine import fold_combiner
+
+    return fold_combiner(step.fold)
