@@ -148,8 +148,8 @@ class Collector:
             raise
 
     def _consume_folds(self, pairs: Iterator[tuple[Any, Any]], folds: Folds) -> None:
-        while chunk := list(islice(pairs, self._chunk)):
-            self._set_chunk(folds.take(chunk))
+        while each := folds.take(pairs, self._chunk):
+            self._set_chunk(each)
             if self._key_bytes + folds.held_bytes >= RUN_BYTES:
                 folds.recount()
                 # Not for little room: it would soon be full again, and counting takes time.

@@ -7,7 +7,8 @@ between is joined by ``merge_combiners``. A value that stays alone is never touc
 from __future__ import annotations
 
 from bdb import BdbQuit
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from operator import add
 from typing import Any
 
@@ -61,36 +62,30 @@ class Folds(dict[Any, Any]):
         self._charge(key)
         return _NOTHING
 
-    def take(self, chunk: Sequence[tuple[Any, Any]]) -> int:
-        """Fold pairs in.
+    def take(self, pairs: Iterator[tuple[Any, Any]], count: int) -> int:
+        """Fold at most so many pairs in.
 
         Returns:
-            About how many bytes one of them takes.
+            About how many bytes one of them takes; 0 if there was none.
 
         Raises:
             KeyTypeRefused: a key is of a type without order and stable hash.
             UserCodeError: a function of the fold raised, or something is not a pair.
         """
-        step = len(chunk) // _SAMPLES + 1
-        grown = weighed = measured = 0
-        try:
-            for start in range(0, len(chunk), step):
-                key, value = chunk[start]
-                size, before = weight(value), weight(self[key]) if key in self else 0
-                self._take(chunk[start : start + 1])
-                held = self[key]
-                growth = weight(held) - before
-                # Where a value is kept, its own weight is closer to the truth than that of the container's first ones.
-                grown += max(growth, size + 8) if growth > 0 and type(held) not in _PLAIN else growth
-                weighed += size
-                measured += 1
-                self._take(chunk[start + 1 : start + step])
-        except (TypeError, ValueError):  # what user code raises has another name already
-            for pair in chunk:
-                check_pair(pair, None, "mapper", shuffled=True)
-            raise
-        self._recent += len(chunk)
-        self.held_bytes = max(0, self.held_bytes + grown * len(chunk) // measured)
+        step = max(1, count // _SAMPLES)
+        grown = weighed = measured = taken = 0
+        for pair in pairs:
+            growth, size = self._measure(pair)
+            grown += growth
+            weighed += size
+            measured += 1
+            taken += 1 + self._take(islice(pairs, step - 1))
+            if taken + step > count:
+                break
+        self._recent += taken
+        if not measured:
+            return 0
+        self.held_bytes = max(0, self.held_bytes + grown * taken // measured)
         return max(weighed, grown) // measured + 8
 
     def recount(self) -> None:
@@ -111,21 +106,43 @@ class Folds(dict[Any, Any]):
         self._nans.clear()
         self._recent = self.held_bytes = 0
 
-    def _add(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+    def _measure(self, pair: tuple[Any, Any]) -> tuple[int, int]:
+        """Fold a pair in. By how many bytes what is held grew then, and how many the value has."""
+        try:
+            key, value = pair
+            before = weight(self[key]) if key in self else 0
+        except (TypeError, ValueError):
+            check_pair(pair, None, "mapper", shuffled=True)
+            raise
+        size = weight(value)
+        self._take((pair,))
+        held = self[key]
+        growth = weight(held) - before
+        # Where a value is kept, its own weight is closer to the truth than that of the container's first ones.
+        kept = growth > 0 and type(held) not in _PLAIN
+        return max(growth, size + 8) if kept else growth, size
+
+    def _add(self, pairs: Iterable[tuple[Any, Any]]) -> int:
         # Not in place, which would change a list that is the user's own; of all else it takes the same time.
-        for key, value in pairs:
+        count = 0
+        for pair in pairs:
             try:
+                key, value = pair
                 self[key] = self[key] + value
             except _NOT_THE_USERS:
                 raise
             except Exception as error:  # whatever user code raises
-                raise _failed(error, "merge_value", key) from error
+                raise _failed(error, "merge_value", pair) from error
+            count += 1
+        return count
 
-    def _merge(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+    def _merge(self, pairs: Iterable[tuple[Any, Any]]) -> int:
         create, merge_value = self._fold.create, self._fold.merge_value
-        for key, value in pairs:
-            held: Any = None
+        count = 0
+        held: Any = None
+        for pair in pairs:
             try:
+                key, value = pair
                 held = self[key]
                 if held is not _NOTHING:
                     self[key] = merge_value(held, value)
@@ -134,7 +151,9 @@ class Folds(dict[Any, Any]):
             except _NOT_THE_USERS:
                 raise
             except Exception as error:  # whatever user code raises
-                raise _failed(error, "create" if held is _NOTHING else "merge_value", key) from error
+                raise _failed(error, "create" if held is _NOTHING else "merge_value", pair) from error
+            count += 1
+        return count
 
     def _missing_nan(self, key: Any) -> Any:
         """Python calls no two NaNs equal, and here they are: what the last one had goes to the new one."""
@@ -159,15 +178,15 @@ def fold_combiner(fold: Fold) -> Folder:
             except _NOT_THE_USERS:
                 raise
             except Exception as error:  # whatever user code raises
-                raise _failed(error, "merge_combiners", key) from error
+                raise _failed(error, "merge_combiners", (key, value)) from error
         yield key, folded
 
     return combine
 
 
-def _failed(error: Exception, role: str, key: Any) -> TaskError:
-    check_pair((key, None), None, "mapper", shuffled=True)  # a key that cannot be hashed
-    return locate(user_error(error, role), record=key, source="")
+def _failed(error: Exception, role: str, pair: tuple[Any, Any]) -> TaskError:
+    check_pair(pair, None, "mapper", shuffled=True)  # what is wrong with itself
+    return locate(user_error(error, role), record=pair[0], source="")
 
 
 def _weight_throughout(held: Any) -> int:
