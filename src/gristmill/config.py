@@ -134,7 +134,17 @@ def default_data_dir() -> Path:
 
 
 INPUT_FORMATS = ("text", "whole", "csv", "jsonl", "parquet")
-OUTPUT_FORMATS = ("text", "csv", "jsonl", "parquet")
+OUTPUT_FORMATS = ("text", "csv", "jsonl", "parquet", "orc", "avro")
+_OF_TEXT = ("none", "gzip", "bz2", "zstd")
+COMPRESSIONS = {
+    "text": _OF_TEXT,
+    "csv": _OF_TEXT,
+    "jsonl": _OF_TEXT,
+    "parquet": ("none", "snappy", "gzip", "zstd", "lz4", "brotli"),
+    "orc": ("none", "zlib", "snappy", "lz4", "zstd"),
+    "avro": ("none", "deflate", "bzip2", "xz"),
+}
+"""How the files of each output format may be compressed."""
 MAX_SPLIT_BYTES = 64 * MIB
 MAX_RECORD_BYTES = 64 * MIB
 MIN_EXECUTOR_MEMORY_BYTES = 64 * MIB

@@ -13,7 +13,8 @@
     │   ├── PathNotShared           an input or output is not what all workers see under its name
     │   ├── KeyTaken                an idempotency key was used before, for another job
     │   ├── VersionMismatch         another minor version of Python, or another version of Gristmill
-    │   └── NotAuthorized           the server does not know the token
+    │   ├── NotAuthorized           the server does not know the token
+    │   └── SessionClosed           a dataset's session was closed, or has expired
     ├── EmptyDataset                an action needs an element, and the dataset has none
     ├── CollectTooLarge             what collect() would bring here is larger than its limit
     ├── ServerUnreachable           no server there, or it is full: try again (exit code 75)
@@ -31,6 +32,7 @@
     │   ├── MemoryLimitExceeded     the process grew beyond its limit
     │   ├── TaskTimeout             the attempt ran longer than --task-timeout
     │   ├── DiskFull                no space left; names the path
+    │   ├── OutputUnreachable       the storage of the output does not take what is written
     │   ├── DataDirFailed           a data directory of a worker cannot be read or written any more
     │   ├── BlockCorrupt            a block's checksum or row count is wrong
     │   ├── BlockMissing            a block is not where it was
@@ -184,6 +186,10 @@ class NotAuthorized(UsageError):
     """The server does not know the token."""
 
 
+class SessionClosed(UsageError):
+    """A dataset's session was closed, or has expired: what it kept is gone, and nothing runs in it any more."""
+
+
 class EmptyDataset(GristmillError, ValueError):
     """An action such as ``reduce`` needs at least one element, and the dataset has none."""
 
@@ -278,6 +284,12 @@ class TaskTimeout(TaskError):
 
 class DiskFull(TaskError):
     """No space is left at a path."""
+
+
+class OutputUnreachable(TaskError):
+    """The storage of the output does not take what is written; trying again may help."""
+
+    kind = FailureKind.USER
 
 
 class DataDirFailed(TaskError):

@@ -5,31 +5,47 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from gristmill.config import KIB
 from gristmill.errors import FailureReport, OutputUnencodable
 from gristmill.storage.contracts import PartFile
-from gristmill.storage.disk import translate_os_error
+from gristmill.storage.targets import Target
+from gristmill.storage.writers.compression import compressing
+from gristmill.storage.writers.options import WriteOptions
+
+if TYPE_CHECKING:
+    from gristmill.storage.writers.layout import Layout
+    from gristmill.storage.writers.rows import ElementLayout
 
 BATCH_ROWS = 4096  # of which the encoded form is held at once
-_BUFFER_BYTES = 256 * KIB
 _SHOWN_CHARS = 500
 
 
 class PartWriter(ABC):
-    """One part's file, written by one attempt. Made by :func:`~gristmill.storage.writers.open_part`."""
+    """One part's file, written by one attempt. Made by :func:`~gristmill.storage.writers.open_part`.
 
-    def __init__(self, staging: Path, staged: str, final: str) -> None:
+    Attributes:
+        rows: how many it was given.
+    """
+
+    format = ""
+    compresses = False  # the file as a whole, as ``options`` say; other formats see to it themselves
+
+    def __init__(self, target: Target, staged: str, final: str, options: WriteOptions) -> None:
+        self._target = target
         self._staged = staged
         self._final = final
-        self._path = staging / staged
-        self._rows = 0
+        self._options = options
+        self.rows = 0
         self._closed = False
-        with translate_os_error(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self._path.open("wb", buffering=_BUFFER_BYTES)
+        with target.errors(staged):
+            self._raw = target.create(staged)
+            self._file = compressing(self._raw, options.compression) if self.compresses else self._raw
+
+    @property
+    def written_bytes(self) -> int:
+        """How large the file is so far; what is held back is not counted. It follows from the rows alone."""
+        return self._raw.tell()
 
     def write(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
         """Append pairs.
@@ -37,13 +53,14 @@ class PartWriter(ABC):
         Raises:
             OutputUnencodable: one of them does not fit the format.
             DiskFull: no space is left.
+            OutputUnreachable: the object store does not take it.
         """
         assert len(keys) == len(values), "a key for each value"
-        with translate_os_error(self._path):
+        with self._target.errors(self._staged):
             for start in range(0, len(keys), BATCH_ROWS):
                 stop = start + BATCH_ROWS
                 self._write_batch(keys[start:stop], values[start:stop])
-        self._rows += len(keys)
+        self.rows += len(keys)
 
     def close(self) -> PartFile:
         """Complete the file.
@@ -51,13 +68,16 @@ class PartWriter(ABC):
         Raises:
             OutputUnencodable: a pair that was still held back does not fit the format.
             DiskFull: no space is left.
+            OutputUnreachable: the object store does not take it.
         """
-        with translate_os_error(self._path):
+        with self._target.errors(self._staged):
             self._finish()
-            size_bytes = self._file.tell()
-            self._file.close()
+            if self._file is not self._raw:
+                self._file.close()
+            size_bytes = self._raw.tell()
+            self._raw.close()
         self._closed = True
-        return PartFile(self._staged, self._final, self._rows, size_bytes)
+        return PartFile(self._staged, self._final, self.rows, size_bytes)
 
     def discard(self) -> None:
         """Remove the file, unless it was closed. May be called at any time, and again."""
@@ -65,9 +85,20 @@ class PartWriter(ABC):
             return
         self._closed = True
         self._give_up()
-        with suppress(OSError):  # a full disk fails once more here, and it does not matter now
-            self._file.close()
-        self._path.unlink(missing_ok=True)
+        for file in (self._file, self._raw):
+            with suppress(OSError):  # a full disk fails once more here, and it does not matter now
+                file.close()
+        self._target.remove(self._staged)
+
+    def _layout_of(self, key: Any, value: Any) -> Layout | ElementLayout:
+        """The columns, as the first pair or the options tell them."""
+        from gristmill.storage.writers.layout import Layout
+        from gristmill.storage.writers.rows import ElementLayout
+
+        if not self._options.elements:
+            return Layout(self.format, key, value)
+        schema = self._options.arrow_schema()
+        return ElementLayout(self.format, self._options.columns if schema is None else schema.names, value)
 
     @abstractmethod
     def _write_batch(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
@@ -80,9 +111,13 @@ class PartWriter(ABC):
         """Let go of what was held back."""
 
 
-def unencodable(format: str, problem: object, key: Any, value: Any, advice: str) -> OutputUnencodable:
-    """The failure of a pair that does not fit ``format``."""
-    pair = f"({_show(key)}, {_show(value)})"
+def unencodable(
+    format: str, problem: object, key: Any, value: Any, advice: str, *, element: bool = False
+) -> OutputUnencodable:
+    """The failure of a pair, or of an element of a dataset, that does not fit ``format``."""
+    pair = _show(value) if element else f"({_show(key)}, {_show(value)})"
+    if element:
+        advice = advice.replace(": --output-format jsonl", "").replace("Yield", "Write")
     return OutputUnencodable(
         FailureReport(
             error="OutputUnencodable",

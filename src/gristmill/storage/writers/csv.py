@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 from gristmill.storage.writers.base import PartWriter, unencodable
 from gristmill.storage.writers.layout import Layout
 from gristmill.storage.writers.plain import plain, to_json
+from gristmill.storage.writers.rows import ElementLayout
 
 _AS_IS = frozenset((str, int, float, bool, type(None)))
 _NESTED = (dict, list, tuple)
@@ -19,12 +21,14 @@ _ADVICE = "Turn the value into a string or a number, or write jsonl: --output-fo
 class CsvPart(PartWriter):
     """Writes ``csv``, with LF as line end."""
 
-    _layout: Layout | None = None
+    format = "csv"
+    compresses = True
+    _layout: Layout | ElementLayout | None = None
 
     def _write_batch(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
         text = ""
         if self._layout is None:
-            self._layout = Layout("csv", keys[0], values[0])
+            self._layout = self._layout_of(keys[0], values[0])
             text = _encode([self._layout.names])
         columns = [_cells(column) for column in self._layout.columns(keys, values)]
         try:
@@ -40,7 +44,7 @@ class CsvPart(PartWriter):
             try:
                 _encode(zip(*columns, strict=True)).encode("utf-8", "surrogateescape")
             except (TypeError, ValueError, RecursionError) as error:
-                return unencodable("csv", error, key, value, _ADVICE)
+                return unencodable("csv", error, key, value, _ADVICE, element=self._options.elements)
         raise AssertionError("one of the rows cannot be encoded")
 
 
@@ -65,6 +69,6 @@ def _cells(column: Sequence[Any]) -> Iterable[Any]:
 def _cell(value: Any) -> Any:
     if type(value) in _AS_IS:
         return value
-    if isinstance(value, _NESTED):
+    if isinstance(value, _NESTED) or is_dataclass(value):
         return to_json(value)
     return plain(value)

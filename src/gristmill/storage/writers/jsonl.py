@@ -1,4 +1,7 @@
-"""``jsonl``: ``{"key": …, "value": …}`` a line; or the value itself where the key is None and the value is a dict."""
+"""``jsonl``: ``{"key": …, "value": …}`` a line; or the value itself where the key is None and the value is a dict.
+
+An element of a dataset is its own JSON: what has columns by name an object, a tuple a list.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,22 @@ from typing import Any
 
 from gristmill.storage.writers.base import PartWriter, unencodable
 from gristmill.storage.writers.plain import to_ascii_json, to_json
+from gristmill.storage.writers.rows import record_of
 
+_FAILURES = (TypeError, ValueError, RecursionError, AttributeError)
 _ADVICE = "Yield numbers, strings, lists and dicts with string keys, or turn the value into them."
 
 
 class JsonlPart(PartWriter):
     """Writes ``jsonl``, always as valid UTF-8."""
 
+    format = "jsonl"
+    compresses = True
+
     def _write_batch(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        if self._options.elements:
+            self._file.write(self._elements(values))
+            return
         try:
             try:
                 data = _join(keys, values, encode_basestring, to_json).encode()
@@ -24,6 +35,21 @@ class JsonlPart(PartWriter):
         except (TypeError, ValueError, RecursionError) as error:
             raise _unencodable(keys, values) from error
         self._file.write(data)
+
+    def _elements(self, values: Sequence[Any]) -> bytes:
+        given = self._options.columns
+        try:
+            try:
+                return "".join([to_json(record_of(value, given)) + "\n" for value in values]).encode()
+            except UnicodeEncodeError:
+                return "".join([to_ascii_json(record_of(value, given)) + "\n" for value in values]).encode()
+        except _FAILURES as error:
+            for value in values:
+                try:
+                    to_ascii_json(record_of(value, given))
+                except _FAILURES as reason:
+                    raise unencodable("jsonl", reason, None, value, _ADVICE, element=True) from error
+            raise AssertionError("one of the elements cannot be encoded") from error
 
 
 Encode = Callable[[Any], str]

@@ -12,11 +12,18 @@ from gristmill.storage.writers.base import PartWriter, unencodable
 class PicklePart(PartWriter):
     """Writes pickled ``(keys, values)`` chunks, one after another."""
 
+    format = "pickle"
+
     def _write_batch(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
-        self._file.write(_dumps((list(keys), list(values))))
+        self._file.write(dumps((list(keys), list(values))))
 
 
-def _dumps(chunk: tuple[list[Any], list[Any]]) -> bytes:
+def dumps(chunk: tuple[list[Any], list[Any]]) -> bytes:
+    """A chunk of pairs.
+
+    Raises:
+        OutputUnencodable: one of them cannot be pickled.
+    """
     try:
         return pickle.dumps(chunk, pickle.HIGHEST_PROTOCOL)
     except (pickle.PicklingError, AttributeError, TypeError):

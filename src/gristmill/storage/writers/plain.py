@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -14,7 +15,7 @@ def plain(value: Any) -> Any:
     """A stand-in for a value of a type that JSON lacks.
 
     bytes are decoded as UTF-8 with surrogateescape, an Enum is its name, dates and times are ISO 8601, Decimal and
-    UUID are text.
+    UUID are text, a dataclass is a dict of its fields.
 
     Raises:
         TypeError: there is none.
@@ -27,6 +28,8 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, (Decimal, UUID)):
         return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     kind = type(value)
     raise TypeError(f"a {kind.__qualname__} has no form there.")
 

@@ -4,6 +4,9 @@ A pair whose key is None is only its value, and the other way around. Strings ar
 from, bytes as they are, all else as ``str()`` says. A tab or a line feed within a key or a value is written ``\t`` or
 ``\n``, so that a pair is always one line. Nothing else is escaped, a carriage return or a backslash neither: for exact
 round trips there are jsonl and parquet.
+
+An element of a dataset is a line of its own: a string or bytes as they are, all else, None too, as ``str()`` says. Tabs
+stay; a line feed within is written ``\n``.
 """
 
 from __future__ import annotations
@@ -19,12 +22,26 @@ _NOT_AS_IS = frozenset((type(None), bytes))
 class TextPart(PartWriter):
     """Writes ``text``."""
 
+    format = "text"
+    compresses = True
+
     def _write_batch(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
-        text = join_text(keys, values)
+        text = join_elements(values) if self._options.elements else join_text(keys, values)
         try:
             self._file.write(text.encode("utf-8", "surrogateescape"))
         except UnicodeEncodeError as error:
-            raise _unencodable(keys, values) from error
+            raise self._unencodable(keys, values) from error
+
+    def _unencodable(self, keys: Sequence[Any], values: Sequence[Any]) -> Exception:
+        element = self._options.elements
+        for key, value in zip(keys, values, strict=True):
+            try:
+                (join_elements([value]) if element else _line(key, value)).encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError as error:
+                problem = f"{error.object[error.start]!r} is not a character."
+                advice = "Write jsonl, which escapes it: --output-format jsonl."
+                return unencodable("text", problem, key, value, advice, element=element)
+        raise AssertionError("one of the lines cannot be encoded")
 
 
 def join_text(keys: Sequence[Any], values: Sequence[Any]) -> str:
@@ -47,6 +64,15 @@ def join_text(keys: Sequence[Any], values: Sequence[Any]) -> str:
     return "".join(map(_line, keys, values))
 
 
+def join_elements(values: Sequence[Any]) -> str:
+    """Elements as lines."""
+    rows = len(values)
+    text = ("%s\n" * rows) % tuple(_decoded(values) if bytes in set(map(type, values)) else values)
+    if text.count("\n") == rows:
+        return text
+    return "".join([str(value).replace("\n", "\\n") + "\n" for value in _decoded(values)])
+
+
 def _line(key: Any, value: Any) -> str:
     fields = [_escaped(field) for field in (key, value) if field is not None]
     return "\t".join(fields) + "\n"
@@ -59,13 +85,3 @@ def _escaped(value: Any) -> str:
 
 def _decoded(values: Sequence[Any]) -> list[Any]:
     return [value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value for value in values]
-
-
-def _unencodable(keys: Sequence[Any], values: Sequence[Any]) -> Exception:
-    for key, value in zip(keys, values, strict=True):
-        try:
-            _line(key, value).encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError as error:
-            problem = f"{error.object[error.start]!r} is not a character."
-            return unencodable("text", problem, key, value, "Write jsonl, which escapes it: --output-format jsonl.")
-    raise AssertionError("one of the lines cannot be encoded")
