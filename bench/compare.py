@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 import shutil
 import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import data
 import measure
 from peers import setup
-from results import digest, mib, table
-from settings import EXECUTORS, HERE, Settings, by_hand, gristmill, job
+from results import digest, mib, table, verdict
+from settings import EXECUTORS, HERE, Settings, by_hand, dataset, gristmill, job
 
 BY_HAND = "by hand"
 GRISTMILL = "**Gristmill**"
@@ -22,15 +24,33 @@ PEER_TITLES = {"spark": "PySpark RDD", "dask": "Dask bag", "duckdb": "DuckDB", "
 
 @dataclass(frozen=True)
 class Claim:
-    """One piece of work that Gristmill is to do about as fast as a script by hand."""
+    """One piece of work that Gristmill is to do about as fast as a script by hand.
+
+    Attributes:
+        limit: times the script by hand, or times ``against``.
+        work: what the script by hand and the peers' are called; as the claim is, unless told.
+        chain: Gristmill's side is a script of bench/datasets, not a job.
+        reference: what the script by hand is called in the table.
+        against: the peer that the limit is about, if it is not the script by hand.
+        memory_limit: the most that Gristmill's processes may have together; 0 for no limit.
+        read: what of an output is compared.
+        same: whether two of them are the same result.
+    """
 
     name: str
     title: str
-    limit: float  # times the script by hand
+    limit: float
     goal: float
     peers: tuple[str, ...]
     make_input: Callable[[Settings], Path]
     about: str = ""
+    work: str = ""
+    chain: bool = False
+    reference: str = BY_HAND
+    against: str = ""
+    memory_limit: int = 0
+    read: Callable[[Path], Any] = digest
+    same: Callable[[Any, Any], bool] = operator.eq
 
 
 def _text(settings: Settings) -> Path:
@@ -70,17 +90,19 @@ class Contender:
     title: str
     command: list[str | Path]
     output: Path
+    peer: str = ""
     runs: list[measure.Run] = field(default_factory=list)
     error: str = ""
 
-    def run(self, expected: str) -> str:
+    def run(self, claim: Claim, expected: Any) -> Any:
         """Run once more, unless it has failed before.
 
         Args:
-            expected: the digest that the output must have; empty to accept any.
+            claim: says what of the output is compared.
+            expected: the result that outputs must have; None to accept any.
 
         Returns:
-            The digest that outputs must have from now on.
+            The result that outputs must have from now on.
         """
         if self.error:
             return expected
@@ -88,10 +110,11 @@ class Contender:
         done = measure.run(self.command, {"GRISTMILL_DATA_DIR": str(data.folder() / "gristmill")})
         self.error = done.error
         if not self.error:
-            found = digest(self.output)
-            expected = expected or found
-            if found != expected:
-                self.error = "its output differs from the one by hand"
+            found = claim.read(self.output)
+            if expected is None:
+                expected = found
+            elif not claim.same(found, expected):
+                self.error = f"its output differs from the one of {claim.reference}"
         _remove(self.output)
         if not self.error:
             self.runs.append(done)
@@ -110,47 +133,69 @@ def compare(claim: Claim, settings: Settings) -> tuple[str, str]:
     missing = {name: why for name, why in setup.prepare(wanted).items() if why}
     contenders = list(_contenders(claim, source, [name for name in wanted if name not in missing]))
     print(f"{claim.title}: {data.size_bytes(source):,} bytes", file=sys.stderr)
-    expected = ""
+    expected = None
     for _ in range(settings.runs):
         for contender in contenders:
-            expected = contender.run(expected)
+            expected = contender.run(claim, expected)
     reference, engine = contenders[:2]
     notes = [f"{PEER_TITLES[name]}: not run, {why}." for name, why in missing.items()]
     notes += [f"{each.title}: no time, {each.error}." for each in contenders if each.error]
     if broken := reference.error or engine.error:
         return "", f"{claim.title}: {broken}"
-    ratio = _ratio(engine, reference)
-    kept = "kept" if ratio <= claim.limit else "MISSED"
+    said = f": {reference.runs[0].stdout}" if reference.runs[0].stdout else ""
     body = [
         f"## {claim.title}",
-        f"{data.size_bytes(source) / data.MB:,.0f} MB: {reference.runs[0].stdout}. {claim.about}",
+        f"{data.size_bytes(source) / data.MB:,.0f} MB{said}. {claim.about}",
         table([
-            ["", "median s", "fastest – slowest", "× by hand", "CPU s", "memory"],
+            ["", "median s", "fastest – slowest", f"× {claim.reference}", "CPU s", "memory"],
             *(_row(each, reference) for each in contenders if each.runs),
         ]),
-        f"Gristmill takes {ratio:.2f} × by hand. Limit {claim.limit} ({kept}), goal {claim.goal}. "
-        + measure.disturbance(reference.runs + engine.runs),
+        f"{_judgement(claim, contenders)} {measure.disturbance(reference.runs + engine.runs)}",
         "\n".join(notes),
     ]  # fmt: skip
     return "\n\n".join(filter(None, body)), ""
 
 
+def _judgement(claim: Claim, contenders: list[Contender]) -> str:
+    """How far Gristmill is from what the claim is about, in sentences."""
+    reference, engine = contenders[:2]
+    said = f"Gristmill takes {_ratio(engine, reference):.2f} × {claim.reference}."
+    compared: Contender | None = reference
+    if claim.against:
+        compared = next((each for each in contenders if each.peer == claim.against and each.runs), None)
+        if compared:
+            said += f" It takes {_ratio(engine, compared):.2f} × {compared.title}."
+    if compared:
+        kept = verdict(_ratio(engine, compared) <= claim.limit)
+        said += f" Limit {claim.limit:.3g} ({kept}), goal {claim.goal:.3g}."
+    else:
+        said += f" Nothing is shown by this: the limit is about {PEER_TITLES[claim.against]}."
+    if claim.memory_limit:
+        kept = verdict(max(run.peak_bytes for run in engine.runs) <= claim.memory_limit)
+        said += f" Limit of memory {mib(claim.memory_limit)} ({kept})."
+    return said
+
+
 def _contenders(claim: Claim, source: Path, peers: list[str]) -> Iterator[Contender]:
     out = data.folder() / "out"
     out.mkdir(exist_ok=True)
+    work = claim.work or claim.name
 
     def output(name: str) -> Path:
         return out / f"{claim.name}-{name}"
 
     target = output("by-hand")
-    yield Contender(BY_HAND, [*by_hand(claim.name), source, target], target)
+    yield Contender(claim.reference, [*by_hand(work), source, target], target)
     target = output("gristmill")
-    options = ["--executors", str(EXECUTORS), "-o", target]
-    yield Contender(GRISTMILL, gristmill("run", job(claim.name), source, *options), target)
+    if claim.chain:
+        yield Contender(GRISTMILL, [*dataset(work), source, target], target)
+    else:
+        options = ["--executors", str(EXECUTORS), "-o", target]
+        yield Contender(GRISTMILL, gristmill("run", job(work), source, *options), target)
     for name in peers:
         target = output(name)
         title = f"{PEER_TITLES[name]} {setup.version_of(name)}"
-        yield Contender(title, [setup.PYTHON, HERE / "peers" / f"{claim.name}_{name}.py", source, target], target)
+        yield Contender(title, [setup.PYTHON, HERE / "peers" / f"{work}_{name}.py", source, target], target, name)
 
 
 def _row(each: Contender, reference: Contender) -> list[str]:

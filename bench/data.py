@@ -27,6 +27,9 @@ MB = 1_000_000
 LINES_A_MB = 10_000  # of an access log, for each MB of text: both then take about as long to count
 HOT_KEY = "hot-key-ab"  # as long as the other keys
 VALUE_BYTES = 38  # with the key, a space and a newline: 50 bytes a line
+LINKS_A_PAGE = 10
+KEY_BYTES = 10
+_REST_BYTES = 88  # with the key, a space and a newline: 100 bytes a line
 _POOL_BYTES = 1 << 20
 _BATCH = 20_000
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]|\r(?!\n)")
@@ -107,6 +110,94 @@ def _hot_key_chunks(keys: int) -> Iterator[bytes]:
         yield "".join(
             [f"k{key:09d} {pool[a : a + VALUE_BYTES]}\n{HOT_KEY} {pool[b : b + VALUE_BYTES]}\n" for key, a, b in pairs]
         ).encode()
+
+
+def edges(count: int) -> Path:
+    """Links between pages, one a line: where from, a tab, where to. About ten for each page, page after page.
+
+    Where they end is a power law: the k-th of the pages that are linked to most has about k ** -0.75 of what the
+    first has.
+    """
+
+    def lines() -> Iterator[bytes]:
+        random, pages = Random(1), max(1, count // LINKS_A_PAGE)
+        stride = _coprime(pages)  # so that pages that are linked to often do not lie together
+        left = count
+        for page in itertools.count():
+            links = min(left, 1 + int(random.random() * (2 * LINKS_A_PAGE - 1)))
+            targets = (int(random.random() ** 4 * pages) * stride % pages for _ in range(links))
+            yield "".join([f"p{page}\tp{target}\n" for target in targets]).encode()
+            left -= links
+            if not left:
+                return
+
+    return _made(f"edges-{count}.txt", lambda path: _write(path, lines()))
+
+
+def sortable(lines: int) -> Path:
+    """Lines of 100 bytes that begin with a random key of 10 and a space."""
+    return _made(f"sortable-{lines}.txt", lambda path: _write(path, _sortable_chunks(lines)))
+
+
+def _sortable_chunks(lines: int) -> Iterator[bytes]:
+    random = Random(2)
+    pool = base64.b64encode(random.randbytes(_POOL_BYTES)).decode()
+    places = len(pool) - _REST_BYTES
+    for start in range(0, lines, _BATCH):
+        keys = base64.b64encode(random.randbytes(_BATCH * KEY_BYTES * 3 // 4)).decode()
+        numbers = range(min(_BATCH, lines - start))
+        cuts = ((n * KEY_BYTES, (start + n) * 61 % places) for n in numbers)
+        yield "".join(
+            [f"{keys[key : key + KEY_BYTES]} {pool[rest : rest + _REST_BYTES]}\n" for key, rest in cuts]
+        ).encode()
+
+
+def tables(rows: int, partners: int, *, hot: float = 0.0, wide: int = 20) -> Path:
+    """Two tables to join, a folder: `left.txt`, and `right.txt` with one row for each key.
+
+    Args:
+        rows: of the left table: a key, a tab, a value of about 10 bytes.
+        partners: rows of the right table: a key, a tab, a value.
+        hot: the share of the left rows that have one and the same key; the others' keys are even.
+        wide: the bytes of a value in the right table.
+    """
+
+    def write(path: Path) -> None:
+        path.mkdir()
+        random = Random(3)
+        stride = _coprime(partners)  # the right table is in no order either
+        pool = base64.b64encode(random.randbytes(_POOL_BYTES)).decode()
+        places = len(pool) - wide
+        right = (
+            f"{_customer(n * stride % partners)}\t{pool[n * 61 % places : n * 61 % places + wide]}\n".encode()
+            for n in range(partners)
+        )
+        _write(path / "right.txt", right)
+        keys = (0 if hot and random.random() < hot else int(random.random() * partners) for _ in range(rows))
+        _write(path / "left.txt", (f"{_customer(key)}\torder{n:07d}\n".encode() for n, key in enumerate(keys)))
+
+    return _made(f"tables-{rows}-{partners}-{hot:g}-{wide}", write)
+
+
+def numbers(rows: int, keys: int, hot: float = 0.0) -> Path:
+    """Lines of a key, a tab and a number below 1,000.
+
+    Args:
+        rows: how many lines.
+        keys: how many keys there are.
+        hot: the share of the lines that have one and the same key; the others' keys are even.
+    """
+
+    def write(path: Path) -> None:
+        random = Random(4)
+        drawn = (0 if hot and random.random() < hot else int(random.random() * keys) for _ in range(rows))
+        _write(path, (f"{_customer(key)}\t{n * 61 % 1000}\n".encode() for n, key in enumerate(drawn)))
+
+    return _made(f"numbers-{rows}-{keys}-{hot:g}.txt", write)
+
+
+def _customer(number: int) -> str:
+    return f"c{number:08d}"
 
 
 def _coprime(keys: int) -> int:

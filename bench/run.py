@@ -3,9 +3,10 @@
     python bench/run.py [--only NAME...] [--runs 3] [--size-mb 500] [--text FOLDER] [--peers none|all|spark,dask,…]
     python bench/run.py --smoke     everything once, tiny, nothing written: does it all still run?
 
-Names: wordcount, access_log, inverted_index, first_result, memory, tasks, two_agents, straggler, kill_one, scheduler.
-Inputs are made in `.bench-data`, the peers are installed in `.bench-venv`; a full run takes about an hour and a half on
-two cores, most of it the peers'.
+Names: wordcount, access_log, inverted_index, first_result, memory, tasks, two_agents, straggler, kill_one, scheduler;
+of datasets: chain, pagerank, join, sort, skew, dataset_memory.
+Inputs are made in `.bench-data`, the peers are installed in `.bench-venv`; a full run takes some hours on two cores,
+most of it the peers'.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import dataset_memory
 import first_result
 import kill_one
 import memory
+import skew
 import straggler
 import two_agents
+from chains import CHAINS
 from compare import CLAIMS, compare
 from peers.setup import PEERS
 from results import write_section
@@ -66,6 +70,9 @@ def measurements(settings: Settings, smoke: bool) -> dict[str, Measurement]:
         "straggler": partial(straggler.section, settings.runs, straggler.SMOKE if smoke else straggler.SIZE),
         "kill_one": partial(kill_one.section, settings.runs, kill_one.SMOKE if smoke else kill_one.SIZE),
         "scheduler": partial(scheduler, 1_000 if smoke else 1_000_000),
+        **{claim.name: partial(compare, claim, settings) for claim in CHAINS},
+        "skew": partial(skew.section, settings),
+        "dataset_memory": partial(dataset_memory.section, dataset_memory.SMOKE_MB if smoke else dataset_memory.MB),
     }
 
 

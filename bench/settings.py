@@ -34,3 +34,8 @@ def by_hand(name: str) -> list[str | Path]:
 def job(name: str) -> Path:
     """The file of a Gristmill job."""
     return HERE / "jobs" / f"{name}.py"
+
+
+def dataset(name: str) -> list[str | Path]:
+    """The command line of a script with datasets, up to its arguments."""
+    return [sys.executable, HERE / "datasets" / f"{name}.py"]

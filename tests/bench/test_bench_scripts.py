@@ -66,6 +66,52 @@ def test_outputs_are_compared_whatever_their_files(tmp_path: Path) -> None:
     assert results.digest(tmp_path / "one") != results.digest(tmp_path / "parts")
 
 
+def test_pagerank_by_hand_gives_each_rank_away() -> None:
+    script = load("by_hand/pagerank")
+    links = {"a": ["b", "c"], "b": ["c"], "c": ["a"], "d": ["a", "a"]}
+    ranks = script.one_round(links, dict.fromkeys(links, 1.0))
+    assert ranks == pytest.approx({"a": 0.15 + 0.85 * 2, "b": 0.15 + 0.85 / 2, "c": 0.15 + 0.85 * 1.5})
+    assert sum(script.one_round(links, ranks).values()) == pytest.approx(3 * 0.15 + 0.85 * sum(ranks.values()))
+
+
+def test_ranks_are_compared_but_for_their_last_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    chains = load("chains")
+    for name, text in (("one", "a\t1.5\nb\t0.25\n"), ("near", "b\t0.2500000000000001\na\t1.5\n"), ("less", "a\t1.5\n")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "far").write_text("a\t1.5\nb\t0.2501\n")
+    one, near, less, far = (chains.ranks(tmp_path / name) for name in ("one", "near", "less", "far"))
+    assert chains.same_ranks(near, one)
+    assert not chains.same_ranks(less, one) and not chains.same_ranks(far, one)
+
+
+def test_a_join_by_hand_has_each_row_of_the_left_table_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRISTMILL_BENCH_DATA", str(tmp_path))
+    source = load("data").tables(1000, 100, hot=0.5)
+    done = subprocess.run(
+        [sys.executable, BENCH / "by_hand" / "join.py", source, tmp_path / "joined"], capture_output=True, text=True
+    )
+    assert done.stdout == "1,000 rows joined with 100\n", done.stderr
+    partners = dict(line.split("\t") for line in (source / "right.txt").read_text().splitlines())
+    joined = [line for part in sorted((tmp_path / "joined").iterdir()) for line in part.read_text().splitlines()]
+    assert joined == [f"{row}\t{partners[row.split()[0]]}" for row in (source / "left.txt").read_text().splitlines()]
+
+
+def test_what_is_in_the_wrong_order_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRISTMILL_BENCH_DATA", str(tmp_path))
+    monkeypatch.syspath_prepend(BENCH)
+    script, source = load("dataset_memory"), load("data").sortable(1000)
+    lines = sorted(source.read_bytes().splitlines(keepends=True))
+    assert all(len(line) == 100 for line in lines) and len({line[:10] for line in lines}) == 1000
+    target = tmp_path / "sorted"
+    target.write_bytes(b"".join(lines))
+    assert script.check_order(target, source) == ""
+    target.write_bytes(b"".join([*lines[:-2], lines[-1], lines[-2]]))
+    assert "comes before" in script.check_order(target, source)
+    target.write_bytes(b"".join(lines[1:]))
+    assert "not those of the input" in script.check_order(target, source)
+
+
 @pytest.mark.timeout(200)  # many processes, and a machine that is busy with other tests
 def test_every_benchmark_runs() -> None:
     done = subprocess.run(
@@ -76,5 +122,5 @@ def test_every_benchmark_runs() -> None:
     assert titles == [
         *("Word count", "Access log", "Inverted index", "First result", "Memory"),
         *("Empty tasks", "Two workers over Flight", "One executor 5 × slower", "One of 3 workers killed"),
-        "Scheduler",
+        *("Scheduler", "Word count as a chain", "PageRank", "Join", "Sort", "Skew", "Memory of datasets"),
     ]
