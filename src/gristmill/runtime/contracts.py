@@ -68,6 +68,7 @@ class TaskSpec:
         branch: of the stage.
         counts: how many of ``blocks`` belong to each source of the branch; empty: there is one source.
         tasks: how many the stage has, if its programs are to know.
+        part: the attempt's number within its branch, likewise.
     """
 
     attempt: AttemptId
@@ -81,6 +82,7 @@ class TaskSpec:
     branch: int = 0
     counts: tuple[int, ...] = ()
     tasks: int = 0
+    part: int = 0
 
     def places_of(self, source: int) -> range:
         """Where in ``blocks`` those of a source of the branch are."""

@@ -59,7 +59,7 @@ class ProgramRun(Context):
         blocks: BlockInputs,
         progress: Progress,
     ) -> None:
-        self.task, self.tasks = spec.attempt.index, spec.tasks
+        self.task, self.tasks, self.part = spec.attempt.index, spec.tasks, spec.part
         self.scratch = env.scratch
         self._code, self._program, self._spec, self._env = code, program, spec, env
         self._blocks, self._progress = blocks, progress

@@ -162,6 +162,7 @@ class JobTally:
             branch=number,
             counts=tuple(counts) if len(counts) > 1 else (),
             tasks=tally.tasks if programs else 0,
+            part=index if programs else 0,
         )
 
     def _segments(self, source: ShuffleSource, index: int) -> Iterator[BlockInfo]:

@@ -376,7 +376,7 @@ class OutputSink(_message.Message):
     def __init__(self, format: _Optional[str] = ..., letter: _Optional[str] = ...) -> None: ...
 
 class Launch(_message.Message):
-    __slots__ = ("slot", "attempt", "splits", "blocks", "sources", "branch", "counts", "tasks")
+    __slots__ = ("slot", "attempt", "splits", "blocks", "sources", "branch", "counts", "tasks", "part")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SPLITS_FIELD_NUMBER: _ClassVar[int]
@@ -385,6 +385,7 @@ class Launch(_message.Message):
     BRANCH_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     slot: str
     attempt: Attempt
     splits: _containers.RepeatedCompositeFieldContainer[Split]
@@ -393,7 +394,8 @@ class Launch(_message.Message):
     branch: int
     counts: _containers.RepeatedScalarFieldContainer[int]
     tasks: int
-    def __init__(self, slot: _Optional[str] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., splits: _Optional[_Iterable[_Union[Split, _Mapping]]] = ..., blocks: _Optional[_Union[Blocks, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., branch: _Optional[int] = ..., counts: _Optional[_Iterable[int]] = ..., tasks: _Optional[int] = ...) -> None: ...
+    part: int
+    def __init__(self, slot: _Optional[str] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., splits: _Optional[_Iterable[_Union[Split, _Mapping]]] = ..., blocks: _Optional[_Union[Blocks, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., branch: _Optional[int] = ..., counts: _Optional[_Iterable[int]] = ..., tasks: _Optional[int] = ..., part: _Optional[int] = ...) -> None: ...
 
 class Split(_message.Message):
     __slots__ = ("path", "start", "length", "size_bytes", "format", "name")

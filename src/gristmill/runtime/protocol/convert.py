@@ -189,7 +189,7 @@ def launch_order(slot: str, spec: TaskSpec, sources: Mapping[str, BlockSource]) 
         for worker in keepers:
             source = sources.get(worker, nowhere)
             launch.sources.add(worker=worker, flight=source.address, machine=source.machine)
-    launch.branch, launch.tasks = spec.branch, spec.tasks
+    launch.branch, launch.tasks, launch.part = spec.branch, spec.tasks, spec.part
     launch.counts.extend(spec.counts)
     return order
 
@@ -227,4 +227,5 @@ def launch_spec(message: pb.Launch, stage: Stage, folder: str, machine: str) -> 
         branch=message.branch,
         counts=tuple(message.counts),
         tasks=message.tasks,
+        part=message.part,
     )
