@@ -9,11 +9,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gristmill.api.datasets.dataset import Dataset
+    from gristmill.api.datasets.keeping import StorageLevel
+    from gristmill.api.datasets.sources import (
+        from_arrow,
+        from_items,
+        from_pandas,
+        range,
+        read_avro,
+        read_csv,
+        read_jsonl,
+        read_orc,
+        read_parquet,
+        read_text,
+        read_whole_files,
+    )
+    from gristmill.api.datasets.stats import Stats
     from gristmill.api.job import JobHandle
     from gristmill.api.mapreduce import MapReduce, Step
     from gristmill.api.mr import KeyValue
     from gristmill.api.result import JobResult
+    from gristmill.api.session import Session
     from gristmill.errors import (
+        CollectTooLarge,
+        EmptyDataset,
         GristmillError,
         InputMissing,
         InputUnreadable,
@@ -22,6 +41,7 @@ if TYPE_CHECKING:
         JobNotFound,
         OutputExists,
         OutputNotWritable,
+        SessionClosed,
         TooManyBadRecords,
         UnpicklableCode,
         UsageError,
@@ -31,6 +51,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CollectTooLarge",
+    "Dataset",
+    "EmptyDataset",
     "GristmillError",
     "InputMissing",
     "InputUnreadable",
@@ -43,21 +66,43 @@ __all__ = [
     "MapReduce",
     "OutputExists",
     "OutputNotWritable",
+    "Session",
+    "SessionClosed",
+    "Stats",
     "Step",
+    "StorageLevel",
     "TooManyBadRecords",
     "UnpicklableCode",
     "UsageError",
     "__version__",
     "count",
+    "from_arrow",
+    "from_items",
+    "from_pandas",
+    "range",
+    "read_avro",
+    "read_csv",
+    "read_jsonl",
+    "read_orc",
+    "read_parquet",
+    "read_text",
+    "read_whole_files",
 ]
 
+_SOURCES = "gristmill.api.datasets.sources"
+
 _HOMES = {
+    "Dataset": "gristmill.api.datasets.dataset",
     "JobHandle": "gristmill.api.job",
     "JobResult": "gristmill.api.result",
     "KeyValue": "gristmill.api.mr",
     "MapReduce": "gristmill.api.mapreduce",
+    "Session": "gristmill.api.session",
+    "Stats": "gristmill.api.datasets.stats",
     "Step": "gristmill.api.mapreduce",
+    "StorageLevel": "gristmill.api.datasets.keeping",
     "count": "gristmill.plan.functions",
+    **dict.fromkeys((name for name in __all__ if name.startswith(("from_", "read_", "range"))), _SOURCES),
 }
 
 

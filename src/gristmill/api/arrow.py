@@ -1,4 +1,4 @@
-"""A job's pairs as an Arrow table."""
+"""What a job gave as an Arrow table."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ def table_of(chunks: Iterable[tuple[list[Any], list[Any]]], job: str) -> pa.Tabl
         keys.append(chunk_keys)
         values.append(chunk_values)
     return pa.table({"key": _column("key", keys, job), "value": _column("value", values, job)})
+
+
+def joined_tables(streams: Iterable[bytes]) -> pa.Table:
+    """One table of Arrow streams. Types are widened where they differ; a column that one has not is null there.
+
+    Raises:
+        GristmillError: there is no type for all values of a column.
+    """
+    tables = [pa.ipc.open_stream(stream).read_all() for stream in streams]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+    except pa.ArrowException as error:
+        raise GristmillError(
+            f"The elements do not fit in one Arrow table: {error}. Make them alike first, with map(); or collect() "
+            "them as they are."
+        ) from error
 
 
 def _column(name: str, chunks: list[list[Any]], job: str) -> pa.ChunkedArray:

@@ -60,6 +60,11 @@ class JobResult:
         """The job's last view, with figures by stage."""
         return self._view
 
+    @property
+    def stored_bytes(self) -> int:
+        """How large the result is, as it is stored."""
+        return sum(part.stat().st_size for part in self._folder.glob("part-*"))
+
     def summary(self) -> dict[str, Any]:
         """The job in figures, as ``--json`` prints them."""
         return summary_of(self._view, None if self._private else str(self._folder))

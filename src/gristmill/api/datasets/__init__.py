@@ -1,0 +1,1 @@
+"""Datasets: lazy chains of transformations over anything, run by actions."""

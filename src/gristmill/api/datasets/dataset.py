@@ -1,0 +1,45 @@
+"""``Dataset``: elements that are computed when an action asks for them."""
+
+from __future__ import annotations
+
+from gristmill.api.datasets.actions import Actions
+from gristmill.api.datasets.base import T_co
+from gristmill.api.datasets.keeping import Keeping
+from gristmill.api.datasets.narrow import Narrow
+from gristmill.api.datasets.numbering import Numbering
+from gristmill.api.datasets.shown import Explanation, chain_of, html_of, tree_of
+from gristmill.api.datasets.writing import Writing
+
+
+class Dataset(
+    Narrow[T_co],
+    Numbering[T_co],
+    Keeping[T_co],
+    Actions[T_co],
+    Writing[T_co],
+):
+    """Elements of any kind, in tasks, in an order that is always the same.
+
+    A dataset is made of files or of values at hand (see :class:`~gristmill.api.datasets.sources.Sources`), and of other
+    datasets by *transformations*, which compute nothing: they say what is to be done. *Actions* do it, and bring a
+    result here or write it. A dataset never changes, so many others may be made of it; each action computes it anew,
+    unless it is kept (see ``cache``).
+
+    Functions that are given to methods run in other processes, some times more than once: what they change outside of
+    themselves is not seen here. They must not use datasets.
+    """
+
+    def explain(self) -> str:
+        """The plan as text: the steps with the lines that built them, and the stages that they will run in."""
+        from gristmill.plan.cut import cut
+        from gristmill.plan.explain import explain
+
+        stages = explain(cut(self._node, "pickle").plan)
+        return Explanation(f"{tree_of(self._node)}\n\n{stages}")
+
+    def __repr__(self) -> str:
+        kind = f"[{self._kind}]" if self._kind else ""
+        return f"<Dataset{kind}, not computed: {chain_of(self._node)}>"
+
+    def _repr_html_(self) -> str:
+        return html_of(self._node, self._kind)

@@ -1,0 +1,25 @@
+"""Which line of the user's called a method of ours, and which method that was."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).resolve().parents[2]) + os.sep
+
+
+def call_site() -> tuple[str, str]:
+    """The method that the user called, and his line: ``("count_by_key", "jobs/count.py:12")``.
+
+    A file below the current folder is named from there. Both are empty if nobody outside of the package called.
+    """
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_PACKAGE):
+        name = frame.f_code.co_name
+        if frame.f_back is None:
+            return name, ""
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    below = f"{Path.cwd()}{os.sep}"
+    return name, f"{file.removeprefix(below)}:{frame.f_lineno}"
