@@ -14,16 +14,16 @@ then a TypeError of its own line): whoever calls it runs a record that failed ag
 """
 
 from __future__ import annotations
-import __future__
 
 import ast
-import inspect
-import textwrap
 from collections.abc import Callable
+from copy import deepcopy
 from functools import lru_cache
-from inspect import CO_GENERATOR, CO_NESTED
+from inspect import CO_GENERATOR
 from types import CodeType, FunctionType, MethodType
 from typing import Any
+
+from gristmill.compute.source import compile_as, definition_of
 
 _GROUPS = "__gristmill_groups__"
 
@@ -57,8 +57,8 @@ def inline_mapper(mapper: Callable[..., Any] | None, sums: bool) -> tuple[Inline
 
 @lru_cache(maxsize=64)  # a task has its own copy of the job's functions; their code is equal
 def _inline(code: CodeType, bound: bool, sums: bool) -> tuple[CodeType, int] | None:
-    definition = _definition(code)
-    if definition is None or _essence(_compile(definition, code)) != _essence(code):
+    definition = deepcopy(definition_of(code))
+    if not isinstance(definition, ast.FunctionDef):
         return None
     rewriter = _Rewriter(sums)
     body = [rewriter.visit(statement) for statement in definition.body]
@@ -69,7 +69,7 @@ def _inline(code: CodeType, bound: bool, sums: bool) -> tuple[CodeType, int] | N
     arguments.posonlyargs = arguments.posonlyargs + arguments.args
     arguments.args = []
     arguments.posonlyargs.insert(1 if bound else 0, ast.arg(_GROUPS))
-    made = _compile(ast.fix_missing_locations(definition), code)
+    made = compile_as(ast.fix_missing_locations(definition), code)
     if made is None or set(made.co_freevars) != set(code.co_freevars):
         return None
     return made, rewriter.yields
@@ -123,45 +123,3 @@ class _Rewriter(ast.NodeTransformer):
     # A yield that has a value or delegates; code that would see the engine's own errors, or another scope's yields.
     visit_Yield = visit_YieldFrom = visit_Try = visit_TryStar = visit_With = visit_AsyncFunctionDef = _refuse
     visit_FunctionDef = visit_ClassDef = visit_Lambda = _refuse
-
-
-def _definition(code: CodeType) -> ast.FunctionDef | None:
-    try:
-        lines, first = inspect.getsourcelines(code)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, SyntaxError, TypeError):
-        return None
-    definition = tree.body[0] if len(tree.body) == 1 else None
-    if not isinstance(definition, ast.FunctionDef) or definition.decorator_list:
-        return None
-    ast.increment_lineno(tree, first - 1)
-    return definition
-
-
-def _compile(definition: ast.FunctionDef, like: CodeType) -> CodeType | None:
-    """The code object of a definition, compiled where its free variables are those of other code."""
-    free = like.co_freevars
-    outer: ast.stmt = definition
-    if free:
-        binding = ast.Assign([ast.Name(name, ast.Store()) for name in free], ast.Constant(None))
-        nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
-        outer = ast.FunctionDef("outer", nothing, [binding, definition], [], **_TYPE_PARAMS)
-    module = ast.fix_missing_locations(ast.Module([outer], []))
-    flags = like.co_flags & _FUTURES
-    code: CodeType | None = compile(module, like.co_filename, "exec", flags=flags, dont_inherit=True)
-    for name in ("outer", definition.name) if free else (definition.name,):
-        inner = [const for const in code.co_consts if isinstance(const, CodeType)] if code else []
-        code = next((const for const in inner if const.co_name == name), None)
-    return code
-
-
-def _essence(code: CodeType | None) -> Any:
-    if code is None:
-        return None
-    constants = [const.co_code if isinstance(const, CodeType) else (type(const), const) for const in code.co_consts]
-    return code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_firstlineno, constants
-
-
-# Python 3.12 gave definitions type parameters, and wants the field.
-_TYPE_PARAMS: dict[str, Any] = {"type_params": []} if "type_params" in ast.FunctionDef._fields else {}
-_FUTURES = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names} - {CO_NESTED})
