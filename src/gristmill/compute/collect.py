@@ -224,9 +224,11 @@ class Collector:
             self._charged = held
 
     def _cut_run(self) -> None:
+        self._add_run(self._write_groups)
+
+    def _add_run(self, write: Callable[[Path], BlockInfo]) -> None:
         self._scratch.mkdir(parents=True, exist_ok=True)
-        path = self._scratch / f"run-{len(self._runs):05d}"
-        self._runs.append(self._write_groups(path))
+        self._runs.append(write(self._scratch / f"run-{len(self._runs):05d}"))
         self.spilled_bytes += self._runs[-1].size_bytes
 
     def _write_groups(self, path: Path) -> BlockInfo:

@@ -57,7 +57,7 @@ def make_batch(
     lists = pa.ListArray.from_arrays(offsets, values)
     if kind == ANY:
         return pa.record_batch([pa.array(sortable, ANY), encode_values(keys, share), lists], ["key", "shown", "values"])
-    return pa.record_batch([_key_array(kind, keys), lists], ["key", "values"])
+    return pa.record_batch([key_array(kind, keys), lists], ["key", "values"])
 
 
 def one_key_batch(row: Any, values: Any) -> Any:
@@ -119,7 +119,7 @@ def merge_batches(batches: Sequence[Any]) -> Any:
     ]
     order = pc.array_sort_indices(columns[0])  # stable: equal keys stay in batch order
     columns = [column.take(order) for column in columns]
-    return _join_equal_keys(pa.record_batch(columns, batches[0].schema.names))
+    return join_equal_keys(pa.record_batch(columns, batches[0].schema.names))
 
 
 def split_batch(batch: Any) -> list[Any]:
@@ -139,7 +139,8 @@ def split_batch(batch: Any) -> list[Any]:
     return [part for piece in pieces for part in (split_batch(piece) if piece.nbytes > 2 * BATCH_BYTES else [piece])]
 
 
-def _key_array(kind: Any, keys: Sequence[Any]) -> Any:
+def key_array(kind: Any, keys: Sequence[Any]) -> Any:
+    """Keys of a plain kind as an array that compares as they do."""
     try:
         return pa.array(keys, kind)
     except UnicodeEncodeError:
@@ -166,7 +167,7 @@ def _rebased_offsets(lists: Any) -> Any:
     return pc.subtract(offsets, offsets[0])
 
 
-def _join_equal_keys(batch: Any) -> Any:
+def join_equal_keys(batch: Any) -> Any:
     """Make neighbouring rows of the same key one row. Their values lie side by side already."""
     keys = batch.column(0)
     rows = len(keys)
