@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,7 +106,7 @@ class JobHandle:
         self,
         name: str,
         running: RunningJob,
-        resources: _Resources,
+        resources: JobResources,
         output: Path | None,
         format: str,
         notice: str = "",
@@ -196,11 +196,16 @@ class JobHandle:
         return f"<JobHandle {self._name} {self.job_id} {view.state.value}, {done} of {tasks} tasks done>"
 
 
-class _Resources:
-    """What a running job holds."""
+class JobResources:
+    """What a running job holds.
 
-    def __init__(self, coordinator: Coordinator, folder: JobFolder) -> None:
-        self.coordinator = coordinator
+    Args:
+        end: ends the job, if it still runs, and what was started for it.
+        folder: its folder.
+    """
+
+    def __init__(self, end: Callable[[], None], folder: JobFolder) -> None:
+        self._end = end
         self.folder = folder
         self.at_close = folder.release  # what becomes of the folder
         self._pid = os.getpid()
@@ -208,7 +213,7 @@ class _Resources:
     def close(self) -> None:
         if os.getpid() != self._pid:
             return  # a fork of this process ends; the job is not its own
-        self.coordinator.close()
+        self._end()
         if self.folder.facts["state"] == "running":  # nobody waited for its end
             with suppress(OSError):
                 self.folder.update(state="cancelled", ended=time.time())
@@ -266,7 +271,7 @@ def start_job(
         from gristmill.api.remote import submit
 
         return submit(job, _input_list(inputs), output, options, observer)
-    with _sigint_held():
+    with sigint_held():
         return _start_job(job, inputs, output, options, observer)
 
 
@@ -284,9 +289,9 @@ def _start_job(
     plan = job.plan(options, private=path is None)
     from gristmill.runtime.coordinator import Coordinator
 
-    options = _within_this_machine(options)
+    options = within_this_machine(options)
     # Executors come up while the rest is planned. If that finds a fault, they go down again.
-    coordinator = Coordinator(_open_fleet(options), threaded=options.on != "inline")
+    coordinator = Coordinator(open_fleet(options), threaded=options.on != "inline")
     with ExitStack() as undo:
         undo.callback(coordinator.close)
         coordinator.start()
@@ -308,7 +313,7 @@ def _start_job(
         preparation = prepare(submission)
         undo.callback(preparation.undo)
         running = _begin(coordinator, preparation, observer)
-        resources = _Resources(coordinator, preparation.folder)
+        resources = JobResources(coordinator.close, preparation.folder)
         handle = JobHandle(job.name, running, resources, path, submission.format, preparation.notice)
         undo.pop_all()
         return handle
@@ -338,7 +343,7 @@ def replay_command(folder: JobFolder) -> str:
 
 
 @contextmanager
-def _sigint_held() -> Iterator[None]:
+def sigint_held() -> Iterator[None]:
     """Hold the first Ctrl-C back until the end of the block.
 
     Between making a folder or a process and noting that it is there, it would leave that behind.
@@ -364,7 +369,7 @@ def _sigint_held() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
-def _within_this_machine(options: JobOptions) -> JobOptions:
+def within_this_machine(options: JobOptions) -> JobOptions:
     """What a task asks for must be there, or it would wait for ever.
 
     Raises:
@@ -386,7 +391,8 @@ def _within_this_machine(options: JobOptions) -> JobOptions:
     return options
 
 
-def _open_fleet(options: JobOptions) -> Fleet:
+def open_fleet(options: JobOptions) -> Fleet:
+    """Where the tasks of jobs of this process run."""
     if options.on == "inline":
         from gristmill.fleets.inline import InlineFleet
 

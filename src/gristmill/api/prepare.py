@@ -47,6 +47,9 @@ class Submission:
         bundles: zip files that came along with the job: paths, or the SHA-256 of what was uploaded.
         sources: what the code is made of: the SHA-256 of each file by its name. Empty when that is not known.
         base: the folder that relative inputs are relative to; empty: the current one of this process.
+        session: the session that the job belongs to; empty: none.
+        session_folder: where the session keeps blocks.
+        origins: see ``PreparedJob``.
     """
 
     name: str
@@ -59,6 +62,9 @@ class Submission:
     bundles: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     base: str = ""
+    session: str = ""
+    session_folder: str = ""
+    origins: tuple[str, ...] = ()
 
     @property
     def format(self) -> str:
@@ -145,6 +151,7 @@ def prepare(submission: Submission) -> Preparation:
             deaths_expected=options.deaths_expected,
             stage_keys=keys,
             ingredients=ingredients,
+            origins=submission.origins,
         )
         return Preparation(prepared, folder, undo.pop_all().close, notice=notice)
 
@@ -197,6 +204,8 @@ def _job_spec(submission: Submission, folder: JobFolder, staging: str, inputs: t
         ticket=secrets.token_hex(16),
         inputs=inputs,
         shuffle_dir=_shuffle_dir(options.shuffle_dir, submission.base),
+        session=submission.session,
+        session_folder=submission.session_folder,
     )
 
 

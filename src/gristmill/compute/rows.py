@@ -33,6 +33,8 @@ class RowsWriter:
         target: where the finished block appears.
     """
 
+    spilled_bytes = 0  # nothing is written twice
+
     def __init__(self, target: Path) -> None:
         self._writer = BlockWriter(target, 1)
         self._pending: list[Any] = []

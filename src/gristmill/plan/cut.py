@@ -38,11 +38,13 @@ class Cut:
         plan: the stages; partitions that follow from the input's size are 0.
         code: the functions.
         inputs: what is to be read.
+        origins: of each stage, what tells it from those of other nodes of this process.
     """
 
     plan: StagePlan
     code: JobCode
     inputs: tuple[InputSpec, ...]
+    origins: tuple[str, ...] = ()
 
 
 def cut(root: Node, output_format: str) -> Cut:
@@ -64,6 +66,7 @@ class _Cutter:
     stages: list[Stage] = field(default_factory=list)
     steps: list[ExchangeFunctions] = field(default_factory=list)
     programs: list[Program] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
     inputs: list[InputSpec] = field(default_factory=list)
     makers: dict[int, Maker] = field(default_factory=dict)
     reads: dict[int, int] = field(default_factory=dict)  # id of a node that is read → its input
@@ -72,9 +75,9 @@ class _Cutter:
     def cut(self, root: Node, output_format: str) -> Cut:
         branches = self.visit(root)
         from_shuffle = all(not isinstance(source, SplitSource) for one in branches for source in one.sources)
-        self.close(branches, OutputSink(output_format, "r" if from_shuffle else "m"))
+        self.close(root, branches, OutputSink(output_format, "r" if from_shuffle else "m"))
         code = JobCode(tuple(self.steps), programs=tuple(self.programs), makers=self.makers)
-        return Cut(StagePlan(tuple(self.stages)), code, tuple(self.inputs))
+        return Cut(StagePlan(tuple(self.stages)), code, tuple(self.inputs), tuple(self.origins))
 
     def visit(self, node: Node) -> tuple[_Open, ...]:
         """The branches that give a node's records."""
@@ -111,13 +114,13 @@ class _Cutter:
             step = len(self.steps)
             self.steps.append(node.step)
             combine = node.step.fold is not None or node.step.combiner is not None
-            stage = self.close(branches, ShuffleSink(step, node.partitions, combine))
+            stage = self.close(node, branches, ShuffleSink(step, node.partitions, combine))
             self.closed[id(node)] = ShuffleSource(stage, step, combine)
         return self.closed[id(node)]
 
     def keep(self, node: Keep) -> ShuffleSource:
         if id(node) not in self.closed:
-            stage = self.close(self.visit(node.child), RowsSink(node.kept))
+            stage = self.close(node, self.visit(node.child), RowsSink(node.kept))
             self.closed[id(node)] = ShuffleSource(stage, reads=Reads.TASK)
         return self.closed[id(node)]
 
@@ -127,7 +130,7 @@ class _Cutter:
             return self.keep(node)
         key = -id(node)  # what an exchange makes is another thing than its records
         if key not in self.closed:
-            self.closed[key] = ShuffleSource(self.close(self.visit(node), RowsSink()), reads=Reads.TASK)
+            self.closed[key] = ShuffleSource(self.close(node, self.visit(node), RowsSink()), reads=Reads.TASK)
         return self.closed[key]
 
     def input_of(self, node: Read) -> int:
@@ -138,8 +141,9 @@ class _Cutter:
                 self.makers[number] = node.maker
         return self.reads[id(node)]
 
-    def close(self, branches: Sequence[_Open], sink: Sink) -> int:
+    def close(self, node: Node, branches: Sequence[_Open], sink: Sink) -> int:
         """Make a stage of branches, and tell its id."""
+        self.origins.append(f"{type(sink).__name__} {node.number}")
         made = []
         for branch in branches:
             made.append(Branch(branch.sources, (ProgramOp(len(self.programs)),)))

@@ -6,14 +6,25 @@ partitions of the same number; only such nodes can be children of one :class:`Pi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 from gristmill.plan.functions import Call, ExchangeFunctions, Maker
 from gristmill.plan.stages import InputSpec
 
 
+_numbers = count()
+
+
 @dataclass(frozen=True, eq=False)
-class Read:
+class _Numbered:
+    """A node has a number that no other node of this process has."""
+
+    number: int = field(default_factory=lambda: next(_numbers), init=False, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Read(_Numbered):
     """Records of files, or of a maker. Their order is (file, offset)."""
 
     input: InputSpec
@@ -23,7 +34,7 @@ class Read:
 
 
 @dataclass(frozen=True, eq=False)
-class Pipe:
+class Pipe(_Numbered):
     """An operator that each task applies to its own part of the children.
 
     ``call.inputs`` is the number of children; ``call.sides`` is filled in when the plan is cut: every task reads all of
@@ -36,14 +47,14 @@ class Pipe:
 
 
 @dataclass(frozen=True, eq=False)
-class Union:
+class Union(_Numbered):
     """All records of the children, one child after another."""
 
     children: tuple[Node, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Exchange:
+class Exchange(_Numbered):
     """Pairs go to the partition of their key. Comes out as groups: (key, iterator of values), in the order of keys.
 
     Attributes:
@@ -62,7 +73,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, eq=False)
-class Keep:
+class Keep(_Numbered):
     """The child's records, written down once and read by all that follows, in the same tasks and order.
 
     Attributes:

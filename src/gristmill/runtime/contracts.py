@@ -34,6 +34,8 @@ class JobSpec:
         ticket: opens the job's blocks at other workers; empty when there are none.
         shuffle_dir: shared storage for blocks (a path or URI); empty: each worker keeps its own.
         inputs: files that the job reads and their sizes, a thousand at most: workers look whether they see the same.
+        session: the session that the job belongs to; empty: none.
+        session_folder: where blocks go that the session keeps, below ``blocks`` there.
     """
 
     job: str
@@ -50,6 +52,8 @@ class JobSpec:
     ticket: str = ""
     shuffle_dir: str = ""
     inputs: tuple[tuple[str, int], ...] = ()
+    session: str = ""
+    session_folder: str = ""
 
     def file_name(self, attempt: AttemptId) -> str:
         """What files of an attempt are named after: it is used once, whatever is restarted."""

@@ -25,6 +25,7 @@ from gristmill.runtime.ending import Ending, verdict_on
 from gristmill.runtime.inbox import (
     CancelJob,
     Enders,
+    Forget,
     Item,
     JobOver,
     JournalBroken,
@@ -149,6 +150,10 @@ class Coordinator:
             JournalFailed: the journal cannot be read or written.
         """
         return self._intake.resume_all()
+
+    def forget(self, session: str, kept: str = "") -> None:
+        """Keep something of a session no more; nothing of it, if ``kept`` is empty. Returns at once."""
+        self._queue.put(Forget(session, kept))
 
     def find(self, job: str) -> KnownJob | None:
         """A job by its id, be it one that runs or one of earlier."""
@@ -281,6 +286,8 @@ class Coordinator:
             case CancelJob(name):
                 if (found := self._jobs.get(name)) is not None:
                     self._dispatcher.cancel(found)
+            case Forget(session, kept):
+                self._dispatcher.forget(session, kept)
             case JobOver():
                 self._ended(item)
             case StorageBack():

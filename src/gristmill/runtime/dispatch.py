@@ -43,6 +43,7 @@ from gristmill.runtime.event_log import EventLog
 from gristmill.runtime.facts import TaskDone
 from gristmill.runtime.job_events import beginning, digest, has_block, remains, sizes
 from gristmill.runtime.jobs import Job
+from gristmill.runtime.keeping import Keeping
 from gristmill.runtime.tally import Fate
 from gristmill.scheduling import commands, events
 from gristmill.scheduling.commands import JobState
@@ -88,6 +89,7 @@ class Dispatcher:
         self._rejoin_seconds = rejoin_seconds
         self._scheduler = SchedulerState()
         self.events = EventLog()
+        self._keeping = Keeping()
         self._commands: deque[commands.Command] = deque()
         self._workers: dict[str, WorkerUp] = {}
         self._worker_of: dict[str, str] = {}  # slot → worker
@@ -138,6 +140,11 @@ class Dispatcher:
             job.state = JobState.CANCELLED  # the scheduler never heard of it
         self._feed(events.JobCancelled(job.id))
 
+    def forget(self, session: str, kept: str) -> None:
+        """Free what a session keeps under a name; all that it keeps, if that is empty."""
+        for block in self._keeping.forget(session, kept):
+            self._fleet.free(block)
+
     def time_passed(self, now: float) -> None:
         """Do what was put off until now."""
         if self.broken is None and self.wake_at is not None and now >= self.wake_at:
@@ -162,6 +169,12 @@ class Dispatcher:
             for worker in self._workers.values():
                 job.resumption.keeps(worker.worker, worker.kept.get(job.id, ()))
             job.resumption.wait_until = self._clock() + self._rejoin_seconds
+        elif job.prepared.spec.session:
+            for event, result in self._keeping.known(job.prepared, job.tally.task_counts(), self._workers):
+                if result is not None:
+                    job.tally.kept(event.attempt, result)
+                self._feed(event)
+            self._feed(events.JobReleased(job.id))
 
     def _release(self, job: Job, resumption: Resumption) -> None:
         """What is left of a job is known, as far as it can be: it goes on."""
@@ -369,7 +382,8 @@ class Dispatcher:
                     self._remove(revoked, job)
             case commands.FreeBlock(task):
                 job = self._jobs[task.job]
-                job.frees += [(job.noted, block) for block in job.tally.freed(task)]
+                blocks = job.tally.freed(task, kept=self._keeping.is_kept(job.prepared, task))
+                job.frees += [(job.noted, block) for block in blocks]
                 self._free_durable(job)
             case commands.ReportStage(name, stage, _):
                 self._jobs[name].tally.stage_is_whole(stage)
@@ -402,6 +416,7 @@ class Dispatcher:
     def _accept(self, job: Job, attempt: AttemptId) -> None:
         result = self._arrived.pop(attempt)
         job.tally.accepted(attempt, result)
+        self._keeping.accepted(job.prepared, job.tally.task_counts()[attempt.stage], attempt, result)
         if job.journal is not None:
             epoch = job.prepared.spec.epoch
             job.note(TaskDone(job.id, attempt.stage, attempt.index, attempt.number, epoch, result))

@@ -32,6 +32,14 @@ class CancelJob:
 
 
 @dataclass(frozen=True)
+class Forget:
+    """A session wants to keep something no more; all that it keeps, if ``kept`` is empty."""
+
+    session: str
+    kept: str = ""
+
+
+@dataclass(frozen=True)
 class JobOver:
     """Another thread is done with the end of a job; or it crashed."""
 
@@ -60,7 +68,7 @@ class Stop:
     """The loop is to end."""
 
 
-Item = FleetEvent | Submit | CancelJob | JobOver | StorageBack | JournalBroken | Stop
+Item = FleetEvent | Submit | CancelJob | Forget | JobOver | StorageBack | JournalBroken | Stop
 
 
 class Enders:

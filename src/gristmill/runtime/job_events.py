@@ -31,7 +31,7 @@ def beginning(job: Job) -> Iterator[events.Event]:
         task_cpus=prepared.task_cpus,
         task_memory_bytes=prepared.task_memory_bytes,
         speculation=events.SpeculationPolicy() if prepared.speculation else None,
-        held=job.resumption is not None,
+        held=job.resumption is not None or bool(prepared.spec.session),
     )
     stages = prepared.plan.stages
     for stage, tasks in zip(stages, job.tally.task_counts(), strict=True):

@@ -61,6 +61,7 @@ class PreparedJob:
         stage_keys: what each stage's output follows from; see ``plan.keys``.
         ingredients: what the keys were made of, by name.
         replay: the command that runs a task again, but for the task's name; empty when there is none.
+        origins: tells each stage from all others of the job's session, but for those that do the same.
     """
 
     spec: JobSpec
@@ -80,6 +81,7 @@ class PreparedJob:
     stage_keys: tuple[str, ...] = ()
     ingredients: Mapping[str, str] = field(default_factory=dict)
     replay: str = ""
+    origins: tuple[str, ...] = ()
 
 
 @dataclass

@@ -109,6 +109,6 @@ def combiner_of(step: StepFunctions) -> Folder | None:
     """What makes fewer values of a key's, where blocks are merged."""
     if not isinstance(step, ExchangeFunctions) or step.fold is None:
         return step.combiner
-    from gristmill.compute.combine import fold_combiner
+    from gristmill.compute.folding import fold_combiner
 
     return fold_combiner(step.fold)

@@ -28,7 +28,7 @@ _CODE, _SPLITS = "code", "splits"
 _IN_SPEC = ("code",)  # in blobs
 _NOTED = (
     "name", "output_path", "max_attempts", "place", "overwrite", "priority", "task_cpus", "task_memory_bytes",
-    "speculation", "deaths_expected", "replay",
+    "speculation", "deaths_expected", "replay", "origins",
 )  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
             output=_Nowhere(),
             stage_keys=tuple(data["stage_keys"]),
             ingredients=data["ingredients"],
-            **{name: data[name] for name in _NOTED},
+            **{name: tupled(data[name]) for name in _NOTED},
         )
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise JournalFailed(f"The journal does not hold all of job {record.job}; it cannot be taken up.") from error

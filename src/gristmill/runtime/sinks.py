@@ -15,7 +15,7 @@ from gristmill.compute.mapping import Pair
 from gristmill.plan.functions import ExchangeFunctions, JobCode, StepFunctions
 from gristmill.plan.stages import Branch, OutputSink, ProgramOp, ReduceOp, RowsSink, ShuffleSink
 from gristmill.runtime.contracts import TaskEnvironment, TaskResult, TaskSpec
-from gristmill.runtime.reading import BlockInputs, combiner_of
+from gristmill.runtime.reading import BlockInputs
 from gristmill.shuffle import store
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.storage.contracts import PartFile
@@ -46,7 +46,12 @@ def open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitSt
         if isinstance(sink, RowsSink):
             from gristmill.compute.rows import RowsWriter
 
-            return BlockSink(RowsWriter(target), shared)
+            if sink.kept:
+                shared, target = "", Path(env.job.session_folder, "blocks", target.name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+            rows = RowsWriter(target)
+            stack.callback(rows.discard)
+            return BlockSink(rows, shared)
         return BlockSink(_collector(code.steps[sink.step], sink, branch, env, target, blocks), shared)
     name = part_name(sink.letter, spec.attempt.index, sink.format)
     writer = open_part(Path(env.job.staging), f"attempts/{env.job.file_name(spec.attempt)}-{name}", name, sink.format)
@@ -66,12 +71,13 @@ def _collector(
     if not isinstance(step, ExchangeFunctions):
         combiner = step.combiner if sink.combine else None
         return Collector(sink.partitions, env.scratch, target, combiner, step.partitioner)
-    combiner, partitioner = combiner_of(step), step.partitioner
+    partitioner = step.partitioner
     if step.ranges:
         from gristmill.compute.ranges import bounds_of
 
         samples = [key for some in blocks.rows(len(branch.sources) - 1, lambda _: None) for key in some]
         partitioner = bounds_of(samples, sink.partitions, step.descending)
+    combiner = step.combiner if step.fold is None else None
     return Collector(
         sink.partitions, env.scratch, target, combiner, partitioner, fold=step.fold, descending=step.descending
     )
@@ -88,10 +94,7 @@ class BlockMaker(Protocol):
         """All were given: write the block."""
         ...
 
-    @property
-    def spilled_bytes(self) -> int:
-        """What was written on the way."""
-        ...
+    spilled_bytes: int  # what was written on the way
 
 
 class BlockSink:

@@ -250,6 +250,14 @@ class JobTally:
         if has_block and result.block is not None:
             self._block_makers[result.block.path] = attempt.task
 
+    def kept(self, attempt: AttemptId, result: TaskResult) -> None:
+        """The job's session keeps this from an earlier job: it was done, and this job has read nothing for it."""
+        made = TaskResult(records_out=result.records_out, bytes_out=result.bytes_out, block=result.block)
+        self._results[attempt.task] = packed(made)
+        self._count(attempt.stage, made, 1)
+        if made.block is not None:
+            self._block_makers[made.block.path] = attempt.task
+
     def accepted(self, attempt: AttemptId, result: TaskResult) -> None:
         """This attempt's result is the one that counts for its task."""
         task = attempt.task
@@ -276,14 +284,17 @@ class JobTally:
             for name, n in names.items():
                 self._counters.add(group, name, sign * n)
 
-    def freed(self, task: TaskId) -> list[BlockInfo]:
-        """The blocks of a task, which nothing will read again: the one that counts, and those that it has replaced."""
+    def freed(self, task: TaskId, *, kept: bool = False) -> list[BlockInfo]:
+        """The blocks of a task, which nothing will read again: the one that counts, and those that it has replaced.
+
+        One that is ``kept`` for other jobs is not among them, if it counts.
+        """
         blocks = self._replaced.pop(task, [])
         result = self._results.get(task)
         if result is not None and result.block is not None:
             self._results[task] = replace(result, block=None)
             self._block_makers.pop(result.block.path, None)
-            blocks.append(result.block)
+            blocks += () if kept else (result.block,)
         return [block for block in blocks if block.path]
 
     def stage_is_whole(self, stage: int) -> None:

@@ -1,0 +1,125 @@
+"""What sessions keep: results of tasks that outlive their job, so that later jobs of the session need not run them.
+
+A job that has a kept stage begins with what is there of it, told to the scheduler as tasks that were done. The stages
+behind it count as done as well, with blocks that are gone: they run again only if something kept is lost, and then it is
+known by their digests whether they made the same as before. Plain bookkeeping: no clock, no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from gristmill.plan.stages import RowsSink, Stage
+from gristmill.runtime.contracts import TaskResult
+from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.tally import digest_of
+from gristmill.scheduling.events import AttemptId, TaskId, TaskRestored
+from gristmill.shuffle.contracts import BlockInfo
+
+
+@dataclass
+class _Session:
+    """What one session knows.
+
+    Attributes:
+        digests: of what the tasks of a stage made, by where the stage comes from (``PreparedJob.origins``); a task that
+            was not done yet has none.
+        kept: the results of tasks, by the name under which they are kept, then by the task.
+    """
+
+    digests: dict[str, list[int | None]] = field(default_factory=dict)
+    kept: dict[str, dict[int, TaskResult]] = field(default_factory=dict)
+
+
+class Keeping:
+    """What all sessions of a coordinator keep."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, _Session] = {}
+
+    def known(
+        self, prepared: PreparedJob, tasks: Sequence[int], workers: Collection[str]
+    ) -> Iterator[tuple[TaskRestored, TaskResult | None]]:
+        """What a job need not do, parents first.
+
+        Args:
+            prepared: the job.
+            tasks: how many tasks each of its stages has.
+            workers: those that are there; what others kept is lost.
+
+        Yields:
+            The event, and the result if its block can be read.
+        """
+        session = self._sessions.get(prepared.spec.session)
+        if session is None:
+            return
+        stages = prepared.plan.stages
+        found = [stage for stage in stages if _kept(stage) in session.kept]
+        behind = {id for stage in found for id in _ancestors(stages, stage)}
+        job = prepared.spec.job
+        for stage in stages:
+            digests = session.digests.get(prepared.origins[stage.id], [])
+            if len(digests) != tasks[stage.id]:
+                continue  # the input was cut otherwise; whatever was kept is of other tasks
+            if stage in found:
+                results = session.kept[_kept(stage)]
+                for index, result in sorted(results.items()):
+                    yield _restored(AttemptId(job, stage.id, index, 1), result, workers)
+            elif stage.id in behind:
+                for index, digest in enumerate(digests):
+                    if digest is not None:
+                        yield TaskRestored(AttemptId(job, stage.id, index, 1), None, True, digest=digest), None
+
+    def accepted(self, prepared: PreparedJob, tasks: int, attempt: AttemptId, result: TaskResult) -> None:
+        """A task's result counts; if its stage is kept, or others that are kept are made of it, that is noted."""
+        if not prepared.spec.session or result.block is None:
+            return
+        session = self._sessions.setdefault(prepared.spec.session, _Session())
+        digests = session.digests.setdefault(prepared.origins[attempt.stage], [None] * tasks)
+        if len(digests) != tasks:
+            digests[:] = [None] * tasks
+        digests[attempt.index] = digest_of(result.block)
+        if kept := _kept(prepared.plan.stages[attempt.stage]):
+            session.kept.setdefault(kept, {})[attempt.index] = result
+
+    def is_kept(self, prepared: PreparedJob, task: TaskId) -> bool:
+        """Whether a task's block is not its job's to free."""
+        return bool(_kept(prepared.plan.stages[task.stage]))
+
+    def forget(self, session: str, kept: str = "") -> list[BlockInfo]:
+        """Forget what is kept under a name, or all that a session keeps. Returns what can be freed."""
+        found = self._sessions.get(session)
+        if found is None:
+            return []
+        if not kept:
+            del self._sessions[session]
+        gone = [found.kept.pop(kept, {})] if kept else list(found.kept.values())
+        blocks = [result.block for results in gone for result in results.values()]
+        return [block for block in blocks if block is not None and block.path]
+
+
+def _kept(stage: Stage) -> str:
+    return stage.sink.kept if isinstance(stage.sink, RowsSink) else ""
+
+
+def _ancestors(stages: Sequence[Stage], stage: Stage) -> set[int]:
+    found: set[int] = set()
+    wanted = [stage]
+    while wanted:
+        new = [parent for parent in wanted.pop().parents if parent not in found]
+        found.update(new)
+        wanted += [stages[parent] for parent in new]
+    return found
+
+
+def _restored(
+    attempt: AttemptId, result: TaskResult, workers: Collection[str]
+) -> tuple[TaskRestored, TaskResult | None]:
+    block = result.block
+    assert block is not None, "what is kept is a block"
+    there = not block.path or not block.worker or block.worker in workers
+    keeper = block.worker or next(iter(workers), "")
+    sizes = tuple(segment.length for segment in block.segments)
+    event = TaskRestored(attempt, keeper if there else None, bool(block.path), sizes, digest=digest_of(block))
+    return event, result if there else None
