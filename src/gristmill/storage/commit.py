@@ -3,7 +3,8 @@
 Attempts write into a staging folder beside the output. The commit gives the accepted files their final names in a
 folder ``final`` within it, adds ``_SUCCESS``, makes all of it durable, and puts the folder in its place in one step:
 a rename that replaces nothing, or an exchange with the old output. Where the system has no such exchange, a file
-``swap.json`` says that two renames are under way, and the next run's ``recover_output`` completes them.
+``swap.json`` says that two renames are under way, and the next run's ``recover_output`` completes them. Files are added
+to an output that is there as ``append`` says.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gristmill.errors import OutputExists, OutputNotWritable
+from gristmill.storage import manifest
+from gristmill.storage.append import append as append_files
+from gristmill.storage.append import locked
 from gristmill.storage.contracts import PartFile
 from gristmill.storage.disk import is_disk_full, sync_file, sync_folder, translate_os_error
 from gristmill.storage.failpoints import failpoint
+from gristmill.storage.manifest import SUCCESS
 from gristmill.storage.renames import exchange, rename_new
 from gristmill.storage.staging import (
     ATTEMPTS,
     FINAL,
     OLD,
     READY,
-    SUCCESS,
     SWAP,
     Staging,
     is_published,
@@ -33,10 +38,11 @@ from gristmill.storage.staging import (
     staging_path,
     write_durably,
 )
+from gristmill.storage.targets import with_mark
 
 __all__ = ["SUCCESS", "LeftOutput", "OutputCommit", "recover_output"]
 
-_COLUMN_SUFFIXES = (".csv", ".parquet")
+_COLUMN_FORMATS = (".csv", ".parquet", ".orc", ".avro")
 
 
 class OutputCommit:
@@ -56,6 +62,7 @@ class OutputCommit:
         overwrite: bool,
         made_parents: Sequence[Path],
         published: bool = False,
+        append: bool = False,
     ) -> None:
         self.output = output
         self.staging = staging.path
@@ -64,10 +71,23 @@ class OutputCommit:
         self._parts: Sequence[PartFile] = ()  # of a commit that has begun
         self._folder = staging
         self._overwrite = overwrite
+        self._append = append
         self._made_parents = made_parents  # by us, innermost first
 
+    @property
+    def place(self) -> str:
+        """Where it appears."""
+        return str(self.output)
+
+    @property
+    def staged_at(self) -> str:
+        """Where attempts write."""
+        return str(self.staging)
+
     @classmethod
-    def prepare(cls, output: Path, job: str, overwrite: bool, needed_by: Path | None = None) -> OutputCommit:
+    def prepare(
+        cls, output: Path, job: str, overwrite: bool, needed_by: Path | None = None, *, append: bool = False
+    ) -> OutputCommit:
         """See that the output can be written, and make its staging folder. Missing parents are made.
 
         Args:
@@ -75,20 +95,21 @@ class OutputCommit:
             job: the job's id.
             overwrite: whether it may replace what is there.
             needed_by: while this path exists, another process may take the job up and :meth:`adopt` its output.
+            append: whether files are to be added to what is there.
 
         Raises:
-            OutputExists: it is there (be it a file or a dangling link) and ``overwrite`` is False.
+            OutputExists: it is there (be it a file or a dangling link), and is neither to be replaced nor added to.
             OutputNotWritable: its folder cannot be written.
             DiskFull: no space is left there.
         """
-        output = Path(os.path.abspath(output))  # noqa: PTH100 - ".." is resolved by name, links are kept
+        output = _absolute(output, append)
         made: list[Path] = []
         with _translated(output, "cannot be written"):
             recover_output(output)
-            _check(output, overwrite)
+            _check(output, overwrite, append)
             staging = cls._make_staging(output, job, needed_by, made)
         failpoint("prepare.done")
-        return cls(output, job, staging, overwrite, made)
+        return cls(output, job, staging, overwrite, made, append=append)
 
     @classmethod
     def adopt(
@@ -99,6 +120,8 @@ class OutputCommit:
         parts: Sequence[PartFile],
         needed_by: Path | None = None,
         kept: Path | None = None,
+        *,
+        append: bool = False,
     ) -> OutputCommit:
         """Take over the output of a job whose process is gone, wherever in its life that was.
 
@@ -110,31 +133,32 @@ class OutputCommit:
                 former ones back.
             needed_by: see :meth:`prepare`.
             kept: where :meth:`abort` has moved what was staged.
+            append: whether files are to be added to what is there.
 
         Raises:
-            OutputExists: somebody else's output is there, and ``overwrite`` is False.
+            OutputExists: somebody else's output is there, and is neither to be replaced nor added to.
             OutputNotWritable: its folder cannot be written, or the process lives after all.
             DiskFull: no space is left there.
         """
-        output = Path(os.path.abspath(output))  # noqa: PTH100 - as in prepare
+        output = _absolute(output, append)
         made: list[Path] = []
         path = staging_path(output, job)
         with _translated(output, "cannot be written"):
             recover_output(output)
             published = is_published(output, job)
             if not published:
-                _check(output, overwrite)
+                _check(output, overwrite, append)
             if path.is_dir():
                 staging = Staging.take_over(path)
                 made = staging.made_parents
                 if not published:  # else what is in there is the output that was replaced
-                    _unname(path, job, parts)
+                    _unname(path, job, parts, append)
             else:
                 staging = cls._make_staging(output, job, needed_by, made)
             if kept is not None:
                 with suppress(OSError):  # there is nothing, or it is out of reach: those tasks run again
                     kept.rename(path / ATTEMPTS)
-        return cls(output, job, staging, overwrite, made, published)
+        return cls(output, job, staging, overwrite, made, published, append)
 
     @staticmethod
     def _make_staging(output: Path, job: str, needed_by: Path | None, made: list[Path]) -> Staging:
@@ -162,7 +186,7 @@ class OutputCommit:
         self._parts = parts
         with _translated(self.output, "cannot be completed"):
             if not self.published:
-                self._assemble(_with_columns(parts), summary)
+                self._assemble(_renamed(_with_columns(parts), self._job, self._append), summary)
                 try:
                     self._publish()
                 except FileExistsError as error:
@@ -185,7 +209,7 @@ class OutputCommit:
         failpoint("abort.begun")
         if keep is not None and not self.published:
             with suppress(OSError):  # on another file system, say: those tasks would run again
-                _unname(self.staging, self._job, self._parts)
+                _unname(self.staging, self._job, self._parts, self._append)
                 remove_tree(keep)
                 (self.staging / ATTEMPTS).rename(keep)
         with suppress(OSError):  # the next run tries again
@@ -205,11 +229,11 @@ class OutputCommit:
             if number == 0:
                 failpoint("commit.first-part-named")
         failpoint("commit.parts-named")
-        files = [{"name": part.final, "rows": part.rows, "bytes": part.size_bytes} for part in parts]
         (final / SUCCESS).touch()
         for part in parts:
             sync_file(final / part.final)
-        write_durably(final / SUCCESS, {**summary, "files": files})
+        named = {**summary, "job_id": self._job} if self._append else summary
+        write_durably(final / SUCCESS, manifest.describe(parts, named))
         failpoint("commit.success-written")
         for folder in folders:
             sync_folder(folder)
@@ -217,9 +241,23 @@ class OutputCommit:
 
     def _publish(self) -> None:
         final = self.staging / FINAL
-        if not (self._overwrite and os.path.lexists(self.output)):
-            rename_new(final, self.output)
-        elif not self._exchange(final):
+        if not os.path.lexists(self.output) or not (self._append or self._overwrite):
+            try:
+                rename_new(final, self.output)
+                return
+            except FileExistsError:
+                if not self._append:
+                    raise
+        if self._append:
+            append_files(self.staging, final, self.output)
+        elif self.output.is_dir() and not self.output.is_symlink():
+            with locked(self.output):  # files may be being added to it just now
+                self._replace(final)
+        else:
+            self._replace(final)
+
+    def _replace(self, final: Path) -> None:
+        if not self._exchange(final):
             self._publish_in_two_steps(final)
 
     def _exchange(self, final: Path) -> bool:
@@ -275,17 +313,28 @@ class LeftOutput:
             _remove_empty(made)
 
 
-def _unname(staging: Path, job: str, parts: Sequence[PartFile]) -> None:
+def _unname(staging: Path, job: str, parts: Sequence[PartFile], append: bool) -> None:
     """Give the parts of a commit that did not come to its end their former names back."""
     final = staging / FINAL
     if is_published(staging / READY, job):
         (staging / READY).rename(final)
     if not final.is_dir():
         return
-    for part in parts:
+    for part in _renamed(parts, job, append):
         if os.path.lexists(final / part.final) and not os.path.lexists(staging / part.staged):
             (final / part.final).rename(staging / part.staged)
     remove_tree(final)
+
+
+def _renamed(parts: Sequence[PartFile], job: str, append: bool) -> Sequence[PartFile]:
+    """Parts by the names that they get: those that are added to an output have the job's id in them."""
+    return [replace(part, final=with_mark(part.final, job)) for part in parts] if append else parts
+
+
+def _absolute(output: Path, append: bool) -> Path:
+    """``..`` is resolved by name; a link is kept, but not where files are added to what it points to."""
+    output = Path(os.path.abspath(output))  # noqa: PTH100
+    return output.resolve() if append and output.is_dir() else output
 
 
 @contextmanager
@@ -303,10 +352,16 @@ def _translated(output: Path, problem: str) -> Iterator[None]:
             raise OutputNotWritable(f"The output {output} {problem}: {reason}. Name another one.") from error
 
 
-def _check(output: Path, overwrite: bool) -> None:
+def _check(output: Path, overwrite: bool, append: bool) -> None:
     if not output.name:
         raise OutputNotWritable(f"The output cannot be {output} itself; name a folder in it.")
     if not os.path.lexists(output):
+        return
+    if append:
+        if not output.is_dir():
+            raise OutputNotWritable(f"The output {output} is not a folder; nothing can be added to it.")
+        if output.is_mount():
+            raise OutputNotWritable(f"Nothing can be added to {output}: it is a mount point. Name a folder in it.")
         return
     if not overwrite:
         raise _exists(output)
@@ -341,6 +396,6 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 
 def _with_columns(parts: Sequence[PartFile]) -> list[PartFile]:
-    """Leave out the parts of csv and parquet without rows: they have no columns, and readers of the folder stumble."""
-    full = [part for part in parts if part.rows or not part.final.endswith(_COLUMN_SUFFIXES)]
+    """Leave out parts with columns and without rows: those are not known, and readers of the folder stumble."""
+    full = [part for part in parts if part.rows or not any(suffix in part.final for suffix in _COLUMN_FORMATS)]
     return full or list(parts)

@@ -23,6 +23,19 @@ FAIL_POINTS = (
 )
 """Every step of an output's life, in order. The two of ``swap`` are passed only where an atomic exchange is missing."""
 
+APPEND_POINTS = ("append.journalled", "append.first-moved", "append.moved", "append.list-written")
+"""Steps that are passed when files are added to an output that is there, after ``commit.synced``."""
+
+OBJECT_POINTS = (
+    "objects.prepared",
+    "objects.commit-begun",
+    "objects.checked",
+    "objects.published",
+    "objects.cleaned",
+    "objects.abort-begun",
+)
+"""Every step of an output's life on an object store."""
+
 _ENV = "GRISTMILL_FAILPOINT"
 
 

@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gristmill.storage import append, manifest
+from gristmill.storage.append import APPEND
 from gristmill.storage.disk import sync_file, sync_folder
 from gristmill.storage.failpoints import failpoint
 
@@ -32,7 +34,6 @@ READY = "ready"  # the same, whole, about to change places with the old output; 
 OLD = "old"  # the old output, once it was moved away by the first of two steps
 SWAP = "swap.json"  # says that the two steps have begun; without it FINAL is not known to be whole
 ATTEMPTS = "attempts"  # where attempts write
-SUCCESS = "_SUCCESS"
 _OWNER = "owner.json"
 _NEW = ".new"
 _REMOVE_TRIES = 5
@@ -98,7 +99,8 @@ class Staging:
                 file.write(json.dumps(owner) + "\n")
                 file.truncate()
             (path / ATTEMPTS).mkdir(exist_ok=True)
-            (path / SWAP).unlink(missing_ok=True)  # it had not begun, or it would have been completed
+            for begun in (SWAP, APPEND):  # neither had begun, or it would have been completed
+                (path / begun).unlink(missing_ok=True)
         except OSError:
             _unlock(lock)
             raise
@@ -126,32 +128,35 @@ def recover_output(output: Path, *, clear: bool = False) -> None:
     """Put right what runs that died have left beside ``output``.
 
     An exchange of old and new output that was cut short is completed if the old one was moved away already, and
-    forgotten if not. Staging folders of processes that are gone are removed, but for those of jobs that can be taken up
-    again; all others are left alone.
+    forgotten if not. Files that were being added to the output are added, if that can still be done. Staging folders of
+    processes that are gone are removed, but for those of jobs that can be taken up again; all others are left alone.
 
     Args:
         output: the output.
         clear: remove those of jobs that can be taken up again as well: there is a newer output.
 
     Raises:
-        OSError: an exchange cannot be completed.
+        OSError: what was cut short cannot be completed.
     """
     for path in _stagings(output):
         with _seized(path) as seized:
             if seized:
                 if (path / SWAP).exists():
                     _complete_swap(path, output)
+                if (path / APPEND).exists():
+                    _complete_append(path, output)
                 if clear or not _is_needed(path, output):
                     with suppress(OSError):  # of another user, say: it is in nobody's way
                         _remove_staging(path)
 
 
 def is_published(output: Path, job: str) -> bool:
-    """Whether the output is there, and is this job's."""
+    """Whether the output is there, and this job's files are in it."""
     try:
-        return bool(json.loads((output / SUCCESS).read_text("utf-8")).get("job_id") == job)
-    except (OSError, ValueError, AttributeError):
+        found = manifest.load(output)
+    except OSError:
         return False
+    return found is not None and found.holds(job)
 
 
 def state_of(output: Path) -> str:
@@ -164,9 +169,10 @@ def state_of(output: Path) -> str:
     except OSError:
         return ""
     try:
-        job = json.loads((output / SUCCESS).read_text("utf-8")).get("job_id", "")
-    except (OSError, ValueError, AttributeError):
-        job = ""
+        found = manifest.load(output)
+    except OSError:
+        found = None
+    job = "" if found is None else found.content.get("job_id", "")
     return f"changed at {changed_ns} {job}".rstrip()
 
 
@@ -223,6 +229,15 @@ def _complete_swap(staging: Path, output: Path) -> None:
     if old_moved and not os.path.lexists(output) and (staging / FINAL).is_dir():
         (staging / FINAL).rename(output)
         sync_folder(output.parent)
+
+
+def _complete_append(staging: Path, output: Path) -> None:
+    final = staging / FINAL
+    try:
+        append.complete(staging, final, output)
+        (staging / APPEND).unlink()
+    except FileNotFoundError:  # the output was removed or replaced meanwhile, and with it some of the files
+        append.undo(staging, final, output)
 
 
 def _remove_staging(path: Path) -> None:
