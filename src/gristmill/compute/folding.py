@@ -7,7 +7,7 @@ between is joined by ``merge_combiners``. A value that stays alone is never touc
 from __future__ import annotations
 
 from bdb import BdbQuit
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from operator import add
 from typing import Any
@@ -93,6 +93,12 @@ class Folds(dict[Any, Any]):
         if self._recent >= _WORTH_RECOUNTING * len(self):
             self._recent = 0
             self.held_bytes = sum(map(_weight_throughout, self.values()))
+
+    def begin_with(self, held: Mapping[Any, Any]) -> None:
+        """Hold what was folded elsewhere, where its keys were charged."""
+        self.update(held)
+        self._nans.update((encode_key(key), [key, key]) for key in held if type(key) is not str and holds_nan(key))
+        self.held_bytes = sum(map(_weight_throughout, held.values()))
 
     def settle(self) -> None:
         """All came: keys that only Python calls different are what the first of them was."""
