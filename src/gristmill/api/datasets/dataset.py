@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from gristmill.api.datasets.actions import Actions
 from gristmill.api.datasets.base import T_co
+from gristmill.api.datasets.joins import Joins
 from gristmill.api.datasets.keeping import Keeping
+from gristmill.api.datasets.keyed import Keyed
 from gristmill.api.datasets.narrow import Narrow
 from gristmill.api.datasets.numbering import Numbering
+from gristmill.api.datasets.order import Order
+from gristmill.api.datasets.sets import Sets
 from gristmill.api.datasets.shown import Explanation, chain_of, html_of, tree_of
 from gristmill.api.datasets.writing import Writing
 
 
 class Dataset(
     Narrow[T_co],
+    Keyed[T_co],
+    Joins[T_co],
+    Sets[T_co],
+    Order[T_co],
     Numbering[T_co],
     Keeping[T_co],
     Actions[T_co],
