@@ -127,7 +127,7 @@ PLAIN = frozenset((str, int, bytes))
 def itself(key: Any) -> Any:
     """The element of a plain type that was a group's key, though another one that is equal to it may be shown."""
     kind = type(key)
-    if kind in PLAIN:
+    if kind in PLAIN or key is None:
         return key
     if isinstance(key, str):
         return str.__str__(key)  # not what a subclass says it is
