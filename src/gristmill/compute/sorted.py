@@ -26,7 +26,7 @@ from gristmill.records.columns import concat_values
 from gristmill.records.keys import encode_key
 from gristmill.shuffle.blocks import BlockWriter
 from gristmill.shuffle.contracts import BlockInfo
-from gristmill.shuffle.groups import ANY, INT, STR, join_equal_keys, key_array
+from gristmill.shuffle.groups import ANY, BATCH_BYTES, INT, STR, join_equal_keys, key_array
 
 _COLUMNS = {str: STR, int: INT, bytes: pa.binary()}
 _PREFIX_BYTES = 8
@@ -138,30 +138,31 @@ class SortCollector(Collector):
         self._columns.clear()
         self._column_bytes = 0
         order = sort_order(keys)
-        keys, values = keys.take(order), values.take(order)
-        batch = join_equal_keys(_batch(self._kind, keys, values))
+        rows = max(1, len(keys) * BATCH_BYTES // max(1, keys.nbytes + values.nbytes))
+        offsets = pa.array(range(min(rows, len(keys)) + 1), pa.int32())
         with BlockWriter(path, self._partitions) as writer:
             begin = 0
-            for partition, end in enumerate(self._ends(batch)):
-                if begin < end:
-                    writer.write(partition, batch.slice(begin, end - begin))
+            for partition, end in enumerate(self._ends(keys, order)):
+                # Taken a batch at a time: all at once would need as much memory again, and time to get it.
+                for start in range(begin, end, rows):
+                    some = order.slice(start, min(rows, end - start))
+                    lists = pa.ListArray.from_arrays(offsets.slice(0, len(some) + 1), values.take(some))
+                    writer.write(partition, join_equal_keys(_batch(self._kind, keys.take(some), lists)))
                 begin = end
             return writer.finish()
 
-    def _ends(self, batch: Any) -> Iterator[int]:
+    def _ends(self, keys: Any, order: Any) -> Iterator[int]:
         """Where each partition's rows end."""
         ranges, partitions = self._ranges, self._partitions
         assert ranges is not None
-        column = batch.column(1 if self._kind is bytes else 0)
-        rows = range(len(batch))
 
         def chosen(row: int) -> int:
-            key = column[row].as_py()
+            key = keys[order[row].as_py()].as_py()
             return ranges(key.decode("utf-8", "surrogatepass") if self._kind is str else key, partitions)
 
         for partition in range(1, partitions):
-            yield bisect_left(rows, partition, key=chosen)
-        yield len(batch)
+            yield bisect_left(range(len(order)), partition, key=chosen)
+        yield len(order)
 
 
 def sort_order(keys: Any) -> Any:
@@ -199,11 +200,8 @@ def _prefixes(keys: Any) -> Any:
     return pa.Array.from_buffers(pa.uint64(), len(keys), [None, pa.py_buffer(numbers)])
 
 
-def _batch(kind: type | None, keys: Any, values: Any) -> Any:
-    """A grouped batch of sorted keys, with one value each."""
-    ones = pa.repeat(pa.scalar(1, pa.int32()), len(values))
-    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(ones)])
-    lists = pa.ListArray.from_arrays(offsets, values)
+def _batch(kind: type | None, keys: Any, lists: Any) -> Any:
+    """A grouped batch of sorted keys, of which some may be equal."""
     if kind is not bytes:
         return pa.record_batch([keys, lists], ["key", "values"])
     escaped = pc.replace_substring(keys, b"\x00", b"\x00\xff")
