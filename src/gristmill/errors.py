@@ -24,7 +24,8 @@
     │   ├── KeyTypeRefused          a key of a type that has no order and stable hash here
     │   ├── LengthsDiffer           datasets that are zipped have different numbers of elements
     │   ├── RecordTooLong           a record is longer than the limit
-    │   ├── RecordMalformed         a csv, jsonl or parquet input holds what cannot be read
+    │   ├── RecordMalformed         an input of csv, jsonl, parquet, … holds what cannot be read
+    │   ├── InputUnreachable        the storage of an input does not give what is read
     │   ├── BadRecordLimit          one attempt alone set more records aside than --max-bad-records allows
     │   ├── OutputUnencodable       a record cannot be written in the output's format
     │   ├── ExecutorDied            the process ended by exit code or signal
@@ -246,6 +247,12 @@ class RecordTooLong(TaskError):
 
 class RecordMalformed(TaskError):
     """The input holds something that is not in its format."""
+
+    kind = FailureKind.USER
+
+
+class InputUnreachable(TaskError):
+    """The storage of an input does not give what is read; trying again may help."""
 
     kind = FailureKind.USER
 

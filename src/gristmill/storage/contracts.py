@@ -10,10 +10,11 @@ class Split:
     """A range of one file that one task reads.
 
     ``text``: the records whose first byte lies in [start, start + length). A file that cannot be split (compressed,
-    ``whole``, ``csv``) is one split from 0. ``parquet``: ``start`` and ``length`` count row groups.
+    ``whole``, ``csv``) is one split from 0. ``parquet``, ``orc``: ``start`` and ``length`` count row groups or stripes.
+    ``avro``: the blocks whose first byte lies in the range.
     """
 
-    path: str
+    path: str  # or a URI, with all that is needed to open it
     start: int
     length: int
     size_bytes: int  # about how much input this is, for progress and for choosing the number of reducers
@@ -22,6 +23,7 @@ class Split:
     hosts: tuple[
         str, ...
     ] = ()  # machines that are near the data, as a storage names them; the task would best run there
+    options: tuple[tuple[str, str], ...] = ()  # further wishes of its reader; see ``read_options``
 
 
 Splits = tuple[tuple[tuple[Split, ...], ...], ...]
