@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -156,6 +157,45 @@ def test_access_log(tmp_path: Path) -> None:
             right = exact[math.ceil(share * len(exact)) - 1]
             # Within 1 %, and on top of that half a millisecond of rounding to three digits.
             assert abs(float(report[name]) - right) <= 0.01 * right + 0.0005 + 1e-9
+
+
+RUNNERS = [(), ("-m", "gristmill.cli.main", "run")]
+
+
+@pytest.mark.parametrize("runner", RUNNERS, ids=["python", "gristmill"])
+def test_pagerank(tmp_path: Path, runner: tuple[str, ...]) -> None:
+    random = Random(1)
+    links = sorted({(f"p{random.randrange(30)}", f"p{int(random.random() ** 3 * 30)}") for _ in range(200)})
+    (tmp_path / "links.txt").write_text("".join(f"{page} {target}\n" for page, target in [*links, links[0]]))
+    targets = defaultdict(list)
+    for page, target in links:
+        targets[page].append(target)
+    ranks = dict.fromkeys(targets, 1.0)
+    for _ in range(3):
+        sums = dict.fromkeys(targets, 0.0)
+        for page, linked in targets.items():
+            for target in linked:
+                sums[target] = sums.get(target, 0.0) + ranks[page] / len(linked)
+        ranks = {page: 0.15 + 0.85 * total for page, total in sums.items()}
+    found = call(*runner, EXAMPLES / "pagerank.py", "links.txt", 3, tmp_path=tmp_path).stdout.splitlines()
+    best = sorted(ranks.items(), key=lambda pair: -pair[1])[:10]
+    assert [line.split("\t") for line in found] == [[page, f"{rank:.4f}"] for page, rank in best]
+
+
+@pytest.mark.parametrize("runner", RUNNERS, ids=["python", "gristmill"])
+def test_kmeans(tmp_path: Path, runner: tuple[str, ...]) -> None:
+    random = Random(2)
+    centers = [(0.0, 0.0), (50.0, 0.0), (20.0, 40.0)]
+    points = [(random.gauss(x, 3), random.gauss(y, 3)) for n, (x, y) in enumerate(centers) for _ in range(20 + n)]
+    random.shuffle(points)
+    (tmp_path / "points.txt").write_text("".join(f"{x!r} {y!r}\n" for x, y in points))
+    right = set()
+    for center in centers:
+        cluster = [point for point in points if min(centers, key=lambda each: math.dist(each, point)) == center]
+        middle = (sum(column) / len(cluster) for column in zip(*cluster, strict=True))
+        right.add(f"{len(cluster)}\t{' '.join(f'{each:.4f}' for each in middle)}")
+    found = call(*runner, EXAMPLES / "kmeans.py", "points.txt", 3, tmp_path=tmp_path).stdout.splitlines()
+    assert len(found) == 3 and set(found) == right
 
 
 def test_every_example_says_how_to_run_it() -> None:
