@@ -32,7 +32,8 @@ def submit(server: Server, file: Path | None = None, *, overwrite: bool = False)
     def changed(prepared: PreparedJob, **more: Any) -> Any:
         inputs = () if file is None else ((str(file), file.stat().st_size),)
         prepared.output._overwrite = overwrite  # type: ignore[attr-defined]
-        return begin(replace(prepared, overwrite=overwrite, spec=replace(prepared.spec, inputs=inputs)), **more)
+        mode = "overwrite" if overwrite else "error"
+        return begin(replace(prepared, mode=mode, spec=replace(prepared.spec, inputs=inputs)), **more)
 
     server.coordinator.submit = changed  # type: ignore[method-assign]
     job = server.submit()

@@ -107,7 +107,7 @@ class JobHandle:
         name: str,
         running: RunningJob,
         resources: JobResources,
-        output: Path | None,
+        output: Path | str | None,
         format: str,
         notice: str = "",
     ) -> None:
@@ -142,8 +142,17 @@ class JobHandle:
             JobFailed: it failed.
             JobCancelled: it was cancelled, by ``cancel`` or by Ctrl-C in here.
         """
-        if self._result is not None:
-            return self._result
+        if self._result is None:
+            self.finish(timeout)
+            from gristmill.api.result import JobResult
+
+            folder = self._resources.folder
+            private = folder if self._output is None else None
+            self._result = JobResult(self.view(), _output_path(self._output, folder), self._format, private)
+        return self._result
+
+    def finish(self, timeout: float | None = None) -> JobView:
+        """Wait for the job, as :meth:`wait` does; its last view."""
         try:
             outcome = self._running.wait(timeout)
         except KeyboardInterrupt:
@@ -159,16 +168,13 @@ class JobHandle:
             raise TimeoutError(f"Job {self.job_id} still runs.")
         self._note_end(outcome)
         if outcome.error is None:
-            folder = self._resources.folder
-            self._resources.at_close = folder.remove if self._output is not None else _keep
+            # A private output lies in the folder; elements lie in the session's.
+            private = self._output is None and self._format
+            self._resources.at_close = _keep if private else self._resources.folder.remove
         self.close()
         if outcome.error is not None:
             raise outcome.error
-        from gristmill.api.result import JobResult
-
-        private = folder if self._output is None else None
-        self._result = JobResult(outcome.view, _output_path(self._output, folder), self._format, private)
-        return self._result
+        return outcome.view
 
     def _note_end(self, outcome: Outcome) -> None:
         report = getattr(outcome.error, "report", None)
@@ -407,5 +413,5 @@ def _input_list(inputs: Inputs) -> tuple[str, ...]:
     return tuple(os.fspath(item) for item in several)
 
 
-def _output_path(output: Path | None, folder: JobFolder) -> Path:
-    return output if output is not None else folder.path / "output"
+def _output_path(output: Path | str | None, folder: JobFolder) -> Path:
+    return Path(output) if output is not None else folder.path / "output"

@@ -19,7 +19,7 @@ from gristmill.errors import UsageError
 from gristmill.plan.keys import stage_keys
 from gristmill.plan.stages import InputSpec, OutputSink, StagePlan
 from gristmill.runtime.contracts import JobSpec
-from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.jobs import JobOutput, NoOutput, PreparedJob
 
 if TYPE_CHECKING:
     from gristmill.api.resume import TakenUp
@@ -48,8 +48,9 @@ class Submission:
         sources: what the code is made of: the SHA-256 of each file by its name. Empty when that is not known.
         base: the folder that relative inputs are relative to; empty: the current one of this process.
         session: the session that the job belongs to; empty: none.
-        session_folder: where the session keeps blocks.
+        session_ticket: opens the blocks that it keeps.
         origins: see ``PreparedJob``.
+        mode: what becomes of an output that is there: ``error``, ``overwrite`` or ``append``.
     """
 
     name: str
@@ -63,8 +64,9 @@ class Submission:
     sources: Mapping[str, str] = field(default_factory=dict)
     base: str = ""
     session: str = ""
-    session_folder: str = ""
+    session_ticket: str = ""
     origins: tuple[str, ...] = ()
+    mode: str = "error"
 
     @property
     def format(self) -> str:
@@ -97,9 +99,9 @@ def prepare(submission: Submission) -> Preparation:
     """
     from gristmill.api.resume import ingredients_of, take_up
     from gristmill.runtime.jobfolder import JobFolder, prune
-    from gristmill.storage.commit import OutputCommit
     from gristmill.storage.contracts import Split
     from gristmill.storage.inputs import default_reducers, plan_tasks, resolve_inputs
+    from gristmill.storage.outputs import open_output
 
     options = submission.options
     if not all(spec.paths or spec.made for spec in submission.inputs):
@@ -130,20 +132,26 @@ def prepare(submission: Submission) -> Preparation:
             from gristmill.runtime.disks import mark_shared
 
             mark_shared(shuffle_dir, folder.job)
-        path = Path(submission.output) if submission.output is not None else folder.path / "output"
-        commit = OutputCommit.prepare(path, folder.job, options.overwrite, needed_by=folder.path)
-        undo.callback(commit.abort)
-        folder.update(staging=str(commit.staging))
+        output: JobOutput
+        mode = submission.mode if submission.mode != "error" or not options.overwrite else "overwrite"
+        place = staged_at = ""
+        if submission.output is None and not submission.format:
+            output = NoOutput()
+        else:
+            opened = open_output(submission.output or folder.path / "output", folder.job, mode, folder.path)
+            undo.callback(opened.abort)
+            output, place, staged_at = opened, opened.place, opened.staged_at
+            folder.update(staging=staged_at)
         prepared = PreparedJob(
-            spec=_job_spec(submission, folder, str(commit.staging), _sample(files)),
+            spec=_job_spec(submission, folder, staged_at, _sample(files)),
             name=submission.name,
             plan=plan,
             splits=splits,
-            output=commit,
+            output=output,
             output_path=submission.output,
             max_attempts=options.max_attempts,
-            place=str(commit.output),
-            overwrite=options.overwrite,
+            place=place,
+            mode=mode,
             priority=options.priority,
             task_cpus=options.task_cpus or 1.0,
             task_memory_bytes=options.task_memory_bytes,
@@ -205,7 +213,7 @@ def _job_spec(submission: Submission, folder: JobFolder, staging: str, inputs: t
         inputs=inputs,
         shuffle_dir=_shuffle_dir(options.shuffle_dir, submission.base),
         session=submission.session,
-        session_folder=submission.session_folder,
+        session_ticket=submission.session_ticket,
     )
 
 

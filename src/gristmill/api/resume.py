@@ -132,7 +132,8 @@ def _take_over(path: Path, record: JobRecord, options: JobOptions) -> TakenUp | 
     try:
         journal = Journal(path / JOURNAL)
         record = fold(journal.facts(record.job))[record.job]
-        prepared, resumption = restore(record, journal.blobs(record.job), overwrite=options.overwrite)
+        mode = "overwrite" if options.overwrite else "error"
+        prepared, resumption = restore(record, journal.blobs(record.job), mode=mode)
     except BaseException:
         folder.release()
         raise

@@ -47,9 +47,9 @@ class Cut:
     origins: tuple[str, ...] = ()
 
 
-def cut(root: Node, output_format: str) -> Cut:
-    """Cut a dataset's tree into stages, the last of which writes the output."""
-    return _Cutter().cut(root, output_format)
+def cut(root: Node, sink: OutputSink | RowsSink) -> Cut:
+    """Cut a dataset's tree into stages, the last of which writes to ``sink``; the letter of its parts is filled in."""
+    return _Cutter().cut(root, sink)
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,12 @@ class _Cutter:
     reads: dict[int, int] = field(default_factory=dict)  # id of a node that is read → its input
     closed: dict[int, ShuffleSource] = field(default_factory=dict)  # id of a node whose stage is there → how to read it
 
-    def cut(self, root: Node, output_format: str) -> Cut:
+    def cut(self, root: Node, sink: OutputSink | RowsSink) -> Cut:
         branches = self.visit(root)
-        from_shuffle = all(not isinstance(source, SplitSource) for one in branches for source in one.sources)
-        self.close(root, branches, OutputSink(output_format, "r" if from_shuffle else "m"))
+        if isinstance(sink, OutputSink):
+            from_shuffle = all(not isinstance(source, SplitSource) for one in branches for source in one.sources)
+            sink = replace(sink, letter="r" if from_shuffle else "m")
+        self.close(root, branches, sink)
         code = JobCode(tuple(self.steps), programs=tuple(self.programs), makers=self.makers)
         return Cut(StagePlan(tuple(self.stages)), code, tuple(self.inputs), tuple(self.origins))
 

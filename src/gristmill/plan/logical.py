@@ -12,7 +12,6 @@ from itertools import count
 from gristmill.plan.functions import Call, ExchangeFunctions, Maker
 from gristmill.plan.stages import InputSpec
 
-
 _numbers = count()
 
 

@@ -102,10 +102,14 @@ class RowsSink:
 
 @dataclass(frozen=True)
 class OutputSink:
-    """Write a part of the job's output: ``part-r-00000`` or ``part-m-00000`` by ``letter``."""
+    """Write a part of the job's output: ``part-r-00000`` or ``part-m-00000`` by ``letter``.
 
-    format: str  # text, csv, jsonl, parquet, or "pickle" for results that only this job's owner reads
+    ``options`` are those of ``storage.writers.options.WriteOptions``; none: pairs of key and value, in one file.
+    """
+
+    format: str  # text, csv, jsonl, parquet, …, or "pickle" for results that only this job's owner reads
     letter: str  # "m" or "r"
+    options: tuple[tuple[str, str], ...] = ()
 
 
 Sink = ShuffleSink | RowsSink | OutputSink
@@ -157,7 +161,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A job's stages, parents before children; the last one writes the output."""
+    """A job's stages, parents before children; the last one writes the output, or rows for whoever has asked."""
 
     stages: tuple[Stage, ...]
 

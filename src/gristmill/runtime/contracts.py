@@ -35,7 +35,7 @@ class JobSpec:
         shuffle_dir: shared storage for blocks (a path or URI); empty: each worker keeps its own.
         inputs: files that the job reads and their sizes, a thousand at most: workers look whether they see the same.
         session: the session that the job belongs to; empty: none.
-        session_folder: where blocks go that the session keeps, below ``blocks`` there.
+        session_ticket: opens the blocks that it keeps at other workers.
     """
 
     job: str
@@ -53,7 +53,7 @@ class JobSpec:
     shuffle_dir: str = ""
     inputs: tuple[tuple[str, int], ...] = ()
     session: str = ""
-    session_folder: str = ""
+    session_ticket: str = ""
 
     def file_name(self, attempt: AttemptId) -> str:
         """What files of an attempt are named after: it is used once, whatever is restarted."""

@@ -40,6 +40,7 @@ from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.registry import KnownJob, RunningJob
 from gristmill.runtime.views import Observer
 from gristmill.scheduling.commands import JobState
+from gristmill.shuffle.contracts import BlockInfo
 
 if TYPE_CHECKING:
     from gristmill.runtime.jobfolder import JobFolder
@@ -154,6 +155,10 @@ class Coordinator:
     def forget(self, session: str, kept: str = "") -> None:
         """Keep something of a session no more; nothing of it, if ``kept`` is empty. Returns at once."""
         self._queue.put(Forget(session, kept))
+
+    def kept(self, session: str, kept: str) -> list[BlockInfo]:
+        """The blocks that a session keeps under a name, in the order of their tasks; those that made none left out."""
+        return self._dispatcher.keeping.blocks(session, kept)
 
     def find(self, job: str) -> KnownJob | None:
         """A job by its id, be it one that runs or one of earlier."""

@@ -71,6 +71,7 @@ class Dispatcher:
         wake_at: when the scheduler wants to be called again; None if only for news.
         broken: why the fleet cannot go on; None if it can.
         events: what the scheduler was told last.
+        keeping: what sessions keep; others may ask it for blocks of jobs that are over.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Dispatcher:
         self._rejoin_seconds = rejoin_seconds
         self._scheduler = SchedulerState()
         self.events = EventLog()
-        self._keeping = Keeping()
+        self.keeping = Keeping()
         self._commands: deque[commands.Command] = deque()
         self._workers: dict[str, WorkerUp] = {}
         self._worker_of: dict[str, str] = {}  # slot → worker
@@ -142,7 +143,7 @@ class Dispatcher:
 
     def forget(self, session: str, kept: str) -> None:
         """Free what a session keeps under a name; all that it keeps, if that is empty."""
-        for block in self._keeping.forget(session, kept):
+        for block in self.keeping.forget(session, kept):
             self._fleet.free(block)
 
     def time_passed(self, now: float) -> None:
@@ -170,7 +171,7 @@ class Dispatcher:
                 job.resumption.keeps(worker.worker, worker.kept.get(job.id, ()))
             job.resumption.wait_until = self._clock() + self._rejoin_seconds
         elif job.prepared.spec.session:
-            for event, result in self._keeping.known(job.prepared, job.tally.task_counts(), self._workers):
+            for event, result in self.keeping.known(job.prepared, job.tally.task_counts(), self._workers):
                 if result is not None:
                     job.tally.kept(event.attempt, result)
                 self._feed(event)
@@ -382,7 +383,7 @@ class Dispatcher:
                     self._remove(revoked, job)
             case commands.FreeBlock(task):
                 job = self._jobs[task.job]
-                blocks = job.tally.freed(task, kept=self._keeping.is_kept(job.prepared, task))
+                blocks = job.tally.freed(task, kept=self.keeping.is_kept(job.prepared, task))
                 job.frees += [(job.noted, block) for block in blocks]
                 self._free_durable(job)
             case commands.ReportStage(name, stage, _):
@@ -416,7 +417,7 @@ class Dispatcher:
     def _accept(self, job: Job, attempt: AttemptId) -> None:
         result = self._arrived.pop(attempt)
         job.tally.accepted(attempt, result)
-        self._keeping.accepted(job.prepared, job.tally.task_counts()[attempt.stage], attempt, result)
+        self.keeping.accepted(job.prepared, job.tally.task_counts()[attempt.stage], attempt, result)
         if job.journal is not None:
             epoch = job.prepared.spec.epoch
             job.note(TaskDone(job.id, attempt.stage, attempt.index, attempt.number, epoch, result))

@@ -39,6 +39,16 @@ class JobOutput(Protocol):
         ...
 
 
+class NoOutput:
+    """The output of a job whose last stage leaves blocks: there is nothing to put anywhere."""
+
+    def commit(self, parts: Sequence[PartFile], summary: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def abort(self, keep: Path | None = None) -> None:
+        """Nothing."""
+
+
 @dataclass(frozen=True)
 class PreparedJob:
     """Everything that a coordinator needs to run a job.
@@ -51,8 +61,8 @@ class PreparedJob:
         output: where its parts come together.
         output_path: named in the summary; None if the result has no place of its own.
         max_attempts: of a task, when the user's code fails.
-        place: the folder that the output becomes, be it named by the user or not.
-        overwrite: whether it may replace what is there.
+        place: the folder that the output becomes, be it named by the user or not; empty if there is none.
+        mode: what becomes of an output that is there: ``error``, ``overwrite`` or ``append``.
         priority: over other jobs'.
         task_cpus: what each task takes of its worker.
         task_memory_bytes: likewise.
@@ -72,7 +82,7 @@ class PreparedJob:
     output_path: str | None
     max_attempts: int = 4
     place: str = ""
-    overwrite: bool = False
+    mode: str = "error"
     priority: int = 0
     task_cpus: float = 1.0
     task_memory_bytes: int = 0

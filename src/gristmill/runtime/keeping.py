@@ -1,8 +1,8 @@
 """What sessions keep: results of tasks that outlive their job, so that later jobs of the session need not run them.
 
 A job that has a kept stage begins with what is there of it, told to the scheduler as tasks that were done. The stages
-behind it count as done as well, with blocks that are gone: they run again only if something kept is lost, and then it is
-known by their digests whether they made the same as before. Plain bookkeeping: no clock, no files.
+behind it count as done as well, with blocks that are gone: they run again only if something kept is lost, and then
+their digests tell whether they have made the same as before. Plain bookkeeping: no clock, no files.
 """
 
 from __future__ import annotations
@@ -86,6 +86,13 @@ class Keeping:
     def is_kept(self, prepared: PreparedJob, task: TaskId) -> bool:
         """Whether a task's block is not its job's to free."""
         return bool(_kept(prepared.plan.stages[task.stage]))
+
+    def blocks(self, session: str, kept: str) -> list[BlockInfo]:
+        """What is kept under a name, in the order of tasks, but for what has no rows."""
+        found = self._sessions.get(session)
+        results = {} if found is None else found.kept.get(kept, {})
+        blocks = [result.block for _, result in sorted(results.items())]
+        return [block for block in blocks if block is not None and block.path]
 
     def forget(self, session: str, kept: str = "") -> list[BlockInfo]:
         """Forget what is kept under a name, or all that a session keeps. Returns what can be freed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from gristmill.compute.combine import fan_in
@@ -88,21 +89,31 @@ class BlockInputs:
 
         spec, job = self._spec, self._env.job
         blocks = [spec.blocks[place] for place in places]
-        far = to_fetch(blocks, spec.sources, spec.machine)
-        if not far:
-            return
-        self._far.update(places[number] for number in far)
+        far = [places[number] for number in to_fetch(blocks, spec.sources, spec.machine)]
+        self._far.update(far)
         budget = min(FetchSettings.budget_bytes, job.memory_bytes // _FETCH_SHARE)
-        fetched = fetch_blocks(
-            [blocks[number] for number in far],
-            spec.partition,
-            spec.sources,
-            self._env.scratch / f"fetched-{places[0]}" if places[0] else self._env.scratch,
-            job=job.job,
-            ticket=job.ticket,
-            settings=FetchSettings(budget_bytes=budget),
-        )
-        self._near.update(zip((places[number] for number in far), fetched, strict=True))
+        kept = [place for place in far if _owner_of(spec.blocks[place]) == job.session]
+        for owner, ticket, some in (
+            (job.job, job.ticket, [place for place in far if place not in kept]),
+            (job.session, job.session_ticket, kept),
+        ):
+            if not some:
+                continue
+            fetched = fetch_blocks(
+                [spec.blocks[place] for place in some],
+                spec.partition,
+                spec.sources,
+                self._env.scratch / f"fetched-{some[0]}" if some[0] else self._env.scratch,
+                job=owner,
+                ticket=ticket,
+                settings=FetchSettings(budget_bytes=budget),
+            )
+            self._near.update(zip(some, fetched, strict=True))
+
+
+def _owner_of(block: BlockInfo) -> str:
+    """The job, or the session, whose block it is: it lies in ``FOLDER/OWNER/blocks/``."""
+    return Path(block.path).parent.parent.name
 
 
 def combiner_of(step: StepFunctions) -> Folder | None:

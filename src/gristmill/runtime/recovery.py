@@ -18,8 +18,8 @@ from gristmill.runtime.outcome import Outcome, job_cancelled
 from gristmill.runtime.resumption import Resumption, boot_id, survey
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
-from gristmill.storage.commit import OutputCommit
 from gristmill.storage.contracts import PartFile, Split
+from gristmill.storage.outputs import adopt_output
 
 KEPT_PARTS = "staged"
 """Below a job's folder: what was staged when it ended without output."""
@@ -27,7 +27,7 @@ KEPT_PARTS = "staged"
 _CODE, _SPLITS = "code", "splits"
 _IN_SPEC = ("code",)  # in blobs
 _NOTED = (
-    "name", "output_path", "max_attempts", "place", "overwrite", "priority", "task_cpus", "task_memory_bytes",
+    "name", "output_path", "max_attempts", "place", "mode", "priority", "task_cpus", "task_memory_bytes",
     "speculation", "deaths_expected", "replay", "origins",
 )  # fmt: skip
 
@@ -59,28 +59,26 @@ def never_begun(prepared: PreparedJob, view: JobView, now: float) -> JobEnded:
 
 
 def restore(
-    record: JobRecord, blobs: Mapping[str, bytes], *, overwrite: bool | None = None
+    record: JobRecord, blobs: Mapping[str, bytes], *, mode: str | None = None
 ) -> tuple[PreparedJob, Resumption]:
     """A job that is to go on, as its next coordinator gets it. Its output's staging folder is taken over.
 
     Args:
         record: how it stands.
         blobs: what the journal keeps beside.
-        overwrite: whether the output may replace what is there; None: as was said when the job was submitted.
+        mode: what becomes of an output that is there; None: as was said when the job was submitted.
 
     Raises:
         JournalFailed: what was noted is not enough.
         UsageError: its output cannot be written.
     """
     prepared = read_job(record, blobs)
-    if overwrite is not None:
-        prepared = replace(prepared, overwrite=overwrite)
+    if mode is not None:
+        prepared = replace(prepared, mode=mode)
     parts = [part for done in record.done.values() for part in done.result.parts]
     folder = Path(prepared.spec.folder)
-    commit = OutputCommit.adopt(
-        Path(prepared.place), record.job, prepared.overwrite, parts, needed_by=folder, kept=folder / KEPT_PARTS
-    )
-    spec = replace(prepared.spec, staging=str(commit.staging), epoch=record.epoch + 1)
+    commit = adopt_output(prepared.place, record.job, prepared.mode, parts, folder, folder / KEPT_PARTS)
+    spec = replace(prepared.spec, staging=commit.staged_at, epoch=record.epoch + 1)
     prepared = replace(prepared, spec=spec, output=commit)
     return prepared, survey(record, prepared, published=commit.published)
 

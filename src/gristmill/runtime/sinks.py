@@ -18,8 +18,7 @@ from gristmill.runtime.contracts import TaskEnvironment, TaskResult, TaskSpec
 from gristmill.runtime.reading import BlockInputs
 from gristmill.shuffle import store
 from gristmill.shuffle.contracts import BlockInfo
-from gristmill.storage.contracts import PartFile
-from gristmill.storage.writers import PartWriter, open_part, part_name
+from gristmill.storage.writers.parts import Parts, open_parts
 
 _CHUNK = 1024
 
@@ -46,15 +45,17 @@ def open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitSt
         if isinstance(sink, RowsSink):
             from gristmill.compute.rows import RowsWriter
 
-            if sink.kept:
-                shared, target = "", Path(env.job.session_folder, "blocks", target.name)
+            if sink.kept and env.job.session:
+                # The session has a folder beside the job's.
+                folder = Path(spec.folder or env.job.folder).parent
+                shared, target = "", folder / env.job.session / "blocks" / target.name
                 target.parent.mkdir(parents=True, exist_ok=True)
             rows = RowsWriter(target)
             stack.callback(rows.discard)
             return BlockSink(rows, shared)
         return BlockSink(_collector(code.steps[sink.step], sink, branch, env, target, blocks), shared)
-    name = part_name(sink.letter, spec.attempt.index, sink.format)
-    writer = open_part(Path(env.job.staging), f"attempts/{env.job.file_name(spec.attempt)}-{name}", name, sink.format)
+    attempt, index = env.job.file_name(spec.attempt), spec.attempt.index
+    writer = open_parts(env.job.staging, attempt, index, sink.letter, sink.format, sink.options, env.scratch)
     stack.callback(writer.discard)
     last = branch.ops[-1] if branch.ops else None
     if isinstance(last, ProgramOp):
@@ -118,7 +119,7 @@ class BlockSink:
 class _ElementSink:
     """A part of the output, of a dataset's elements."""
 
-    def __init__(self, writer: PartWriter) -> None:
+    def __init__(self, writer: Parts) -> None:
         self._writer = writer
         self._rows = 0
 
@@ -128,14 +129,14 @@ class _ElementSink:
             self._rows += len(chunk)
 
     def finish(self) -> TaskResult:
-        part: PartFile = self._writer.close()
-        return TaskResult(records_out=self._rows, bytes_out=part.size_bytes, parts=(part,))
+        parts = self._writer.close()
+        return TaskResult(records_out=self._rows, bytes_out=sum(part.size_bytes for part in parts), parts=parts)
 
 
 class _PartSink:
     """A part of the output."""
 
-    def __init__(self, writer: PartWriter, function: Any, role: str) -> None:
+    def __init__(self, writer: Parts, function: Any, role: str) -> None:
         self._writer = writer
         self._function, self._role = function, role
         self._rows = 0
@@ -152,8 +153,8 @@ class _PartSink:
             self._rows += len(chunk)
 
     def finish(self) -> TaskResult:
-        part: PartFile = self._writer.close()
-        return TaskResult(records_out=self._rows, bytes_out=part.size_bytes, parts=(part,))
+        parts = self._writer.close()
+        return TaskResult(records_out=self._rows, bytes_out=sum(part.size_bytes for part in parts), parts=parts)
 
 
 def _block_target(spec: TaskSpec, env: TaskEnvironment, shared: str) -> Path:

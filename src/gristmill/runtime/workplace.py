@@ -214,7 +214,7 @@ class Workplace:
             case AttemptDone(attempt, result):
                 log = self._log_of(attempt, self._folders.pop(attempt, None))
                 if result.block is not None and result.block.path:
-                    self._note_block(attempt.job, result.block)
+                    self._note_block(result.block)
                 data = json_bytes(result)
                 done = pb.Done(attempt=attempt_message(attempt), result=data, log=log)
                 self._voice.say(pb.Event(done=done), len(data) + len(log))
@@ -231,8 +231,9 @@ class Workplace:
             case FleetBroken(report) if not self._closing:
                 self._news.put(Broken(report))
 
-    def _note_block(self, job: str, block: BlockInfo) -> None:
-        self._made.append((job, block.path))
+    def _note_block(self, block: BlockInfo) -> None:
+        owner = Path(block.path).parent.parent.name  # its job, or the session that keeps it
+        self._made.append((owner, block.path))
         if len(self._made) == 1:
             self._chores.put(self._note_made)
 
@@ -301,6 +302,9 @@ class Workplace:
         self._specs[job.job] = spec
         self._agent.add_job(spec)
         self._premises.blocks.allow(job.job, job.ticket)
+        if job.session:
+            self._jobs.add(job.session)
+            self._premises.blocks.allow(job.session, job.session_ticket)
         return None
 
     def _code(self, name: str) -> bytes:

@@ -231,7 +231,7 @@ class Actions(Elements[T_co]):
 
     def _limited(self, node: Node, limit: str | int | None) -> Iterator[Any]:
         size = None if limit is None else parse_size(limit)
-        result = self._job(node)
+        result = self._rows(node)
         if size is not None and result.stored_bytes > size:
             stored = result.stored_bytes
             result.close()
@@ -241,8 +241,7 @@ class Actions(Elements[T_co]):
                 "limit, such as collect(limit='4GiB')."
             )
         with result:
-            for _, element in result:
-                yield element
+            yield from result
 
     def _few(self, how: str, count: int, key: Callable[[Any], Any] | None) -> list[Any]:
         call = how, key, _checked_count(count)
@@ -271,7 +270,7 @@ class Actions(Elements[T_co]):
         return [*(low + place * width for place in range(buckets)), high]
 
     def _done(self, node: Node) -> None:
-        self._job(node).close()
+        self._rows(node).close()
 
 
 def _merged(dataset: Elements[Any], part: tuple[Any, ...], merge: tuple[Any, ...]) -> Iterator[Any]:

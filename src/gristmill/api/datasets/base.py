@@ -18,7 +18,7 @@ from gristmill.plan.logical import Exchange, Node, Pipe
 
 if TYPE_CHECKING:
     from gristmill.api.datasets.dataset import Dataset
-    from gristmill.api.result import JobResult
+    from gristmill.api.rows import Rows
     from gristmill.api.session import Session
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Partitioned:
 
     def agrees(self, other: Partitioned | None) -> bool:
         """Whether equal keys lie in partitions of the same number."""
-        return other is not None and self.partitions == other.partitions and self.partitioner is other.partitioner
+        return other is not None and self.partitions == other.partitions and self.partitioner == other.partitioner
 
 
 class Elements(Generic[T_co]):
@@ -125,18 +125,19 @@ class Elements(Generic[T_co]):
 
     # Running
 
-    def _job(self, node: Node, format: str = "pickle", **wishes: Any) -> JobResult:
+    def _rows(self, node: Node) -> Rows:
         """Run what ``node`` stands for, and wait for it. The job is named after the method that the user called."""
-        from gristmill.api.session import default_session
-        from gristmill.plan.cut import cut
+        return self._runner.rows(node, call_site()[0])
 
-        name, _ = call_site()
-        session = self._session or default_session()
-        return session.run(cut(node, format), name=name, **wishes)
-
-    def _results(self, node: Node, **wishes: Any) -> Iterator[Any]:
+    def _results(self, node: Node) -> Iterator[Any]:
         """Run what ``node`` stands for now, and hand out its elements one by one, in their order."""
-        return _elements_of(self._job(node, **wishes))
+        return _elements_of(self._rows(node))
+
+    @property
+    def _runner(self) -> Session:
+        from gristmill.api.session import default_session
+
+        return self._session or default_session()
 
     # What must not be
 
@@ -160,7 +161,6 @@ def checked_partitions(partitions: int | None) -> int:
     return partitions
 
 
-def _elements_of(result: JobResult) -> Iterator[Any]:
-    with result:
-        for _, element in result:
-            yield element
+def _elements_of(rows: Rows) -> Iterator[Any]:
+    with rows:
+        yield from rows

@@ -41,8 +41,9 @@ class Dataset(
         """The plan as text: the steps with the lines that built them, and the stages that they will run in."""
         from gristmill.plan.cut import cut
         from gristmill.plan.explain import explain
+        from gristmill.plan.stages import RowsSink
 
-        stages = explain(cut(self._node, "pickle").plan)
+        stages = explain(cut(self._node, RowsSink()).plan)
         return Explanation(f"{tree_of(self._node)}\n\n{stages}")
 
     def __repr__(self) -> str:

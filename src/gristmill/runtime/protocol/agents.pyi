@@ -242,7 +242,7 @@ class Order(_message.Message):
     def __init__(self, add_job: _Optional[_Union[AddJob, _Mapping]] = ..., add_stage: _Optional[_Union[AddStage, _Mapping]] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ..., cancel: _Optional[_Union[Attempt, _Mapping]] = ..., free: _Optional[_Union[Free, _Mapping]] = ..., drop_job: _Optional[str] = ..., recall: _Optional[_Union[Attempt, _Mapping]] = ...) -> None: ...
 
 class AddJob(_message.Message):
-    __slots__ = ("job", "code", "import_paths", "bundles", "staging", "max_bad_records", "max_record_bytes", "task_timeout_seconds", "epoch", "ticket", "shuffle_dir", "inputs", "probe", "probe_text")
+    __slots__ = ("job", "code", "import_paths", "bundles", "staging", "max_bad_records", "max_record_bytes", "task_timeout_seconds", "epoch", "ticket", "shuffle_dir", "inputs", "probe", "probe_text", "session", "session_ticket")
     JOB_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     IMPORT_PATHS_FIELD_NUMBER: _ClassVar[int]
@@ -257,6 +257,8 @@ class AddJob(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     PROBE_FIELD_NUMBER: _ClassVar[int]
     PROBE_TEXT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TICKET_FIELD_NUMBER: _ClassVar[int]
     job: str
     code: str
     import_paths: _containers.RepeatedScalarFieldContainer[str]
@@ -271,7 +273,9 @@ class AddJob(_message.Message):
     inputs: _containers.RepeatedCompositeFieldContainer[File]
     probe: str
     probe_text: str
-    def __init__(self, job: _Optional[str] = ..., code: _Optional[str] = ..., import_paths: _Optional[_Iterable[str]] = ..., bundles: _Optional[_Iterable[str]] = ..., staging: _Optional[str] = ..., max_bad_records: _Optional[int] = ..., max_record_bytes: _Optional[int] = ..., task_timeout_seconds: _Optional[float] = ..., epoch: _Optional[int] = ..., ticket: _Optional[str] = ..., shuffle_dir: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., probe: _Optional[str] = ..., probe_text: _Optional[str] = ...) -> None: ...
+    session: str
+    session_ticket: str
+    def __init__(self, job: _Optional[str] = ..., code: _Optional[str] = ..., import_paths: _Optional[_Iterable[str]] = ..., bundles: _Optional[_Iterable[str]] = ..., staging: _Optional[str] = ..., max_bad_records: _Optional[int] = ..., max_record_bytes: _Optional[int] = ..., task_timeout_seconds: _Optional[float] = ..., epoch: _Optional[int] = ..., ticket: _Optional[str] = ..., shuffle_dir: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., probe: _Optional[str] = ..., probe_text: _Optional[str] = ..., session: _Optional[str] = ..., session_ticket: _Optional[str] = ...) -> None: ...
 
 class File(_message.Message):
     __slots__ = ("path", "size_bytes")
@@ -368,12 +372,22 @@ class RowsSink(_message.Message):
     def __init__(self, kept: _Optional[str] = ...) -> None: ...
 
 class OutputSink(_message.Message):
-    __slots__ = ("format", "letter")
+    __slots__ = ("format", "letter", "options")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     LETTER_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     format: str
     letter: str
-    def __init__(self, format: _Optional[str] = ..., letter: _Optional[str] = ...) -> None: ...
+    options: _containers.RepeatedCompositeFieldContainer[Option]
+    def __init__(self, format: _Optional[str] = ..., letter: _Optional[str] = ..., options: _Optional[_Iterable[_Union[Option, _Mapping]]] = ...) -> None: ...
+
+class Option(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class Launch(_message.Message):
     __slots__ = ("slot", "attempt", "splits", "blocks", "sources", "branch", "counts", "tasks", "part")
@@ -398,20 +412,22 @@ class Launch(_message.Message):
     def __init__(self, slot: _Optional[str] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., splits: _Optional[_Iterable[_Union[Split, _Mapping]]] = ..., blocks: _Optional[_Union[Blocks, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., branch: _Optional[int] = ..., counts: _Optional[_Iterable[int]] = ..., tasks: _Optional[int] = ..., part: _Optional[int] = ...) -> None: ...
 
 class Split(_message.Message):
-    __slots__ = ("path", "start", "length", "size_bytes", "format", "name")
+    __slots__ = ("path", "start", "length", "size_bytes", "format", "name", "options")
     PATH_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     path: str
     start: int
     length: int
     size_bytes: int
     format: str
     name: str
-    def __init__(self, path: _Optional[str] = ..., start: _Optional[int] = ..., length: _Optional[int] = ..., size_bytes: _Optional[int] = ..., format: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    options: _containers.RepeatedCompositeFieldContainer[Option]
+    def __init__(self, path: _Optional[str] = ..., start: _Optional[int] = ..., length: _Optional[int] = ..., size_bytes: _Optional[int] = ..., format: _Optional[str] = ..., name: _Optional[str] = ..., options: _Optional[_Iterable[_Union[Option, _Mapping]]] = ...) -> None: ...
 
 class Blocks(_message.Message):
     __slots__ = ("path", "worker", "offset", "length", "rows", "crc32")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from gristmill.errors import FailureReport
 from gristmill.plan.stages import (
@@ -61,6 +61,8 @@ def job_message(job: JobSpec, code: str, probe: str, probe_text: str) -> pb.AddJ
         inputs=[pb.File(path=path, size_bytes=size) for path, size in job.inputs],
         probe=probe,
         probe_text=probe_text,
+        session=job.session,
+        session_ticket=job.session_ticket,
     )
 
 
@@ -88,6 +90,8 @@ def job_spec(message: pb.AddJob, code: bytes, bundles: Sequence[str], folder: st
         bundles=tuple(bundles),
         ticket=message.ticket,
         shuffle_dir=message.shuffle_dir,
+        session=message.session,
+        session_ticket=message.session_ticket,
     )
 
 
@@ -102,8 +106,8 @@ def stage_message(job: str, stage: Stage) -> pb.AddStage:
             message.shuffle_sink.CopyFrom(pb.ShuffleSink(step=step, partitions=partitions, combine=combine))
         case RowsSink(kept):
             message.rows_sink.CopyFrom(pb.RowsSink(kept=kept))
-        case OutputSink(format, letter):
-            message.output_sink.CopyFrom(pb.OutputSink(format=format, letter=letter))
+        case OutputSink(format, letter, options):
+            message.output_sink.CopyFrom(pb.OutputSink(format=format, letter=letter, options=_options(options)))
     return message
 
 
@@ -157,7 +161,16 @@ def _sink_of(message: pb.AddStage) -> Sink:
         case "rows_sink":
             return RowsSink(message.rows_sink.kept)
         case _:
-            return OutputSink(message.output_sink.format, message.output_sink.letter)
+            part = message.output_sink
+            return OutputSink(part.format, part.letter, _pairs(part.options))
+
+
+def _options(pairs: Sequence[tuple[str, str]]) -> list[pb.Option]:
+    return [pb.Option(name=name, value=value) for name, value in pairs]
+
+
+def _pairs(options: Iterable[pb.Option]) -> tuple[tuple[str, str], ...]:
+    return tuple([(option.name, option.value) for option in options])
 
 
 def launch_order(slot: str, spec: TaskSpec, sources: Mapping[str, BlockSource]) -> pb.Order:

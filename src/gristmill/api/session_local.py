@@ -1,0 +1,109 @@
+"""A session on this machine: a coordinator with its fleet, which runs one job after the other."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gristmill.api.job import JobHandle, JobResources, open_fleet, sigint_held, within_this_machine
+from gristmill.api.rows import Rows
+from gristmill.config import JobOptions
+from gristmill.plan.cut import Cut, cut
+from gristmill.plan.logical import Node
+from gristmill.plan.stages import OutputSink, RowsSink
+
+if TYPE_CHECKING:
+    from gristmill.api.prepare import Submission
+    from gristmill.api.result import JobResult
+
+_CANCEL_SECONDS = 10.0  # how long a cancelled job may take to be over
+
+
+class LocalEngine:
+    """See :class:`~gristmill.api.session.Engine`."""
+
+    def __init__(self, options: JobOptions) -> None:
+        from gristmill.runtime.coordinator import Coordinator
+        from gristmill.runtime.jobfolder import JobFolder
+
+        self._options = within_this_machine(options)
+        self._pid = os.getpid()
+        with sigint_held(), ExitStack() as undo:
+            self._coordinator = Coordinator(open_fleet(self._options), threaded=options.on != "inline")
+            undo.callback(self._coordinator.close)
+            self._coordinator.start()
+            self._folder = JobFolder.create(options.data_dir, {"name": "session"}, time.time())
+            undo.pop_all()
+
+    def rows(self, node: Node, name: str) -> Rows:
+        """Run a job for its elements: the session keeps the blocks of its last stage until nobody wants them."""
+        kept = f"result:{secrets.token_hex(8)}"
+        handle = self._start(cut(node, RowsSink(kept)), name, None, "error")
+        with handle:
+            view = handle.finish()
+        session, coordinator = self._folder.job, self._coordinator
+        return Rows(view, coordinator.kept(session, kept), iter, lambda: coordinator.forget(session, kept))
+
+    def write(self, node: Node, name: str, sink: OutputSink, output: str, mode: str) -> JobResult:
+        """Run a job for its output."""
+        with self._start(cut(node, sink), name, output, mode) as handle:
+            return handle.wait()
+
+    def unpersist(self, kept: str) -> None:
+        """Forget what is kept under a name."""
+        self._coordinator.forget(self._folder.job, kept)
+
+    def close(self) -> None:
+        """End all. A fork of this process does nothing: the executors are not its own."""
+        if os.getpid() == self._pid:
+            self._coordinator.close()
+            self._folder.remove()
+
+    def _start(self, made: Cut, name: str, output: str | None, mode: str) -> JobHandle:
+        from gristmill.api.prepare import prepare
+        from gristmill.runtime.registry import RunningJob
+
+        with sigint_held(), ExitStack() as undo:
+            submission = submission_of(made, name, output, replace(self._options, overwrite=mode == "overwrite"))
+            preparation = prepare(replace(submission, session=self._folder.job, mode=mode))
+            undo.callback(preparation.undo)
+            running = self._coordinator.submit(preparation.prepared)
+            assert isinstance(running, RunningJob), "without a key it is another job each time"
+            undo.pop_all()
+            resources = JobResources(lambda: _end(running), preparation.folder)
+            return JobHandle(name, running, resources, output, submission.format)
+
+
+def submission_of(made: Cut, name: str, output: str | None, options: JobOptions) -> Submission:
+    """A dataset's plan as a job.
+
+    Raises:
+        UnpicklableCode: a function uses something that cannot travel to another process.
+    """
+    from gristmill.api.loading import import_paths
+    from gristmill.api.pickling import pickle_code
+    from gristmill.api.prepare import Submission
+
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    return Submission(
+        name=name,
+        code=pickle_code(made.code),
+        plan=made.plan,
+        inputs=made.inputs,
+        output=output,
+        options=options,
+        import_paths=import_paths((str(Path(script).absolute().parent),) if script else ()),
+        origins=made.origins,
+    )
+
+
+def _end(running: Any) -> None:
+    if running.outcome is None:
+        running.cancel()
+        running.wait(_CANCEL_SECONDS)
