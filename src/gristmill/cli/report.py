@@ -162,6 +162,8 @@ def _frame(frame: Frame, strong: bool) -> list[str]:
 
 def _particulars(report: FailureReport) -> list[str]:
     rows: list[tuple[str, str]] = []
+    if built := report.details.get("built"):
+        rows.append(("Step", f"{report.function}, built at {_short(str(built))}"))
     if report.record:
         rows.append(("Key" if report.function in ("reducer", "combiner") else "Record", _cut(report.record)))
     if report.source:

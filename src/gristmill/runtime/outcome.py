@@ -155,6 +155,8 @@ def _describe(report: FailureReport) -> str:
         if frame.source:
             lines.append(f"    {frame.source}")
     lines.append(report.what)
+    if built := report.details.get("built"):
+        lines.append(f"in the step: {report.function}, built at {built}")
     if report.record:
         lines.append(f"record: {report.record}")
     if report.source:

@@ -6,17 +6,20 @@ all the way, so that the record in work is known when user code fails.
 
 from __future__ import annotations
 
+import linecache
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from operator import length_hint
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gristmill.compute.guard import locate, user_error, user_frames
+from gristmill.compute import pipes
 from gristmill.compute.pipes import PIPES
 from gristmill.compute.pipes.context import Context
-from gristmill.errors import TaskError
+from gristmill.errors import Frame, TaskError
 from gristmill.plan.functions import Call, JobCode, Maker, Open, Program
 from gristmill.plan.stages import ShuffleSource, SplitSource
 from gristmill.records.block import MalformedRecord, RecordBlock
@@ -27,6 +30,7 @@ from gristmill.storage.formats import open_split
 
 T = TypeVar("T")
 
+_OPERATORS = str(Path(pipes.__file__).parent)
 _MADE_CHUNK = 1024
 _WHOLE_SHARE = 4  # of an executor's memory, so much may be kept of what tasks read as a whole …
 _DECODED = 8  # … when a byte of a block becomes so many as Python objects
@@ -97,7 +101,9 @@ class ProgramRun(Context):
         call = self._culprit(error)
         report = user_error(error, call.name if call is not None else "program")
         if call is not None and call.where:
-            report.report = replace(report.report, details={**report.report.details, "built": call.where})
+            frames = report.report.frames or (_frame_at(call.where),)  # a function in C has no line of its own
+            details = {**report.report.details, "built": call.where}
+            report.report = replace(report.report, frames=frames, details=details)
         if self._at is not None:
             index, record = self._at.record()
             block = self._at.block
@@ -178,6 +184,23 @@ class ProgramRun(Context):
         finally:
             self._at = at
         return None
+
+
+def is_of_operator(error: Exception) -> bool:
+    """Whether an operator raised it: an operator calls what the user gave it, be that of Python or of C."""
+    if isinstance(error, (MemoryError, OSError, TaskError)):
+        return False
+    file = ""
+    tb = error.__traceback__
+    while tb is not None:
+        file = tb.tb_frame.f_code.co_filename
+        tb = tb.tb_next
+    return file.startswith(_OPERATORS)
+
+
+def _frame_at(where: str) -> Frame:
+    file, _, line = where.rpartition(":")
+    return Frame(file, int(line), "<dataset>", linecache.getline(file, int(line)).strip())
 
 
 def _code_of(function: Any) -> Any:

@@ -113,13 +113,13 @@ class _Attempt:
         )
 
     def _run_program(self, program: Program) -> None:
-        from gristmill.runtime.programs import ProgramRun
+        from gristmill.runtime.programs import ProgramRun, is_of_operator
 
         run = ProgramRun(self._code, program, self._spec, self._env, self._blocks, self._progress)
         try:
             self._sink.consume(run.result())
         except Exception as error:  # whatever user code raises
-            if _is_ours(error):
+            if _is_ours(error) and not is_of_operator(error):
                 raise
             raise run.failed(error) from error
 
