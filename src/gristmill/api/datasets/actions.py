@@ -18,7 +18,6 @@ from gristmill.api.datasets.stats import Stats
 from gristmill.api.datasets.where import call_site
 from gristmill.config import GIB, format_size, parse_size
 from gristmill.errors import CollectTooLarge, EmptyDataset, UsageError
-from gristmill.plan.functions import ExchangeFunctions, Fold
 from gristmill.plan.logical import Node, Pipe
 
 if TYPE_CHECKING:
@@ -114,11 +113,11 @@ class Actions(Elements[T_co]):
 
     def count_by_key(self: Elements[tuple[K, Any]]) -> dict[K, int]:
         """How many pairs each key has."""
-        return _counted(self._dataset.map(_key_with_one))
+        return dict(self._dataset.map(_key_with_one).reduce_by_key(operator.add).iterate())
 
     def count_by_value(self: Elements[U]) -> dict[U, int]:
         """How often each element comes. Elements must be of types that can be keys."""
-        return _counted(self._dataset.map(_with_one))
+        return dict(self._dataset.map(_with_one).reduce_by_key(operator.add).iterate())
 
     # One value of all
 
@@ -231,17 +230,17 @@ class Actions(Elements[T_co]):
 
     def _limited(self, node: Node, limit: str | int | None) -> Iterator[Any]:
         size = None if limit is None else parse_size(limit)
-        result = self._rows(node)
-        if size is not None and result.stored_bytes > size:
-            stored = result.stored_bytes
-            result.close()
+        rows = self._rows(node)
+        if size is not None and rows.stored_bytes > size:
+            stored = rows.stored_bytes
+            rows.close()
             raise CollectTooLarge(
                 f"The dataset is {format_size(stored)} as it is stored, and at most {format_size(size)} are to be "
                 "brought here. Write it with write_parquet(…), look at take(…) or iterate() over it; or give a higher "
                 "limit, such as collect(limit='4GiB')."
             )
-        with result:
-            yield from result
+        with rows:
+            yield from rows
 
     def _few(self, how: str, count: int, key: Callable[[Any], Any] | None) -> list[Any]:
         call = how, key, _checked_count(count)
@@ -296,18 +295,9 @@ def _checked_count(count: Any) -> int:
     return count
 
 
-def _counted(pairs: Elements[tuple[K, int]]) -> dict[K, int]:
-    groups = pairs._exchange(ExchangeFunctions(fold=Fold(None, operator.add, operator.add)))
-    return dict(pairs._results(pairs._derive(groups)._pipe("map", _summed)._node))
-
-
 def _with_one(element: U) -> tuple[U, int]:
     return element, 1
 
 
 def _key_with_one(pair: tuple[K, Any]) -> tuple[K, int]:
     return pair[0], 1
-
-
-def _summed(group: tuple[K, Iterator[int]]) -> tuple[K, int]:
-    return group[0], sum(group[1])

@@ -76,8 +76,7 @@ class Keeping(Elements[T_co]):
         """
         if isinstance(self._node, Keep) and self._node.kept:
             kept, self._node = self._node.kept, self._node.child
-            if self._session is not None:
-                self._session.unpersist(kept)
+            self._runner.unpersist(kept)
         return self._dataset
 
     @property

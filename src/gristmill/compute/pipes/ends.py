@@ -51,7 +51,7 @@ def _merge_totals(_context: Context, call: Call, streams: Streams) -> Iterator[A
     total = Total()
     for part in streams[0]:
         _adding(call, total.merge, part)
-    yield total.count, total.result()
+    yield _adding(call, lambda done: (done.count, done.result()), total)
 
 
 def _spread_of(_context: Context, call: Call, streams: Streams) -> Iterator[Any]:
@@ -68,9 +68,9 @@ def _merge_spreads(_context: Context, call: Call, streams: Streams) -> Iterator[
     yield spread.result()
 
 
-def _adding(call: Call, add: Callable[[Any], None], added: Any) -> None:
+def _adding(call: Call, add: Callable[[Any], Any], added: Any) -> Any:
     try:
-        add(added)
+        return add(added)
     except (TypeError, ValueError) as error:
         message = f"{call.name}() cannot add up the elements: {error}."
         raise misuse(None, call.name, message, "Make numbers of them first: .map(float).") from error

@@ -1,9 +1,10 @@
 """Sums and moments that do not depend on where the elements were cut into tasks, or hardly.
 
 A :class:`Total` adds floats without rounding: it keeps what an addition would lose (an expansion, after Shewchuk 1997),
-and rounds once at the end. So the sum of the same floats is the same float, however they were cut. A :class:`Spread` is
-computed in two passes over each batch, and batches are merged by the formulas of Chan, Golub and LeVeque (1979) in the
-order of the elements: the same cut gives the same bits, another cut may differ in the last ones.
+and rounds once at the end. So the sum of the same floats is the same float, however they were cut, unless it grows
+beyond all floats on the way. A :class:`Spread` is computed in two passes over each batch, and batches are merged by the
+formulas of Chan, Golub and LeVeque (1979) in the order of the elements: the same cut gives the same bits, another cut
+may differ in the last ones.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class Total:
         self._whole += later._whole
         self._holds_ints |= later._holds_ints
         self._special += later._special
-        self._floats = _expansion([*self._floats, *later._floats])
+        if later._floats:
+            self._add_floats(later._floats)
         if later._holds_others:
             self._add_other(later._others)
 
@@ -76,15 +78,14 @@ class Total:
         self._holds_ints = True
 
     def _add_floats(self, batch: Sequence[float]) -> None:
+        floats = [*self._floats, *batch]
         try:
-            added = _expansion([*self._floats, *batch])
+            self._floats = _expansion(floats)
         except (OverflowError, ValueError):  # infinities, NaN, or too large on the way
-            self._special += sum(batch)
-            added = [*self._floats, 0.0]
-        if added and not math.isfinite(added[0]):
-            self._special += sum(batch)
-            added = [*self._floats, 0.0]
-        self._floats = added
+            self._floats = [sum(floats)]
+        if not math.isfinite(self._floats[0]):
+            self._special += self._floats[0]
+            self._floats = [0.0]
 
     def _add_any(self, element: Any) -> None:
         if isinstance(element, float):
@@ -97,7 +98,7 @@ class Total:
             self._add_other(element)
 
     def _add_other(self, element: Any) -> None:
-        if isinstance(element, (str, bytes)):
+        if element is None or isinstance(element, (str, bytes)):
             raise TypeError(f"{element!r:.100} is no number")
         self._others = self._others + element if self._holds_others else element
         self._holds_others = True
