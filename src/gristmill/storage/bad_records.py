@@ -9,41 +9,39 @@ from typing import BinaryIO
 
 from gristmill.errors import FailureReport
 from gristmill.storage.contracts import PartFile
-from gristmill.storage.disk import translate_os_error
+from gristmill.storage.targets import ObjectTarget, open_target, with_mark
 
 
 class BadRecords:
     """One attempt's file of bad records, a JSON object a line. The file is made with its first record.
 
     Args:
-        staging: the output's staging folder.
+        staging: the output's staging folder, or where else the attempts of its job write.
         staged: the file's name for now, relative to ``staging``.
         final: its name in the output, as ``_bad_records/r-00000.jsonl``.
     """
 
     def __init__(self, staging: Path | str, staged: str, final: str) -> None:
         self.count = 0
-        self._staging = staging
+        self._target = open_target(staging)
+        if isinstance(self._target, ObjectTarget):  # there it has its last name from the start
+            staged = final = with_mark(final, Path(staged).stem)
         self._staged = staged
         self._final = final
         self._file: BinaryIO | None = None
         self._closed = False
-
-    @property
-    def _path(self) -> Path:
-        return Path(self._staging, self._staged)
 
     def add(self, report: FailureReport, record_text: str) -> None:
         """Set a record aside.
 
         Raises:
             DiskFull: no space is left.
+            OutputUnreachable: the object store does not take it.
         """
         line = json.dumps(_entry(report, record_text)) + "\n"  # in ASCII: the record may hold what UTF-8 has not
-        with translate_os_error(self._path):
+        with self._target.errors(self._staged):
             if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._path.open("wb")
+                self._file = self._target.create(self._staged)
             self._file.write(line.encode("ascii"))
         self.count += 1
 
@@ -51,7 +49,7 @@ class BadRecords:
         """Complete the file; None if there was no bad record."""
         if self._file is None:
             return None
-        with translate_os_error(self._path):
+        with self._target.errors(self._staged):
             size_bytes = self._file.tell()
             self._file.close()
         self._closed = True
@@ -64,7 +62,7 @@ class BadRecords:
         self._closed = True
         with suppress(OSError):
             self._file.close()
-        self._path.unlink(missing_ok=True)
+        self._target.remove(self._staged)
 
 
 def _entry(report: FailureReport, record_text: str) -> dict[str, object]:

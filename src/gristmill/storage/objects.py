@@ -26,7 +26,8 @@ from gristmill.storage import manifest
 from gristmill.storage.contracts import PartFile
 from gristmill.storage.failpoints import failpoint
 from gristmill.storage.manifest import SUCCESS, ListedFile, Manifest
-from gristmill.storage.targets import ObjectTarget, shown
+from gristmill.storage.targets import ObjectTarget, place_of, staging_of
+from gristmill.storage.uris import shown
 
 _MARKER = "_gristmill-"
 _MARKER_SUFFIX = ".json"
@@ -44,7 +45,7 @@ class ObjectCommit:
 
     def __init__(self, output: str, job: str, mode: str, published: bool = False) -> None:
         self.output = output
-        self.staging = f"{output}#{job}"
+        self.staging = staging_of(output, job)
         self.published = published
         self._job = job
         self._mode = mode
@@ -227,7 +228,7 @@ def state_of(output: str) -> str:
 
 def remove_dead(staging: str) -> None:
     """Delete what a job has left, unless its process lives, or its output is complete."""
-    output, _, job = staging.partition("#")
+    output, job = place_of(staging), staging.rpartition("#")[2]
     with suppress(OSError):
         if not _lives(_Store(output).owner(job)):
             LeftObjects(output, job).abort()
@@ -330,5 +331,7 @@ def _translated(output: str, problem: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = str(error).rstrip(".")
-        raise OutputNotWritable(f"The output {shown(output)} {problem}: {reason}. Name another one.") from error
+        from gristmill.storage.filesystems import reason
+
+        why = reason(error, output).rstrip(".")
+        raise OutputNotWritable(f"The output {shown(output)} {problem}: {why}.") from error

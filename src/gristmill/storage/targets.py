@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
-from urllib.parse import urlsplit
 
 from gristmill.config import KIB
-from gristmill.errors import FailureReport, OutputUnreachable
+from gristmill.errors import FailureReport, InputUnreadable, OutputUnreachable
 from gristmill.storage.contracts import PartFile
 from gristmill.storage.disk import translate_os_error
+from gristmill.storage.uris import scheme_of, shown
 
 if TYPE_CHECKING:
     import pyarrow.fs as pafs
@@ -93,13 +93,13 @@ class ObjectTarget:
     """The output's own place on an object store.
 
     Args:
-        uri: the place, with the job's id as its fragment.
+        uri: the place.
     """
 
     max_open = 4  # each holds some MiB that are on their way
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.partition("#")[0]
+        self.uri = uri
         self._found: tuple[pafs.FileSystem, str] | None = None
 
     @property
@@ -136,7 +136,9 @@ class ObjectTarget:
         try:
             yield
         except OSError as error:
-            what = f"{shown(self.uri)}/{staged} cannot be written: {error}"
+            from gristmill.storage.filesystems import reason
+
+            what = f"{shown(self.uri)}/{staged} cannot be written: {reason(error, self.uri)}"
             raise OutputUnreachable(
                 FailureReport(OutputUnreachable.__name__, f"{what.rstrip('.')}.", details={"path": shown(self.uri)})
             ) from error
@@ -145,19 +147,32 @@ class ObjectTarget:
         if self._found is None:
             from gristmill.storage.filesystems import open_filesystem
 
-            self._found = open_filesystem(self.uri)
+            try:
+                self._found = open_filesystem(self.uri)
+            except InputUnreadable as error:  # it is named by those who know what it is used for
+                raise OSError(str(error).removeprefix(f"The input {shown(self.uri)} cannot be read: ")) from error
         return self._found
 
 
 def open_target(staging: str | os.PathLike[str]) -> Target:
     """Where the attempts of a job write."""
     text = os.fspath(staging)
-    return ObjectTarget(text) if is_object_uri(text) else LocalTarget(text)
+    return ObjectTarget(place_of(text)) if is_object_uri(text) else LocalTarget(text)
+
+
+def staging_of(uri: str, job: str) -> str:
+    """The ``staging`` of a job whose output is on an object store."""
+    return f"{uri}#{job}"
+
+
+def place_of(staging: str) -> str:
+    """The output's place of such a ``staging``."""
+    return staging.rpartition("#")[0]
 
 
 def is_object_uri(place: str) -> bool:
     """Whether a place is not a path of this machine."""
-    return "://" in place and not place.startswith("file://")
+    return scheme_of(place) not in ("", "file")
 
 
 def remove_part(staging: str, part: PartFile) -> None:
@@ -179,9 +194,3 @@ def with_mark(name: str, mark: str) -> str:
     path = PurePosixPath(name)
     stem, dot, suffix = path.name.partition(".")
     return str(path.with_name(f"{stem}-{mark}{dot}{suffix}"))
-
-
-def shown(uri: str) -> str:
-    """A URI for people: without a user, a password, and options, which may hold secrets."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
