@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """Runs the jobs of one session (``api.session_local``, ``api.session_remote``)."""
 
-    def rows(self, node: Node, name: str) -> Rows:
-        """Run a job for its elements."""
+    def rows(self, node: Node, name: str, first: int = 0) -> Rows:
+        """Run a job for its elements, or those of its first tasks."""
         ...
 
     def write(self, node: Node, name: str, sink: OutputSink, output: str, mode: str) -> JobResult:
@@ -65,12 +65,13 @@ class Session(Sources):
         self._closed = False
         self._finalizer = weakref.finalize(self, _nothing)
 
-    def rows(self, node: Node, name: str) -> Rows:
+    def rows(self, node: Node, name: str, first: int = 0) -> Rows:
         """Compute what a node stands for, and wait for it.
 
         Args:
             node: the plan.
             name: the job's, for people.
+            first: so many tasks of the last stage are enough; 0: all. Fewer ran if there are no more.
 
         Raises:
             UsageError: something is wrong with the inputs.
@@ -78,7 +79,7 @@ class Session(Sources):
             JobCancelled: Ctrl-C.
             SessionClosed: the session was closed.
         """
-        return self._opened().rows(node, name)
+        return self._opened().rows(node, name, first)
 
     def write(self, node: Node, name: str, sink: OutputSink, output: str | os.PathLike[str], mode: str) -> JobResult:
         """Compute what a node stands for, and put it in a place, all or nothing.

@@ -41,10 +41,10 @@ class LocalEngine:
             self._folder = JobFolder.create(options.data_dir, {"name": "session"}, time.time())
             undo.pop_all()
 
-    def rows(self, node: Node, name: str) -> Rows:
+    def rows(self, node: Node, name: str, first: int = 0) -> Rows:
         """Run a job for its elements: the session keeps the blocks of its last stage until nobody wants them."""
         kept = f"result:{secrets.token_hex(8)}"
-        handle = self._start(cut(node, RowsSink(kept)), name, None, "error")
+        handle = self._start(cut(node, RowsSink(kept, first)), name, None, "error")
         with handle:
             view = handle.finish()
         session, coordinator = self._folder.job, self._coordinator

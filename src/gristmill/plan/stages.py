@@ -95,9 +95,11 @@ class RowsSink:
     """Write a block of one partition that holds the records in their order.
 
     ``kept`` names what the session keeps, and later jobs may read; empty: the block is for this job's stages alone.
+    ``first``: so many of the stage's tasks are enough, and others do not run; 0: all. Only of the last stage.
     """
 
     kept: str = ""
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -202,5 +204,16 @@ def branch_counts(plan: StagePlan, inputs: tuple[int, ...]) -> tuple[tuple[int, 
     for stage in plan.stages:
         found = [[n for source in branch.sources if (n := of_source(source)) is not None] for branch in stage.branches]
         assert all(len(set(numbers)) <= 1 for numbers in found), "what a task reads together is cut alike"
-        counts.append(tuple(numbers[0] if numbers else 1 for numbers in found))
+        tasks = tuple(numbers[0] if numbers else 1 for numbers in found)
+        first = stage.sink.first if isinstance(stage.sink, RowsSink) else 0
+        counts.append(_first_tasks(tasks, first) if first else tasks)
     return tuple(counts)
+
+
+def _first_tasks(branches: tuple[int, ...], first: int) -> tuple[int, ...]:
+    before = 0
+    cut = []
+    for tasks in branches:
+        cut.append(max(0, min(tasks, first - before)))
+        before += tasks
+    return tuple(cut)

@@ -132,7 +132,7 @@ class JobTally:
         tally = self._stages[stage]
         for branch, tasks in zip(tally.stage.branches, tally.branches, strict=True):
             inputs = [source.input for source in branch.sources if isinstance(source, SplitSource)]
-            near = self._splits[inputs[0]] if inputs else ((),) * tasks
+            near = self._splits[inputs[0]][:tasks] if inputs else ((),) * tasks
             named += (splits[0].hosts if splits else () for splits in near)
         return tuple(named) if any(named) else ()
 

@@ -18,7 +18,7 @@ from gristmill.api.datasets.stats import Stats
 from gristmill.api.datasets.where import call_site
 from gristmill.config import GIB, format_size, parse_size
 from gristmill.errors import CollectTooLarge, EmptyDataset, UsageError
-from gristmill.plan.logical import Node, Pipe
+from gristmill.plan.logical import Keep, Node, Pipe, Read, Union
 
 if TYPE_CHECKING:
     import pandas
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 A = TypeVar("A")
+
+_MORE_TASKS = 8  # tasks that ran before run again: with so many more it is hardly more work
 
 
 class Actions(Elements[T_co]):
@@ -52,9 +54,22 @@ class Actions(Elements[T_co]):
         return self._results(self._node)
 
     def take(self, count: int) -> list[T_co]:
-        """The first ``count`` elements, or all if there are fewer. Tasks stop as soon as they have so many."""
+        """The first ``count`` elements, or all if there are fewer.
+
+        If that needs no exchange, the first task runs alone; only if it has too few elements some more run, and so on.
+        Tasks stop as soon as they have so many.
+        """
         wanted = _checked_count(count)
-        return list(islice(self._results(self._pipe("take", wanted)._node), wanted)) if wanted else []
+        node = self._pipe("take", wanted)._node
+        first = 1 if is_read_by_task(self._node) else 0
+        taken: list[T_co] = []
+        while len(taken) < wanted:
+            with self._rows(node, first) as rows:
+                taken = list(islice(rows, wanted))
+                if not first or rows.view.stages[-1].tasks < first:
+                    break
+            first *= _MORE_TASKS
+        return taken
 
     def first(self) -> T_co:
         """The first element.
@@ -270,6 +285,21 @@ class Actions(Elements[T_co]):
 
     def _done(self, node: Node) -> None:
         self._rows(node).close()
+
+
+def is_read_by_task(node: Node) -> bool:
+    """Whether a task's elements come from splits, or from what the session keeps, and need no other task."""
+    match node:
+        case Read():
+            return True
+        case Keep():
+            return bool(node.kept)
+        case Pipe():
+            return not node.sides and all(map(is_read_by_task, node.children))
+        case Union():
+            return all(map(is_read_by_task, node.children))
+        case _:
+            return False
 
 
 def _merged(dataset: Elements[Any], part: tuple[Any, ...], merge: tuple[Any, ...]) -> Iterator[Any]:

@@ -125,12 +125,17 @@ class Elements(Generic[T_co]):
 
     # Running
 
-    def _rows(self, node: Node) -> Rows:
-        """Run what ``node`` stands for, and wait for it. The job is named after the method that the user called."""
-        return self._runner.rows(node, call_site()[0])
+    def _rows(self, node: Node, first: int = 0) -> Rows:
+        """Compute what ``node`` stands for, and wait for it. The job is named after the method that the user called.
+
+        Args:
+            node: what to compute.
+            first: so many of its tasks are enough; 0: all.
+        """
+        return self._runner.rows(node, call_site()[0], first)
 
     def _results(self, node: Node) -> Iterator[Any]:
-        """Run what ``node`` stands for now, and hand out its elements one by one, in their order."""
+        """Compute what ``node`` stands for now, and hand out its elements one by one, in their order."""
         return _elements_of(self._rows(node))
 
     @property
