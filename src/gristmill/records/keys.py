@@ -28,6 +28,8 @@ _END = b"\x00"
 # Within numbers.
 _NEGATIVE_INFINITY, _NEGATIVE, _ZERO, _POSITIVE, _INFINITY, _NAN = (_NUMBER + bytes([n]) for n in range(6))
 _EXPONENT_BIAS = 1 << 63
+_SMALL = 10**18
+_SMALL_POINTS = [_POSITIVE + (point + _EXPONENT_BIAS).to_bytes(8, "big") for point in range(19)]
 _INVERT = bytes(255 - n for n in range(256))
 
 _EPOCH = datetime(1, 1, 1)
@@ -35,6 +37,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _INSTANT_BIAS = 1 << 62  # an aware datetime of year 1 may lie before year 1 in UTC
 
 _ATOMS = frozenset((str, int, bytes, float, bool, type(None), date, datetime, UUID, Decimal))
+_NEVER_NAN = frozenset((str, int, bytes, bool, type(None)))
 
 PLAIN_KEYS = (
     "None, bool, int, float, str, bytes, Decimal, date, datetime, UUID, Enum, "
@@ -82,6 +85,8 @@ def check_key(key: Any) -> None:
 
 def holds_nan(key: Any) -> bool:
     """Whether a key is NaN or has one in it: Python does not call two of them equal, and here they are."""
+    if type(key) in _NEVER_NAN:
+        return False
     if isinstance(key, tuple):
         return any(map(holds_nan, key))
     if isinstance(key, (float, Decimal)):
@@ -108,6 +113,9 @@ def utf8(text: str) -> bytes:
 
 
 def _encode_int(key: int) -> bytes:
+    if 0 < key < _SMALL:  # by far the commonest, and an int key is encoded for its hash
+        small = b"%d" % key
+        return _SMALL_POINTS[len(small)] + small.rstrip(b"0") + _END
     if key == 0:
         return _ZERO
     try:
