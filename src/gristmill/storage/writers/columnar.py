@@ -195,13 +195,15 @@ def _cast(column: list[Any], kind: pa.DataType) -> pa.Array:
     """A column as an array of the type that was asked for. No value changes on the way."""
     import pyarrow as pa
 
+    if "map<" in str(kind):  # nothing looks like one by itself
+        return pa.array(column, type=kind)
     array = pa.array(column)
     try:
         return array if array.type == kind else array.cast(kind)
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
         if not pa.types.is_nested(kind):
             raise
-        return pa.array(column, type=kind)  # dicts as a map, say, or structs that lack fields
+        return pa.array(column, type=kind)  # structs that lack fields, say
 
 
 def _roomy(kind: pa.DataType) -> pa.DataType:

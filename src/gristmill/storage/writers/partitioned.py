@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -134,11 +135,10 @@ class _Held:
         return known
 
     def _spill(self) -> None:
-        if self._file is None:
-            self._file = cast(
-                BinaryIO, tempfile.TemporaryFile(dir=self._scratch, prefix="rows-", buffering=_RUN_BUFFER_BYTES)
-            )
         with translate_os_error(self._scratch or tempfile.gettempdir()):
+            if self._file is None:
+                file = tempfile.TemporaryFile(dir=self._scratch, prefix="rows-", buffering=_RUN_BUFFER_BYTES)
+                self._file = cast(BinaryIO, file)
             self._file.seek(0, 2)
             for folder, rows in self._rows.items():
                 data = _pickled(rows)
@@ -164,7 +164,8 @@ class _Held:
         """Let go of all."""
         self._rows.clear()
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk fails once more here, and the file is gone all the same
+                self._file.close()
 
 
 class _Split:
