@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import random
+import shutil
 import ssl
 import time
 import urllib.error
@@ -29,6 +30,7 @@ FIRST_PATIENCE_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0
 _API = "/api/v1"
 _CALL_SECONDS = 30.0
+_COPY_BYTES = 1024 * 1024
 _PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
 _TRY_AGAIN = (429, 502, 503, 504)
@@ -80,6 +82,21 @@ class ServerClient:
         data = b"" if value is None else json.dumps(value).encode()
         return self.call("POST", path, data, {"Content-Type": "application/json", **(headers or {})})
 
+    def delete(self, path: str) -> None:
+        """Delete what is at a path of the API."""
+        self.call("DELETE", path)
+
+    def download(self, path: str, target: Path) -> None:
+        """Write the bytes at a path of the API into a file."""
+
+        def write(reply: Any) -> None:
+            with target.open("wb") as file:
+                shutil.copyfileobj(reply, file, _COPY_BYTES)
+            if reply.length:
+                raise http.client.IncompleteRead(b"", reply.length)
+
+        self.call("GET", path, read=write)
+
     def call(
         self,
         method: str,
@@ -88,6 +105,7 @@ class ServerClient:
         headers: Mapping[str, str] | None = None,
         *,
         seconds: float = _CALL_SECONDS,
+        read: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Make a call, again and again until there is an answer.
 
@@ -97,6 +115,7 @@ class ServerClient:
             data: the body.
             headers: beside the usual ones.
             seconds: how long one try may take.
+            read: takes the answer, if that is not JSON.
 
         Raises:
             ServerUnreachable: nobody answered for too long.
@@ -113,7 +132,7 @@ class ServerClient:
         while True:
             try:
                 with self._opener.open(request, timeout=seconds) as reply:
-                    answer = reply.read()
+                    answer = reply.read() if read is None else read(reply)
                 self._answered = True
                 return json.loads(answer) if answer else None
             except urllib.error.HTTPError as error:

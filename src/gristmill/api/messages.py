@@ -69,6 +69,8 @@ class SubmitRequest:
             "base": job.base,
             "output": job.output,
             "options": _options_to_json(job.options),
+            "mode": job.mode,
+            "origins": list(job.origins),
             "bundles": list(job.bundles),
             "sources": dict(job.sources),
             "seen": [asdict(file) for file in self.seen],
@@ -92,6 +94,8 @@ class SubmitRequest:
                 base=_text(data.get("base", "")),
                 output=None if data.get("output") is None else _text(data["output"]),
                 options=JobOptions(**{str(name): value for name, value in data["options"].items()}),
+                mode=_text(data.get("mode", "error")),
+                origins=tuple(map(_text, data.get("origins", ()))),
                 bundles=tuple(map(_text, data.get("bundles", ()))),
                 sources={_text(name): _text(digest) for name, digest in data.get("sources", {}).items()},
             )

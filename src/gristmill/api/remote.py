@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from gristmill.runtime.outcome import error_from_json
 
 if TYPE_CHECKING:
     from gristmill.api.job import Job
+    from gristmill.api.prepare import Submission
     from gristmill.api.result import JobResult
     from gristmill.config import JobOptions
     from gristmill.runtime.views import JobView, Observer
@@ -76,7 +77,15 @@ class RemoteHandle:
         return self._status
 
     def wait(self, timeout: float | None = None, *, cancel_on_interrupt: bool = True) -> JobResult:
-        """Wait for the job and return its result. A server that is restarted meanwhile is waited for as well.
+        """Wait for the job and return its result; see :meth:`finish`."""
+        status = self.finish(timeout, cancel_on_interrupt=cancel_on_interrupt)
+        from gristmill.api.result import JobResult
+
+        assert status.output is not None, "a job on a server has an output"
+        return JobResult(status.view, Path(status.output), status.format, None)
+
+    def finish(self, timeout: float | None = None, *, cancel_on_interrupt: bool = True) -> JobStatus:
+        """Wait for the job. A server that is restarted meanwhile is waited for as well.
 
         Raises:
             TimeoutError: it still runs after ``timeout`` seconds.
@@ -93,10 +102,7 @@ class RemoteHandle:
             status = self._wait(_CANCEL_SECONDS)
         if (error := failure_of(status, self._server)) is not None:
             raise error
-        from gristmill.api.result import JobResult
-
-        assert status.output is not None, "a job on a server has an output"
-        return JobResult(status.view, Path(status.output), status.format, None)
+        return status
 
     def _wait(self, timeout: float | None) -> JobStatus:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -186,14 +192,36 @@ def submit_to(
             there is none.
         base: the folder that relative inputs are relative to; empty: the current one.
     """
-    path = _absolute(output)
+    path = absolute_output(output)
     request, blobs = _request(job, inputs, path, options, base)
+    return hand_over(server, request, blobs, observer, key=key)
+
+
+def hand_over(
+    server: ServerClient,
+    request: SubmitRequest,
+    blobs: Mapping[str, bytes],
+    observer: Observer | None = None,
+    *,
+    key: str = "",
+    at: str = "/jobs",
+) -> RemoteHandle:
+    """Post a job, and upload what the server does not have of it.
+
+    Args:
+        server: the server.
+        request: the job.
+        blobs: what it names, by SHA-256.
+        observer: is told how the job stands while it is waited for.
+        key: see :func:`submit_to`.
+        at: where jobs are posted.
+    """
     own_key = key or uuid.uuid4().hex
-    with _probe(path) as probe:
+    with _probe(request.submission.output or "") as probe:
         body = replace(request, probe=probe).to_json()
         for _ in range(3):
             try:
-                answer = server.post("/jobs", body, {"Idempotency-Key": own_key})
+                answer = server.post(at, body, {"Idempotency-Key": own_key})
                 return RemoteHandle(server, str(answer["id"]), observer)
             except KeyTaken as taken:
                 if not key:
@@ -230,18 +258,27 @@ def _request(
         bundles=() if bundle is None else (digest_of(bundle),),
         sources=shipment.sources(),
     )
+    return request_for(submission, digest_of(code)), blobs
+
+
+def request_for(submission: Submission, code: str) -> SubmitRequest:
+    """What to ask of a server: a job, and how this machine sees its inputs.
+
+    Args:
+        submission: the job, without its code.
+        code: the SHA-256 of that.
+    """
     seen = tuple(_seen(submission.inputs, submission.options.input_format, submission.base))
-    sample = seen[:: len(seen) // MAX_SEEN_FILES + 1]
-    return SubmitRequest(submission, digest_of(code), sample, len(seen)), blobs
+    return SubmitRequest(submission, code, seen[:: len(seen) // MAX_SEEN_FILES + 1], len(seen))
 
 
-def _upload(server: ServerClient, name: str, blobs: dict[str, bytes]) -> None:
+def _upload(server: ServerClient, name: str, blobs: Mapping[str, bytes]) -> None:
     if name not in blobs:
         raise GristmillError(f"The server {server.url} asks for {name}, which is not part of the job.")
     server.call("PUT", f"/blobs/{name}", blobs[name], {"Content-Type": "application/octet-stream"})
 
 
-def _absolute(output: str | os.PathLike[str]) -> str:
+def absolute_output(output: str | os.PathLike[str]) -> str:
     from gristmill.storage.places import output_path
 
     return os.path.abspath(output_path(output))  # noqa: PTH100 - links are kept
@@ -266,6 +303,9 @@ def _seen(inputs: Sequence[InputSpec], format: str | None, base: str) -> Iterato
 @contextmanager
 def _probe(output: str) -> Iterator[str]:
     """A file beside the output, for the server to look for: the same path may lead elsewhere on its machine."""
+    if not output or "://" in output:
+        yield ""
+        return
     folder = Path(output).parent
     probe = folder / f"{_PROBE}{socket.gethostname()}-{uuid.uuid4().hex}"
     try:

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from gristmill.runtime.reading import BlockInfo
     from gristmill.runtime.views import JobView
-    from gristmill.shuffle.contracts import BlockInfo
 
 
 class Rows:
@@ -41,12 +41,11 @@ class Rows:
 
     def __iter__(self) -> Iterator[Any]:
         """The elements, block by block."""
-        from gristmill.compute.rows import read_rows
-        from gristmill.shuffle.blocks import read_segment
+        from gristmill.runtime.reading import records_of
 
         for block in self._bring(self._blocks):
-            for rows in read_rows(read_segment(block, 0)):
-                yield from rows
+            for records in records_of(block):
+                yield from records
 
     def close(self) -> None:
         """Delete them. May be called again; happens by itself when nobody holds this object any more."""

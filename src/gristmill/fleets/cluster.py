@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gristmill.config import PYTHON_VERSION, VERSION
 from gristmill.runtime.contracts import JobSpec, Post, TaskSpec
 from gristmill.scheduling.events import AttemptId
-from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.contracts import BlockInfo, BlockSource
 
 if TYPE_CHECKING:
     from gristmill.fleets.roster import Roster
@@ -79,6 +79,11 @@ class ClusterFleet:
     def await_jobs(self, jobs: Iterable[str]) -> None:
         """These jobs will be added: workers that come before keep what they have of them. Call it before ``start``."""
         self._awaited.update(jobs)
+
+    @property
+    def block_sources(self) -> tuple[BlockSource, ...]:
+        """Where the blocks of each worker that is there can be asked for. From any thread."""
+        return () if self._roster is None else self._roster.block_sources
 
     def dismiss(self) -> None:
         """Tell all workers to leave: there is no more to do. Those who come later are told so, too."""

@@ -108,6 +108,11 @@ class Roster:
         self._dismissed = False
         self._chores: set[asyncio.Task[None]] = set()
 
+    @property
+    def block_sources(self) -> tuple[BlockSource, ...]:
+        """Where the blocks of each worker that is there can be asked for. From any thread."""
+        return tuple(self._sources.values())
+
     def serve_with(self, server: AgentServer) -> None:
         """Name the server whose desk this is."""
         self._server = server

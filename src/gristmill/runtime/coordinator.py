@@ -156,6 +156,11 @@ class Coordinator:
         """Keep something of a session no more; nothing of it, if ``kept`` is empty. Returns at once."""
         self._queue.put(Forget(session, kept))
 
+    def end_session(self, session: str) -> None:
+        """Keep nothing of a session any more, at no worker. Its jobs are over. Returns at once."""
+        self._queue.put(Forget(session))
+        self._fleet.drop_job(session)
+
     def kept(self, session: str, kept: str) -> list[BlockInfo]:
         """The blocks that a session keeps under a name, in the order of their tasks; those that made none left out."""
         return self._dispatcher.keeping.blocks(session, kept)

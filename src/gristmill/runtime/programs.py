@@ -15,8 +15,8 @@ from operator import length_hint
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gristmill.compute.guard import locate, user_error, user_frames
 from gristmill.compute import pipes
+from gristmill.compute.guard import locate, user_error, user_frames
 from gristmill.compute.pipes import PIPES
 from gristmill.compute.pipes.context import Context
 from gristmill.errors import Frame, TaskError

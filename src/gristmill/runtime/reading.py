@@ -14,7 +14,8 @@ from gristmill.plan.functions import ExchangeFunctions, Folder, JobCode, StepFun
 from gristmill.plan.stages import ShuffleSource, Source
 from gristmill.runtime.contracts import TaskEnvironment, TaskSpec
 from gristmill.shuffle.blocks import damaged_blocks, read_segment
-from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.contracts import BlockInfo as BlockInfo  # those who read blocks through here name them, too
+from gristmill.shuffle.contracts import SegmentInfo as SegmentInfo
 from gristmill.shuffle.merge import merge
 
 _FETCH_SHARE = 8  # of an executor's memory, so much may be in flight at once
@@ -109,6 +110,18 @@ class BlockInputs:
                 settings=FetchSettings(budget_bytes=budget),
             )
             self._near.update(zip(some, fetched, strict=True))
+
+
+def records_of(block: BlockInfo) -> Iterator[list[Any]]:
+    """The records of a block of rows that lies here, some at a time.
+
+    Raises:
+        BlockMissing: the file is gone.
+        BlockCorrupt: the bytes are not those that were written.
+    """
+    from gristmill.compute.rows import read_rows
+
+    return read_rows(read_segment(block, 0))
 
 
 def _owner_of(block: BlockInfo) -> str:

@@ -6,7 +6,6 @@ All but ``/livez`` asks for the server's token, as ``Authorization: Bearer TOKEN
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -34,10 +33,11 @@ from gristmill.runtime.blobs import BlobStore, is_blob_name
 from gristmill.runtime.outcome import error_to_json
 from gristmill.service.auth import same
 from gristmill.service.jobs import JobService, MissingBlobs
+from gristmill.service.requests import API, json_of
+from gristmill.service.session_routes import add_sessions
+from gristmill.service.sessions import SessionService
 
-API = "/api/v1"
 MAX_BLOB_BYTES = 1024 * MIB
-_MAX_REQUEST_BYTES = 64 * MIB
 _MAX_WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
 _PROBLEM = "application/problem+json"
@@ -49,12 +49,17 @@ JoinFacts = Callable[[str], Mapping[str, Any]]
 
 
 def create_app(
-    jobs: JobService, token: str, join_facts: JoinFacts, code_of: Callable[[str], bytes | None] = lambda _name: None
+    jobs: JobService,
+    sessions: SessionService,
+    token: str,
+    join_facts: JoinFacts,
+    code_of: Callable[[str], bytes | None] = lambda _name: None,
 ) -> ASGIApp:
     """The web application.
 
     Args:
         jobs: what it speaks for.
+        sessions: likewise.
         token: what callers must bring.
         join_facts: what workers are told.
         code_of: a blob that is not among the uploaded ones, by its SHA-256.
@@ -62,6 +67,7 @@ def create_app(
     app = FastAPI(title="Gristmill", version=VERSION, docs_url=None, redoc_url=None, openapi_url=f"{API}/openapi.json")
     _answer_errors(app)
     _add_jobs(app, jobs)
+    add_sessions(app, sessions)
     _add_blobs(app, jobs.blobs, code_of)
 
     @app.get("/livez")
@@ -109,7 +115,7 @@ def _add_jobs(app: FastAPI, jobs: JobService) -> None:
         """
         headers = request.headers
         check_versions(headers.get("gristmill-version", ""), headers.get("gristmill-python", ""), "this client")
-        wanted = SubmitRequest.from_json(await _json(request))
+        wanted = SubmitRequest.from_json(await json_of(request))
         key = headers.get("idempotency-key", "")
         return {"id": await run_in_threadpool(jobs.submit, wanted, key)}
 
@@ -184,18 +190,6 @@ def _add_blobs(app: FastAPI, blobs: BlobStore, code_of: Callable[[str], bytes | 
 def _check_name(name: str) -> None:
     if not is_blob_name(name):
         raise HTTPException(400, f"{name!r} is not a SHA-256 in hexadecimal digits.")
-
-
-async def _json(request: Request) -> Any:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_REQUEST_BYTES:
-            raise HTTPException(413, f"A request has at most {format_size(_MAX_REQUEST_BYTES)}.")
-    try:
-        return json.loads(bytes(body))
-    except ValueError as error:
-        raise HTTPException(400, f"The request is not JSON: {error}.") from error
 
 
 def _no_such_job(job: str) -> HTTPException:

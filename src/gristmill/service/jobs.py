@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gristmill.api.job import replay_command
 from gristmill.api.messages import JobStatus, SubmitRequest, server_options
-from gristmill.api.prepare import Preparation, prepare
+from gristmill.api.prepare import Preparation, Submission, prepare
 from gristmill.errors import InputMissing, PathNotShared, ServerUnreachable, UsageError
 from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.coordinator import Coordinator
@@ -56,12 +56,13 @@ class JobService:
         self._data_dir = data_dir
         self._submitting = threading.Lock()  # one at a time: a key that comes twice at once is one job
 
-    def submit(self, request: SubmitRequest, key: str) -> str:
+    def submit(self, request: SubmitRequest, key: str, session: tuple[str, str] = ("", "")) -> str:
         """Take a job in; its id. It is durable when this returns.
 
         Args:
             request: the job.
             key: the same key with the same request is the same job, however often it comes; empty: always another one.
+            session: that which the job belongs to, and what opens its blocks.
 
         Raises:
             MissingBlobs: parts of its code are not here.
@@ -78,8 +79,10 @@ class JobService:
             if missing:
                 raise MissingBlobs(missing)
             _check_sight(request)
+            _check_output(job, session[0])
             options = server_options(job.options, self._data_dir)
-            preparation = _prepared(replace(request, submission=replace(job, options=options)), self.blobs)
+            job = replace(job, options=options, session=session[0], session_ticket=session[1])
+            preparation = _prepared(replace(request, submission=job), self.blobs)
             try:
                 _check_count(request, preparation)
                 prepared = replace(preparation.prepared, replay=replay_command(preparation.folder))
@@ -154,6 +157,11 @@ def _prepared(request: SubmitRequest, blobs: BlobStore) -> Preparation:
 
 
 _only_the_client = "The machine that submits the job sees it, but the server does not: put it where all workers see it."
+
+
+def _check_output(job: Submission, session: str) -> None:
+    if job.output is None and (job.format or not session):
+        raise UsageError("A job on a server needs an output on a path that the server and all workers see.")
 
 
 def _check_sight(request: SubmitRequest) -> None:

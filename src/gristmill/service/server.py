@@ -26,6 +26,7 @@ from gristmill.service.app import create_app
 from gristmill.service.auth import TOKEN, server_token
 from gristmill.service.jobs import JobService
 from gristmill.service.own_worker import OwnWorker
+from gristmill.service.sessions import SessionService
 
 try:
     import fcntl
@@ -164,7 +165,9 @@ class Server:
         coordinator = self._open_coordinator(fleet, data_dir, close)
         self._fleet = fleet
         jobs = self._jobs = JobService(coordinator, blobs, data_dir, self.logs)
-        app = create_app(jobs, token, lambda host: _join_facts(fleet, host), fleet.blob)
+        sessions = SessionService(coordinator, fleet, jobs, data_dir)
+        close.callback(sessions.close)
+        app = create_app(jobs, sessions, token, lambda host: _join_facts(fleet, host), fleet.blob)
         self._rest = _serve(app, listening, close)
         close.callback(setattr, jobs, "closing", True)
         if settings.executors:
