@@ -21,6 +21,7 @@ from gristmill.plan.functions import Fold, Partitioner
 from gristmill.records.keys import encode_key, holds_nan
 
 _NUMBERS = frozenset((int, float, bool, complex, type(None)))
+_NUMBER_BYTES = 32
 _STEP = 1024  # records between two looks at what is held: at least
 _STEP_A_KEY = 8  # and for each key: to look at all of them takes time
 
@@ -87,7 +88,7 @@ class FusedCollector(Collector):
                 self._held[first] = self._fold.merge_value(self._held[first], value)
                 return
         folded = value if self._fold.create is None else self._fold.create(value)
-        size = getsizeof(folded, 64)
+        size = _NUMBER_BYTES if type(folded) in _NUMBERS else getsizeof(folded, 64)
         if self._key_bytes + self._held_bytes + size >= collect.RUN_BYTES and self._held:
             self._cut_run()
         self._charge_key(key)
