@@ -143,3 +143,17 @@ def test_a_key_that_is_none_is_refused_by_name(session: gm.Session) -> None:
         session.from_items([({}, 1)]).reduce_by_key(add).collect()
     with pytest.raises(gm.JobFailed, match="list"):
         session.from_items([([1], 1)]).group_by_key().collect()
+
+
+def test_a_hot_key_does_not_take_all_memory(session: gm.Session) -> None:
+    count = 250_000  # beyond what is held of one key
+
+    def measure(values: Any) -> tuple[str, int, int]:
+        return type(values).__name__, sum(map(int, values)), len(values)
+
+    pairs = session.range(count, partitions=2).map(lambda n: ("hot", f"{n:0100}"))
+    model = [("hot", ("StreamedValues", sum(range(count)), count))]
+    assert pairs.group_by_key(partitions=1).map_values(measure).collect() == model
+    assert pairs.partition_by(2).group_by_key().map_values(measure).collect() == model
+    [(_, listed)] = pairs.group_by_key().collect()
+    assert type(listed) is list and len(listed) == count
