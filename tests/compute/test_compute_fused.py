@@ -34,6 +34,8 @@ FOLDS = {
     "sum": SUM,
     "largest": Fold(None, max, max),
     "count": Fold(lambda _: 1, lambda held, _: held + 1, operator.add),
+    "mean": Fold(lambda value: (value, 1), lambda a, b: (a[0] + b, a[1] + 1), lambda a, b: (a[0] + b[0], a[1] + b[1])),
+    "joined": Fold(lambda value: (value,), lambda held, value: (*held, value), operator.add),
     "list": Fold(lambda value: [value], lambda held, value: [*held, value], operator.add),
     "grows late": Fold(None, lambda a, b: a + b if isinstance(a, int) and b % 3 else [a, b], lambda a, b: [a, b]),
 }
@@ -84,7 +86,7 @@ def expected(pairs: Pairs, partitions: int, fold: Fold) -> list[list[tuple[Any, 
 @given(
     pairs=st.lists(st.tuples(KEYS, st.integers(0, 9)), max_size=60),
     partitions=st.integers(1, 3),
-    name=st.sampled_from(["sum", "largest", "count", "list"]),
+    name=st.sampled_from(sorted(FOLDS.keys() - {"grows late"})),
     small=st.booleans(),
 )
 @settings(deadline=None)

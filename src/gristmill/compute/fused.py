@@ -1,13 +1,13 @@
 """A collector into which fused functions fold (see ``fuse``): as fast as a loop over a plain dict, for it is one.
 
-A plain dict cannot tell when what it holds grows. Numbers hardly do, so as long as all that is held are numbers there
-is nothing to tell; this is looked at now and then. With anything else the collector goes on as any other does, one
-pair after the other.
+A plain dict cannot tell when what it holds grows. Numbers hardly do, so as long as all that is held are numbers, or
+a few of them in a tuple, there is nothing to tell; this is looked at now and then. With anything else the collector
+goes on as any other does, one pair after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from sys import getsizeof
@@ -17,11 +17,13 @@ from gristmill.compute import collect
 from gristmill.compute.collect import Collector
 from gristmill.compute.folding import Folds
 from gristmill.compute.fuse import Grouping
+from gristmill.compute.weight import weight
 from gristmill.plan.functions import Fold, Partitioner
 from gristmill.records.keys import encode_key, holds_nan
 
 _NUMBERS = frozenset((int, float, bool, complex, type(None)))
 _NUMBER_BYTES = 32
+_FEW = 8
 _STEP = 1024  # records between two looks at what is held: at least
 _STEP_A_KEY = 8  # and for each key: to look at all of them takes time
 
@@ -57,10 +59,11 @@ class FusedCollector(Collector):
                 self.consume(pairs_of(here))
                 return
             self._fused(self._held, islice(here, step), self._first)
-            if not _NUMBERS.issuperset(map(type, self._held.values())):
+            size = _size_of_numbers(self._held.values())
+            if size is None:
                 self._take_pairs()
             else:
-                self._held_bytes = sum(map(getsizeof, self._held.values()))
+                self._held_bytes = size
                 step = max(_STEP, _STEP_A_KEY * len(self._held))
 
     def consume(self, pairs: Iterator[tuple[Any, Any]]) -> None:
@@ -88,7 +91,7 @@ class FusedCollector(Collector):
                 self._held[first] = self._fold.merge_value(self._held[first], value)
                 return
         folded = value if self._fold.create is None else self._fold.create(value)
-        size = _NUMBER_BYTES if type(folded) in _NUMBERS else getsizeof(folded, 64)
+        size = _NUMBER_BYTES if type(folded) in _NUMBERS else weight(folded)
         if self._key_bytes + self._held_bytes + size >= collect.RUN_BYTES and self._held:
             self._cut_run()
         self._charge_key(key)
@@ -102,3 +105,18 @@ class FusedCollector(Collector):
         self._nans.clear()
         self._held_bytes = 0
         return written
+
+
+def _size_of_numbers(held: Collection[Any]) -> int | None:
+    """How many bytes numbers, or tuples of a few, take. None if there is anything else among them."""
+    if _NUMBERS.issuperset(map(type, held)):
+        return sum(map(getsizeof, held))
+    size = 0
+    for one in held:
+        if type(one) is tuple and len(one) <= _FEW and _NUMBERS.issuperset(map(type, one)):
+            size += getsizeof(one) + sum(map(getsizeof, one))
+        elif type(one) in _NUMBERS:
+            size += getsizeof(one)
+        else:
+            return None
+    return size
