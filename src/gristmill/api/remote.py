@@ -279,9 +279,9 @@ def _upload(server: ServerClient, name: str, blobs: Mapping[str, bytes]) -> None
 
 
 def absolute_output(output: str | os.PathLike[str]) -> str:
-    from gristmill.storage.places import output_path
+    from gristmill.storage.places import absolute_place, output_path
 
-    return os.path.abspath(output_path(output))  # noqa: PTH100 - links are kept
+    return absolute_place(output_path(output))
 
 
 def _absolute_or_uri(place: str | None) -> str | None:
@@ -291,11 +291,13 @@ def _absolute_or_uri(place: str | None) -> str | None:
 def _seen(inputs: Sequence[InputSpec], format: str | None, base: str) -> Iterator[SeenFile]:
     """The inputs as they are here; none if this machine does not see them, which need not mean that workers don't."""
     from gristmill.storage.inputs import resolve_inputs
+    from gristmill.storage.uris import is_uri
 
     try:
         for input in inputs:
             for file in resolve_inputs(input.paths, input.format or format, base):
-                yield SeenFile(str(file.path), file.size_bytes, file.path.stat().st_mtime)
+                if "://" not in file.path:  # what an object store holds is the same for all
+                    yield SeenFile(file.path, file.size_bytes, Path(file.path).stat().st_mtime)
     except (UsageError, OSError):
         return
 

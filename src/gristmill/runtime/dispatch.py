@@ -411,8 +411,7 @@ class Dispatcher:
             self._fleet.free(result.block)
         if job is not None:
             for part in result.parts:
-                with suppress(OSError):
-                    (Path(job.prepared.spec.staging) / part.staged).unlink(missing_ok=True)
+                remove_part(job.prepared.spec.staging, part)
 
     def _accept(self, job: Job, attempt: AttemptId) -> None:
         result = self._arrived.pop(attempt)

@@ -20,7 +20,7 @@ from gristmill.runtime.tally import summary_of
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 from gristmill.storage.contracts import PartFile
-from gristmill.storage.staging import state_of
+from gristmill.storage.outputs import state_of
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _commit(ending: Ending) -> GristmillError | None:
         from gristmill.runtime.facts import JobCommitting
 
         place = job.prepared.place
-        job.note(JobCommitting(job.id, time.time(), tuple(ending.parts), state_of(Path(place)) if place else ""))
+        job.note(JobCommitting(job.id, time.time(), tuple(ending.parts), state_of(place) if place else ""))
         try:
             job.journal.durable(job.noted)
         except JournalFailed:

@@ -24,7 +24,6 @@ from typing import Any
 from gristmill.config import GIB
 from gristmill.errors import UsageError
 from gristmill.shuffle.store import delete_job
-from gristmill.storage.staging import remove_dead
 
 try:
     import fcntl
@@ -199,7 +198,9 @@ def prune(
         _delete(folder.path)
         _release(lock)
         if staging:  # nobody will take the job up now
-            remove_dead(Path(staging))
+            from gristmill.storage.outputs import remove_dead
+
+            remove_dead(staging)
         total -= sizes[folder.path]
         pruned.append(folder.path.name)
     return tuple(pruned)

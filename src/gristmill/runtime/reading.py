@@ -13,8 +13,10 @@ from gristmill.errors import BlockUnreachable, TaskError
 from gristmill.plan.functions import ExchangeFunctions, Folder, JobCode, StepFunctions
 from gristmill.plan.stages import ShuffleSource, Source
 from gristmill.runtime.contracts import TaskEnvironment, TaskSpec
+from gristmill.runtime.whereabouts import machine_seen
 from gristmill.shuffle.blocks import damaged_blocks, read_segment
 from gristmill.shuffle.contracts import BlockInfo as BlockInfo  # those who read blocks through here name them, too
+from gristmill.shuffle.contracts import BlockSource
 from gristmill.shuffle.contracts import SegmentInfo as SegmentInfo
 from gristmill.shuffle.merge import merge
 
@@ -122,6 +124,26 @@ def records_of(block: BlockInfo) -> Iterator[list[Any]]:
     from gristmill.compute.rows import read_rows
 
     return read_rows(read_segment(block, 0))
+
+
+def bring(block: BlockInfo, sources: Sequence[BlockSource], scratch: Path, owner: str, ticket: str) -> BlockInfo:
+    """A block of rows, readable here: itself, if this process sees its file, else a copy below ``scratch``.
+
+    Args:
+        block: the block.
+        sources: where workers are.
+        scratch: a folder for the copy, made if need be.
+        owner: the job, or the session, whose block it is.
+        ticket: the secret that opens it.
+
+    Raises:
+        TaskError: the block is gone, damaged, or cannot be reached.
+    """
+    from gristmill.shuffle.fetch import fetch_blocks, to_fetch
+
+    if not to_fetch([block], sources, machine_seen()):
+        return block
+    return fetch_blocks([block], 0, sources, scratch, job=owner, ticket=ticket)[0]
 
 
 def _owner_of(block: BlockInfo) -> str:

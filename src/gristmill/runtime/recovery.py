@@ -77,6 +77,10 @@ def restore(
         prepared = replace(prepared, mode=mode)
     parts = [part for done in record.done.values() for part in done.result.parts]
     folder = Path(prepared.spec.folder)
+    if not prepared.place:  # its last stage leaves blocks
+        spec = replace(prepared.spec, epoch=record.epoch + 1)
+        prepared = replace(prepared, spec=spec, output=NoOutput())
+        return prepared, survey(record, prepared, published=False)
     commit = adopt_output(prepared.place, record.job, prepared.mode, parts, folder, folder / KEPT_PARTS)
     spec = replace(prepared.spec, staging=commit.staged_at, epoch=record.epoch + 1)
     prepared = replace(prepared, spec=spec, output=commit)

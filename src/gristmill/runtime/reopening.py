@@ -32,8 +32,10 @@ from gristmill.runtime.outcome import job_cancelled, job_failed
 from gristmill.runtime.recovery import input_state, read_job, restore
 from gristmill.runtime.resumption import Resumption
 from gristmill.scheduling.commands import JobState
-from gristmill.storage.commit import LeftOutput, recover_output
-from gristmill.storage.staging import is_published, staging_path, state_of
+from gristmill.storage.outputs import is_published, left_output, recover, state_of
+from gristmill.storage.staging import staging_path
+from gristmill.storage.targets import is_object_uri
+from gristmill.storage.uris import shown
 
 _LOOK_SECONDS = 2.0
 
@@ -66,23 +68,23 @@ def reopen(record: JobRecord, blobs: Mapping[str, bytes]) -> Reopened:
         JournalFailed: what was noted is not enough.
     """
     prepared = read_job(record, blobs)
-    place = Path(prepared.place)
+    place = prepared.place
     refused: GristmillError | None = None
     away = ""
     try:
-        recover_output(place)  # an exchange of old and new that was cut short is completed first
+        recover(place)  # an exchange of old and new that was cut short is completed first
         if not is_published(place, record.job):
             _check(record, prepared)
         return Reopened(*restore(record, blobs))
     except (_Away, OutputNotWritable) as error:
         away = str(error).rstrip(".")
     except OSError as error:
-        away = f"{place}: {error.strerror or error}"
+        away = f"{shown(place)}: {error.strerror or error}"
     except (UsageError, JobFailed, JobCancelled) as error:
         refused = error
     except TaskError as error:  # no space is left at its output: that must not keep the others from going on
         refused = job_failed(record.job, error.report, prepared.spec.folder)
-    return Reopened(changed(prepared, output=LeftOutput(place, record.job)), Resumption(record, ()), refused, away)
+    return Reopened(changed(prepared, output=left_output(place, record.job)), Resumption(record, ()), refused, away)
 
 
 def open_folder(record: JobRecord, prepared: PreparedJob) -> JobFolder | None:
@@ -125,15 +127,18 @@ def _check_versions(record: JobRecord) -> None:
 
 def _check_place(record: JobRecord, prepared: PreparedJob) -> None:
     """See that what is in the output's place is what this job was to replace, and that its staging folder is there."""
-    place = Path(prepared.place)
-    if not prepared.place:
+    place = prepared.place
+    if not place:
         return
-    if record.committing is not None and state_of(place) not in (record.committing.replaces, ""):
+    appends = prepared.mode == "append"  # then it replaces nothing
+    if record.committing is not None and not appends and state_of(place) not in (record.committing.replaces, ""):
         raise JobFailed(
             f"Job {record.job} cannot go on: it was putting its output in place when the server ended, and since then "
-            f"something else was put there: {place}. That is left as it is. Submit the job again to replace it."
+            f"something else was put there: {shown(place)}. That is left as it is. Submit the job again to replace it."
         )
-    staging = staging_path(place, record.job)
+    if is_object_uri(place):  # what is gone of what was written there is found out file by file
+        return
+    staging = staging_path(Path(place), record.job)
     if staging.is_dir() or not Path(prepared.spec.folder).is_dir():  # the two are pruned together
         return
     if os.path.lexists(place):  # so the storage is there

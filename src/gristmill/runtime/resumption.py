@@ -18,7 +18,7 @@ from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.tally import JobTally
 from gristmill.scheduling.events import TaskId
 from gristmill.shuffle.contracts import BlockInfo
-from gristmill.storage.contracts import PartFile
+from gristmill.storage.targets import has_part, is_object_uri
 
 
 @dataclass
@@ -116,11 +116,11 @@ def survey(record: JobRecord, prepared: PreparedJob, *, published: bool) -> Resu
     """
     tally = JobTally(record.job, prepared.name, prepared.plan, prepared.splits)
     found = Resumption(record, tally.task_counts(), published=published)
-    staging = Path(prepared.spec.staging)
+    staging = prepared.spec.staging
     for task, done in record.done.items():
         # What was not made durable may look whole after the system went down, and not be.
-        trusted = not done.result.parts or record.boots.get(done.epoch) == boot_id()
-        if not published and not (trusted and all(_is_there(staging, part) for part in done.result.parts)):
+        trusted = not done.result.parts or record.boots.get(done.epoch) == boot_id() or is_object_uri(staging)
+        if not published and not (trusted and all(has_part(staging, part) for part in done.result.parts)):
             continue
         found.done[task] = done
         block = done.result.block
@@ -132,13 +132,6 @@ def survey(record: JobRecord, prepared: PreparedJob, *, published: bool) -> Resu
     wanted = found.wanted()
     found.missing = {task for task in found.elsewhere.values() if task.stage in wanted}
     return found
-
-
-def _is_there(staging: Path, part: PartFile) -> bool:
-    try:
-        return (staging / part.staged).stat().st_size == part.size_bytes
-    except OSError:
-        return False
 
 
 def _is_readable(block: BlockInfo) -> bool:

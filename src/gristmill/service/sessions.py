@@ -21,10 +21,8 @@ from gristmill.errors import GristmillError, SessionClosed
 from gristmill.fleets.cluster import ClusterFleet
 from gristmill.runtime.coordinator import Coordinator
 from gristmill.runtime.jobfolder import JobFolder
-from gristmill.runtime.whereabouts import machine_seen
+from gristmill.runtime.reading import BlockInfo, bring
 from gristmill.service.jobs import JobService
-from gristmill.shuffle.contracts import BlockInfo
-from gristmill.shuffle.fetch import fetch_blocks, to_fetch
 
 LEASE_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
@@ -138,13 +136,10 @@ class SessionService:
         block = self.result(session, kept)[place]
         with self._lock:
             found = self._find(session)
-        segment = block.segments[0]
-        sources = self._fleet.block_sources
-        if not to_fetch([block], sources, machine_seen()):
-            return Path(block.path), segment.offset, segment.length, False
         scratch = found.folder.path / f"fetched-{secrets.token_hex(8)}"
-        [brought] = fetch_blocks([block], 0, sources, scratch, job=session, ticket=found.ticket)
-        return Path(brought.path), 0, segment.length, True
+        brought = bring(block, self._fleet.block_sources, scratch, session, found.ticket)
+        segment = brought.segments[0]
+        return Path(brought.path), segment.offset, segment.length, brought is not block
 
     def forget(self, session: str, kept: str) -> None:
         """Delete what is kept under a name.
