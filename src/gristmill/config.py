@@ -133,7 +133,7 @@ def default_data_dir() -> Path:
     return base / "gristmill"
 
 
-INPUT_FORMATS = ("text", "whole", "csv", "jsonl", "parquet")
+INPUT_FORMATS = ("text", "whole", "csv", "jsonl", "parquet", "orc", "avro")
 OUTPUT_FORMATS = ("text", "csv", "jsonl", "parquet", "orc", "avro")
 _OF_TEXT = ("none", "gzip", "bz2", "zstd")
 COMPRESSIONS = {

@@ -24,7 +24,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def names(files: tuple[InputFile, ...], folder: Path) -> list[str]:
-    return [str(file.path.relative_to(folder)) for file in files]
+    return [str(Path(file.path).relative_to(folder)) for file in files]
 
 
 def test_directories_are_read_to_their_depth_in_order_without_hidden_names(tmp_path: Path) -> None:
@@ -74,9 +74,8 @@ def test_missing_inputs_are_named_with_what_may_have_been_meant(tmp_path: Path) 
         resolve_inputs([tmp_path / "logs" / "access.log" / "x"], None)
     with pytest.raises(InputMissing, match=r"\*\.txt matches no file"):
         resolve_inputs([f"{tmp_path}/*.txt"], None)
-    for uri in ("s3://bucket/x", "s3://bucket/*.txt"):
-        with pytest.raises(InputMissing, match=r"no storage for it is installed: .* Use a path that all workers see"):
-            resolve_inputs([uri], None)
+    with pytest.raises(InputUnreadable, match=r"neither Arrow nor fsspec knows wherever://"):
+        resolve_inputs(["wherever://bucket/x"], None)
 
 
 def test_an_empty_directory_is_a_mistake_but_an_empty_output_is_not(tmp_path: Path) -> None:
@@ -137,17 +136,17 @@ def test_tasks_cover_all_input_once_in_order(files: list[tuple[int, str]], split
     inputs = []
     for number, (size, kind) in enumerate(files):
         format, _, suffix = kind.partition(".")
-        inputs.append(InputFile(Path(f"/{number}.{suffix or 'x'}"), size, format, f"{number}"))
+        inputs.append(InputFile(f"/{number}.{suffix or 'x'}", size, format, f"{number}"))
     tasks = plan_tasks(inputs, split_bytes)
     splits = [split for task in tasks for split in task]
     covered = []
     for file in inputs:
-        mine = [split for split in splits if split.path == str(file.path)]
+        mine = [split for split in splits if split.path == file.path]
         covered += mine
         assert bool(mine) == (file.size_bytes > 0 or file.format == "whole")
         assert sum(split.length for split in mine) == sum(split.size_bytes for split in mine) == file.size_bytes
         assert [split.start for split in mine] == [sum(s.length for s in mine[:i]) for i in range(len(mine))]
-        if file.format not in ("text", "jsonl") or file.path.suffix == ".gz":
+        if file.format not in ("text", "jsonl") or file.path.endswith(".gz"):
             assert len(mine) <= 1
         else:
             assert all(split.length <= split_bytes for split in mine)
@@ -159,17 +158,17 @@ def test_tasks_cover_all_input_once_in_order(files: list[tuple[int, str]], split
 
 
 def test_many_small_files_make_few_tasks() -> None:
-    files = [InputFile(Path(f"/{n}"), 1000, "text") for n in range(5000)]
+    files = [InputFile(f"/{n}", 1000, "text") for n in range(5000)]
     assert len(plan_tasks(files, None)) == 5
     assert plan_tasks([], None) == ()
-    assert plan_tasks([InputFile(Path("/empty"), 0, "text")], None) == ()
+    assert plan_tasks([InputFile("/empty", 0, "text")], None) == ()
 
 
 @pytest.mark.parametrize(
     ("total", "tasks"), [(1, 1), (MIB, 1), (MIB + 1, 2), (32 * MIB, 32), (1024 * MIB, 32), (4096 * MIB, 64)]
 )
 def test_auto_split_size_depends_on_the_input_alone(total: int, tasks: int) -> None:
-    assert len(plan_tasks([InputFile(Path("/x"), total, "text")], None)) == tasks
+    assert len(plan_tasks([InputFile("/x", total, "text")], None)) == tasks
 
 
 @pytest.mark.parametrize(
@@ -224,7 +223,7 @@ def test_a_storage_says_where_a_uri_lies_and_who_is_near_each_split(warehouse: P
     (warehouse / "a.txt").write_text("12\n34\n56\n")
     (warehouse / "b.csv").write_text("x\n1\n2\n3\n")
     files = resolve_inputs(["warehouse://ROOT/*"], None)
-    assert [(file.path.name, file.format) for file in files] == [("a.txt", "text"), ("b.csv", "csv")]
+    assert [(Path(file.path).name, file.format) for file in files] == [("a.txt", "text"), ("b.csv", "csv")]
     splits = [split for task in plan_tasks(files, 4) for split in task]
     assert [(Path(split.path).name, split.start, split.hosts) for split in splits] == [
         ("a.txt", 0, ("node0", "spare")),

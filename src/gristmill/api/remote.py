@@ -295,9 +295,9 @@ def _seen(inputs: Sequence[InputSpec], format: str | None, base: str) -> Iterato
 
     try:
         for input in inputs:
-            for file in resolve_inputs(input.paths, input.format or format, base):
-                if "://" not in file.path:  # what an object store holds is the same for all
-                    yield SeenFile(file.path, file.size_bytes, Path(file.path).stat().st_mtime)
+            paths = [path for path in input.paths if not is_uri(path)]  # what is behind a URI is the same for all
+            for file in resolve_inputs(paths, input.format or format, base):
+                yield SeenFile(file.path, file.size_bytes, Path(file.path).stat().st_mtime)
     except (UsageError, OSError):
         return
 

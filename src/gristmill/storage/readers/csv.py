@@ -1,4 +1,7 @@
-"""``csv``: the first row names the columns, each later row is a record. Not split: quotes may hold line ends."""
+"""``csv``: the first row names the columns, each later row is a record. Not split: quotes may hold line ends.
+
+Without a header the columns are ``_1``, ``_2`` and so on, as many as the first row has.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 from gristmill.errors import FailureReport, RecordTooLong
 from gristmill.records.block import MalformedRecord, RecordBlock
 from gristmill.storage.contracts import Split
+from gristmill.storage.read_options import ReadOptions
 from gristmill.storage.readers.blocks import (
     CHUNK_BYTES,
     Block,
@@ -20,6 +24,7 @@ from gristmill.storage.readers.blocks import (
     too_long_record,
     unreadable_file,
 )
+from gristmill.storage.readers.columns import missing_column
 from gristmill.storage.readers.lines import line_chunks
 
 Row = list[str] | csv.Error  # an Error where csv could not read the row
@@ -28,28 +33,36 @@ Row = list[str] | csv.Error  # an Error where csv could not read the row
 def read(split: Split, max_record_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> Iterator[RecordBlock]:
     """The rows of a file, as dicts of strings. Empty rows are skipped."""
     csv.field_size_limit(max(csv.field_size_limit(), max_record_bytes))  # of the process; we only ever raise it
-    feed = _Feed(split, max_record_bytes, chunk_bytes)
-    reader = csv.reader(chain.from_iterable(feed.lines_of_chunks()))
-    header = _header(reader, feed)
+    options = ReadOptions.from_pairs(split.options)
+    feed = _Feed(split, max_record_bytes, chunk_bytes, options.delimiter)
+    reader = csv.reader(chain.from_iterable(feed.lines_of_chunks()), delimiter=options.delimiter)
+    header = _header(reader, feed, options.header)
     if not header:
         return
     first = 1  # the header is the first row of the first block's bytes
+    taken: list[Any] = []
+    if not options.header:
+        row, header, first = header, [f"_{number}" for number, _ in enumerate(header, 1)], 0
+        taken = [dict(zip(header, row, strict=True))]
+    if problem := missing_column(options, header):
+        raise unreadable_file(feed.source, problem)
     while True:
-        values, bad = _records(reader, feed, header)
+        values, bad = _records(reader, feed, header, taken)
         if values:
             yield _block(values, bad, first, len(header), feed)
             feed.nbytes = 0
         if feed.ended:
             return
         feed.data = b""
-        first = 0
+        first, taken = 0, []
 
 
 class _Feed:
     """Hands lines to csv.reader, a chunk at a time, and keeps the bytes since the last block was made."""
 
-    def __init__(self, split: Split, max_record_bytes: int, chunk_bytes: int) -> None:
+    def __init__(self, split: Split, max_record_bytes: int, chunk_bytes: int, delimiter: str) -> None:
         self.source = source_of(split)
+        self.delimiter = delimiter
         self.max_record_bytes = max_record_bytes
         self.lines = 0  # handed over so far
         self.offset = 0  # of data in the file
@@ -89,21 +102,30 @@ class _Feed:
         )
 
 
-def _header(reader: Any, feed: _Feed) -> list[str] | None:
-    """The names of the columns; None if the file has no rows."""
+def _header(reader: Any, feed: _Feed, named: bool) -> list[str] | None:
+    """The first row; None if the file has none.
+
+    Args:
+        reader: of csv.
+        feed: what it reads.
+        named: whether these are the names of the columns.
+    """
     try:
         header: list[str] | None = next((row for row in reader if row), None)
     except csv.Error as error:
-        raise unreadable_file(feed.source, f"its header is not csv ({error}).") from error
-    for name in header or ():
+        what = "header" if named else "first row"
+        raise unreadable_file(feed.source, f"its {what} is not csv ({error}).") from error
+    for name in (header or ()) if named else ():
         if header and header.count(name) > 1:
             raise unreadable_file(feed.source, f"its header names the column {name!r} twice.")
     return header
 
 
-def _records(reader: Any, feed: _Feed, header: list[str]) -> tuple[list[Any], dict[int, Row]]:
-    """The rows up to the end of the lines that ``feed`` handed over, and which of them are wrong, by index."""
-    values: list[Any] = []
+def _records(reader: Any, feed: _Feed, header: list[str], values: list[Any]) -> tuple[list[Any], dict[int, Row]]:
+    """The rows up to the end of the lines that ``feed`` handed over, and which of them are wrong, by index.
+
+    ``values`` are those in front of them that were taken already.
+    """
     bad: dict[int, Row] = {}
     width = len(header)
     while True:
@@ -131,7 +153,7 @@ def _block(values: list[Any], bad: dict[int, Row], first: int, width: int, feed:
     data, offset, limit = feed.data, feed.offset, feed.max_record_bytes
     malformed = 0
     if bad or len(data) > limit:  # only then can a row be too long
-        starts = [*_starts(data), len(data)][first:]
+        starts = [*_starts(data, feed.delimiter), len(data)][first:]
         for index, (start, stop) in enumerate(pairwise(starts[: len(values) + 1])):
             raw = data[start:stop].rstrip(b"\r\n")
             if len(raw) > limit:
@@ -140,7 +162,7 @@ def _block(values: list[Any], bad: dict[int, Row], first: int, width: int, feed:
             elif index in bad:
                 values[index] = _bad(bad[index], width, raw, feed.source, offset + start)
                 malformed += 1
-    locate = partial(_offset, data, offset, first)
+    locate = partial(_offset, data, offset, first, feed.delimiter)
     return Block(values, feed.nbytes, feed.source, locate, malformed)
 
 
@@ -152,14 +174,14 @@ def _bad(row: Row, width: int, raw: bytes, source: str, offset: int) -> Malforme
     return malformed_record(problem, source, offset, raw.decode("utf-8", "surrogateescape"))
 
 
-def _offset(data: bytes, offset: int, first: int, index: int) -> int:
-    return offset + _starts(data)[first + index]
+def _offset(data: bytes, offset: int, first: int, delimiter: str, index: int) -> int:
+    return offset + _starts(data, delimiter)[first + index]
 
 
-def _starts(data: bytes) -> list[int]:
+def _starts(data: bytes, delimiter: str) -> list[int]:
     """Where the non-empty rows of ``data`` begin."""
     lines = [line + b"\n" for line in data.split(b"\n")]
-    reader = csv.reader(line.decode("utf-8", "surrogateescape") for line in lines)
+    reader = csv.reader((line.decode("utf-8", "surrogateescape") for line in lines), delimiter=delimiter)
     starts: list[int] = []
     position = line_number = 0
     while True:

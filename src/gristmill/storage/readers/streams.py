@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, BinaryIO, Protocol, cast
 
 from gristmill.storage.contracts import Split
 from gristmill.storage.readers.blocks import source_of, unreadable_file
+from gristmill.storage.readers.opening import open_bytes
+from gristmill.storage.uris import file_name
 
 
 class ByteStream(Protocol):
@@ -44,11 +45,12 @@ def open_stream(split: Split, start: int = 0) -> Iterator[ByteStream]:
 
     Raises:
         RecordMalformed: it cannot be read, or is not what its suffix says.
+        InputUnreachable: its storage does not give it.
     """
     source = source_of(split)
     try:
-        with _open_raw(Path(split.path)) as raw:
-            decoder = _decoder(raw, Path(split.path).suffix.lower())
+        with open_bytes(split) as raw:
+            decoder = _decoder(raw, PurePath(file_name(split.path)).suffix.lower())
             if start:
                 raw.seek(start)
             try:
@@ -64,11 +66,7 @@ def open_stream(split: Split, start: int = 0) -> Iterator[ByteStream]:
         raise unreadable_file(source, f"{error.strerror or error}.") from error
 
 
-def _open_raw(path: Path) -> io.FileIO:
-    return io.FileIO(path, "rb")
-
-
-def _decoder(raw: io.FileIO, suffix: str) -> BinaryIO | None:
+def _decoder(raw: BinaryIO, suffix: str) -> BinaryIO | None:
     if suffix == ".gz":
         return cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb"))
     if suffix == ".bz2":

@@ -64,7 +64,7 @@ def _read_records(path: Path, format: str) -> Iterator[Pairs]:
     from gristmill.storage.inputs import InputFile, plan_tasks
 
     size_bytes = path.stat().st_size
-    for task in plan_tasks([InputFile(path, size_bytes, format, str(path))], max(size_bytes, 1)):
+    for task in plan_tasks([InputFile(str(path), size_bytes, format, str(path))], max(size_bytes, 1)):
         for split in task:
             for block in open_split(split, sys.maxsize):
                 yield _pairs(block.values)
