@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -142,3 +143,17 @@ def test_a_dataset_within_a_function_is_refused(session: gm.Session) -> None:
     small = session.range(3)
     with pytest.raises(gm.UnpicklableCode, match="join the two datasets instead"):
         session.range(3).map(lambda x: small.count() + x).collect()
+
+
+def test_what_cannot_be_sent_is_named_with_the_line_that_built_the_step(session: gm.Session) -> None:
+    lock = threading.Lock()
+
+    def locked(x: int) -> int:
+        with lock:
+            return x
+
+    with pytest.raises(gm.UnpicklableCode, match="locked uses the variable 'lock' of the function around it") as raised:
+        session.range(3).map(locked).count()
+    assert "The step was built at" in str(raised.value) and "test_api_dataset_narrow.py:" in str(raised.value)
+    with pytest.raises(gm.UnpicklableCode, match="uses the variable 'lock'"):
+        session.range(3).key_by(str).reduce_by_key(lambda left, right: locked(left) + right).count()

@@ -19,11 +19,13 @@ from typing import Any
 import cloudpickle
 
 from gristmill.errors import UnpicklableCode
-from gristmill.plan.functions import JobCode
+from gristmill.plan.functions import Call, JobCode
 
 _DEPTH = 20  # how far to follow functions that use functions
 _GLOBAL_USES = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _ATTRIBUTE_USES = frozenset({"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR"})
+_UNKNOWN = "The job's code cannot be sent to another process: {}"
+_MAKE_IT_INSIDE = "Make it within the function instead; or once in each task, in a function given to map_partitions()."
 _COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 _ROLES = (
     "mapper", "mapper_init", "mapper_final", "combiner", "reducer", "reducer_init", "reducer_final", "partitioner",
@@ -85,17 +87,31 @@ class _Culprit:
 
 
 def _explain(code: JobCode, error: Exception) -> str:
+    for function, role, advice in _functions(code):
+        if _pickles(function):
+            continue
+        culprit = next(_Search().function(function, role), None)
+        if culprit is not None:  # what refuses by itself to be sent, such as a dataset, knows better what to do
+            return _message(culprit, str(error) if isinstance(error, UnpicklableCode) else advice)
+    return str(error) if isinstance(error, UnpicklableCode) else _UNKNOWN.format(error)
+
+
+def _functions(code: JobCode) -> Iterator[tuple[Any, str, str]]:
+    """The user's functions, each with its role, and with where else to make what cannot be sent."""
     for step in code.steps:
         for role in _ROLES:
-            function = getattr(step, role)
-            if function is None or _pickles(function):
-                continue
-            culprit = next(_Search().function(function, role), None)
-            if culprit is not None:
+            if (function := getattr(step, role)) is not None:
                 init = "reducer_init" if role.startswith(("combiner", "reducer")) else "mapper_init"
                 how = "self.x = …" if isinstance(function, MethodType) else "global x; x = …"
-                return _message(culprit, f"Make it in {init} instead ({how}): that runs in every task.")
-    return f"The job's code cannot be sent to another process: {error}"
+                yield function, role, f"Make it in {init} instead ({how}): that runs in every task."
+        if fold := getattr(step, "fold", None):
+            for function in (fold.create, fold.merge_value, fold.merge_combiners):
+                yield function, "fold", _MAKE_IT_INSIDE
+    for program in code.programs:
+        for call in program:
+            if isinstance(call, Call):
+                built = f" The step was built at {call.where}." if call.where else ""
+                yield from ((argument, call.name, _MAKE_IT_INSIDE + built) for argument in call.arguments)
 
 
 def _message(culprit: _Culprit, advice: str) -> str:
