@@ -290,8 +290,8 @@ def _start_job(
 ) -> JobHandle:
     from gristmill.storage.places import output_path
 
-    path = None if output is None else Path(output_path(output))
-    options = job.resolve(options, path)
+    path = None if output is None else output_path(output)
+    options = job.resolve(options, None if path is None else Path(path))
     plan = job.plan(options, private=path is None)
     from gristmill.runtime.coordinator import Coordinator
 
@@ -311,7 +311,7 @@ def _start_job(
             code=code,
             plan=plan,
             inputs=(InputSpec(_input_list(inputs)),),
-            output=None if path is None else str(path),
+            output=path,
             options=options,
             import_paths=job.import_paths,
             sources=Shipment(code, options.py_files).sources(),

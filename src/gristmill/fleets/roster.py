@@ -46,6 +46,7 @@ from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.shuffle.store import delete, is_job_block
 from gristmill.storage.contracts import is_below
+from gristmill.storage.targets import is_object_uri
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class Roster:
 
     async def _add_job(self, job: JobSpec, code: str) -> None:
         probe, text = "", secrets.token_hex(16)
-        if job.staging:
+        if job.staging and not is_object_uri(job.staging):  # an object store is the same for all
             probe = str(Path(job.staging, "probe"))
             try:
                 await asyncio.to_thread(Path(probe).write_text, text)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gristmill.errors import (
@@ -50,6 +48,7 @@ from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId, TaskId
 from gristmill.scheduling.state import SchedulerState
 from gristmill.scheduling.step import step
+from gristmill.storage.targets import remove_part
 
 if TYPE_CHECKING:
     from gristmill.runtime.resumption import Resumption

@@ -13,7 +13,7 @@ from gristmill.errors import JobFailed, JournalFailed
 from gristmill.plan.encoding import plan_from_json, plan_to_json, tupled
 from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.facts import JobAccepted, JobEnded, JobRecord, JobTakenUp
-from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.jobs import NoOutput, PreparedJob
 from gristmill.runtime.outcome import Outcome, job_cancelled
 from gristmill.runtime.resumption import Resumption, boot_id, survey
 from gristmill.runtime.views import JobView

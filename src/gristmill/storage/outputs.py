@@ -12,6 +12,7 @@ from gristmill.storage import objects, staging
 from gristmill.storage.commit import LeftOutput, OutputCommit
 from gristmill.storage.contracts import PartFile
 from gristmill.storage.objects import LeftObjects, ObjectCommit
+from gristmill.storage.places import output_path
 from gristmill.storage.targets import is_object_uri
 
 MODES = ("error", "overwrite", "append")
@@ -74,7 +75,7 @@ def open_output(place: str | os.PathLike[str], job: str, mode: str = "error", ne
         UsageError: there is no such mode.
     """
     check_mode(mode)
-    text = os.fspath(place)
+    text = output_path(place)
     if is_object_uri(text):
         return ObjectCommit.prepare(text, job, mode, needed_by)
     return OutputCommit.prepare(Path(text), job, mode == "overwrite", needed_by, append=mode == "append")
@@ -122,7 +123,7 @@ def recover(place: str) -> None:
     Raises:
         OSError: what was cut short cannot be completed.
     """
-    if not is_object_uri(place):
+    if place and not is_object_uri(place):
         staging.recover_output(Path(place))
 
 
@@ -132,6 +133,8 @@ def is_published(place: str, job: str) -> bool:
     Raises:
         OSError: the object store does not answer.
     """
+    if not place:
+        return False
     return objects.is_published(place, job) if is_object_uri(place) else staging.is_published(Path(place), job)
 
 

@@ -49,23 +49,26 @@ def locate(name: str) -> tuple[str, Near]:
 
 
 def output_path(name: str | os.PathLike[str]) -> str:
-    """The folder that an output's name stands for: a path, or what a ``file:`` URI names, which all machines see.
+    """The place that an output's name stands for: a path, what a ``file:`` URI names, or the URI of an object store.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is none of these.
     """
     text = os.fspath(name)
     scheme, separator, _ = text.partition("://")
     if not text:
         raise UsageError("The output has no name.")
-    if separator and scheme != _FILE:
-        raise UsageError(f"The output {text} is not a path: object stores cannot be written yet. Name a folder.")
-    if not separator:
+    if not separator or scheme != _FILE:
         return text
     path = _split(text)[1]
     if not path.strip("/"):
         raise UsageError(f"The output {text} names no path. Write file:///PATH.")
     return path
+
+
+def absolute_place(place: str) -> str:
+    """An output's place whatever the current folder is. Links are kept."""
+    return place if "://" in place else os.path.abspath(place)  # noqa: PTH100
 
 
 def _file(uri: str) -> tuple[str, Near]:
