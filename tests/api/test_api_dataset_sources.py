@@ -39,6 +39,21 @@ def test_rows_are_dicts(session: gm.Session, tmp_path: Path) -> None:
     assert session.read_csv(tmp_path / "rows.csv").collect() == [{"a": "1", "b": "x"}, {"a": "2", "b": ""}]
 
 
+def test_columns_rows_and_folders_are_chosen_while_reading(session: gm.Session, tmp_path: Path) -> None:
+    for year in (2023, 2024):
+        (tmp_path / "rows" / f"year={year}").mkdir(parents=True)
+        rows = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
+        pq.write_table(rows, tmp_path / "rows" / f"year={year}" / "part.parquet")
+    found = session.read_parquet(
+        tmp_path / "rows", columns=["a", "year"], filter=[("year", "==", 2024), ("a", "in", [1, 3])]
+    )
+    assert found.collect() == [{"a": 1, "year": 2024}, {"a": 3, "year": 2024}]
+    assert session.read_parquet(tmp_path / "rows", partitioning="").first() == {"a": 1, "b": "x"}
+    (tmp_path / "rows.csv").write_text("1;x\n2;y\n", encoding="utf-8")
+    plain = session.read_csv(tmp_path / "rows.csv", header=False, delimiter=";", filter=[("_1", "!=", "1")])
+    assert plain.collect() == [{"_1": "2", "_2": "y"}]
+
+
 def test_a_missing_input_fails_at_the_first_action(session: gm.Session, tmp_path: Path) -> None:
     lines = session.read_text(tmp_path / "nothing.txt")
     with pytest.raises(gm.InputMissing, match=r"nothing\.txt does not exist"):
@@ -97,8 +112,11 @@ def test_tables_and_frames_give_dicts(session: gm.Session) -> None:
         (lambda: gm.from_items([(n for n in ())]), "cannot be sent"),
         (lambda: gm.read_text([]), r"read_text\(\) was given no path"),
         (lambda: gm.read_parquet("x", columns="a"), r"columns=\['a'\]"),
-        (lambda: gm.read_parquet("x", filter=[("a", "=", 1)]), "no condition of a filter"),
-        (lambda: gm.read_parquet("x", filter=[("a", "==", object())]), "plain values"),
+        (lambda: gm.read_parquet("x", filter=[("a", "=", 1)]), "not an operator of a filter"),
+        (lambda: gm.read_parquet("x", filter=["a"]), "no condition of a filter"),
+        (lambda: gm.read_parquet("x", filter=[("a", "==", object())]), "filters compare with texts"),
+        (lambda: gm.read_csv("x", delimiter=",,"), "cannot be a delimiter"),
+        (lambda: gm.read_orc("x", partitioning="date"), "is no partitioning"),
         (lambda: gm.from_arrow(7), "takes a table"),
         (lambda: gm.from_pandas(7), "cannot become"),
     ],

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import builtins
-import json
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from gristmill.api.datasets.base import checked_partitions
 from gristmill.api.datasets.kinds import kind_of_element
@@ -23,11 +22,13 @@ if TYPE_CHECKING:
 
     from gristmill.api.datasets.dataset import Dataset
     from gristmill.api.session import Session
+    from gristmill.storage.pruning import Condition
 
 T = TypeVar("T")
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-Filter = Sequence[tuple[str, str, Any]]
-_OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in")
+Columns = Sequence[str] | None
+Filter = Sequence[tuple[str, str, Any]] | None
+Partitioning = Literal["hive", ""] | None
 
 
 class Sources:
@@ -42,65 +43,66 @@ class Sources:
 
         Text is UTF-8; bytes that are not come through as Python's surrogateescape keeps them.
         """
-        return self._read("text", paths, {}, "str")
+        return self._read("text", paths, "str")
 
     def read_whole_files(self, paths: Paths) -> Dataset[tuple[str, str]]:
         """A pair (path, content) for each file. A file must fit in memory."""
-        return self._read("whole", paths, {}, "tuple[str, str]")
+        return self._read("whole", paths, "tuple[str, str]")
 
     def read_csv(
         self,
         paths: Paths,
         *,
-        header: bool | None = None,
-        delimiter: str | None = None,
-        columns: Sequence[str] | None = None,
-        filter: Filter | None = None,
+        columns: Columns = None,
+        filter: Filter = None,
+        partitioning: Partitioning = None,
+        header: bool = True,
+        delimiter: str = ",",
     ) -> Dataset[dict[str, Any]]:
-        """Rows as dicts by the names in the first line.
+        """Rows as dicts by the names in the first line. All values are texts, also for a filter.
 
         Args:
             paths: what to read.
-            header: False if the first line is a row like others.
-            delimiter: what stands between fields, if it is not a comma.
-            columns: the only ones to read.
-            filter: as of :meth:`read_parquet`.
+            columns: as of :meth:`read_parquet`.
+            filter: likewise.
+            partitioning: likewise.
+            header: False if the first line is a row like others; columns are then named ``_1``, ``_2``, ….
+            delimiter: what stands between fields.
         """
-        options = {"header": None if header is None else str(header).lower(), "delimiter": delimiter}
-        return self._read("csv", paths, {**options, **_selection(columns, filter)}, "dict")
+        return self._read("csv", paths, "dict", columns, filter, partitioning, header=header, delimiter=delimiter)
 
     def read_jsonl(
-        self, paths: Paths, *, columns: Sequence[str] | None = None, filter: Filter | None = None
+        self, paths: Paths, *, columns: Columns = None, filter: Filter = None, partitioning: Partitioning = None
     ) -> Dataset[Any]:
-        """The JSON value of each line. ``columns`` and ``filter`` are those of :meth:`read_parquet`, for objects."""
-        return self._read("jsonl", paths, _selection(columns, filter), "")
+        """The JSON value of each line. The options are those of :meth:`read_parquet`, for objects."""
+        return self._read("jsonl", paths, "", columns, filter, partitioning)
 
     def read_parquet(
-        self, paths: Paths, *, columns: Sequence[str] | None = None, filter: Filter | None = None
+        self, paths: Paths, *, columns: Columns = None, filter: Filter = None, partitioning: Partitioning = None
     ) -> Dataset[dict[str, Any]]:
-        """Rows as dicts by the names of the columns.
-
-        Folders named ``year=2024`` become columns. Files and row groups that a filter rules out are not read.
+        """Rows as dicts by the names of the columns. Files and row groups that a filter rules out are not read.
 
         Args:
             paths: what to read.
-            columns: the only ones to read.
-            filter: conditions that all must hold: ``[("year", "==", 2024), ("size", ">", 100)]``; there are ``==``,
-                ``!=``, ``<``, ``<=``, ``>``, ``>=`` and ``in``.
+            columns: the only ones to read, in this order.
+            filter: conditions that all must hold, as ``[("year", "==", 2024), ("size", ">", 100)]``; there are ``==``,
+                ``!=``, ``<``, ``<=``, ``>``, ``>=`` and ``in``, which takes a list.
+            partitioning: which folders named ``year=2024`` are columns: None: those below the directory, or in the
+                glob, that is named; ``"hive"``: all of the path; ``""``: none.
         """
-        return self._read("parquet", paths, _selection(columns, filter), "dict")
+        return self._read("parquet", paths, "dict", columns, filter, partitioning)
 
     def read_orc(
-        self, paths: Paths, *, columns: Sequence[str] | None = None, filter: Filter | None = None
+        self, paths: Paths, *, columns: Columns = None, filter: Filter = None, partitioning: Partitioning = None
     ) -> Dataset[dict[str, Any]]:
-        """Rows as dicts by the names of the columns; arguments as of :meth:`read_parquet`."""
-        return self._read("orc", paths, _selection(columns, filter), "dict")
+        """Rows as dicts by the names of the columns. The options are those of :meth:`read_parquet`."""
+        return self._read("orc", paths, "dict", columns, filter, partitioning)
 
     def read_avro(
-        self, paths: Paths, *, columns: Sequence[str] | None = None, filter: Filter | None = None
+        self, paths: Paths, *, columns: Columns = None, filter: Filter = None, partitioning: Partitioning = None
     ) -> Dataset[dict[str, Any]]:
-        """Records as dicts; arguments as of :meth:`read_parquet`. Needs ``pip install gristmill[avro]``."""
-        return self._read("avro", paths, _selection(columns, filter), "dict")
+        """Records as dicts. The options are those of :meth:`read_parquet`. Needs ``pip install gristmill[avro]``."""
+        return self._read("avro", paths, "dict", columns, filter, partitioning)
 
     def from_items(self, items: Iterable[T], partitions: int | None = None) -> Dataset[T]:
         """Objects at hand, in their order. They are copied now: what is changed in them later is not seen.
@@ -175,13 +177,32 @@ class Sources:
             raise UsageError(f"These columns cannot become Arrow's: {error}") from error
         return self.from_arrow(table, partitions)
 
-    def _read(self, format: str, paths: Paths, options: dict[str, str | None], kind: str) -> Dataset[Any]:
+    def _read(
+        self,
+        format: str,
+        paths: Paths,
+        kind: str,
+        columns: Columns = None,
+        filter: Filter = None,
+        partitioning: Partitioning = None,
+        **others: Any,
+    ) -> Dataset[Any]:
+        from gristmill.storage.read_options import ReadOptions
+
         several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         names = tuple(os.fspath(path) for path in several)
         if not names:
             raise UsageError(f"{call_site()[0]}() was given no path.")
-        given = tuple((name, value) for name, value in options.items() if value is not None)
-        return self._source(InputSpec(names, format, given), None, kind)
+        if isinstance(columns, str):
+            raise UsageError(f"columns takes a list of names: columns=[{columns!r}].")
+        options = ReadOptions(
+            columns=None if columns is None else tuple(columns),
+            filter=_conditions(filter),
+            partitioning=partitioning,
+            **others,
+        )
+        options.check(format)
+        return self._source(InputSpec(names, format, options.to_pairs()), None, kind)
 
     def _made(self, maker: Maker, partitions: int, kind: str) -> Dataset[Any]:
         return self._source(InputSpec(made=partitions), maker, kind)
@@ -194,27 +215,18 @@ class Sources:
         return Dataset(Read(input, maker, name, where), owner, kind=kind)
 
 
-def _selection(columns: Sequence[str] | None, filter: Filter | None) -> dict[str, str | None]:
-    """Which columns and rows are to be read, as a format's options.
+def _conditions(filter: Filter) -> tuple[Condition, ...]:
+    from gristmill.storage.pruning import Condition
 
-    Raises:
-        UsageError: they are not what they must be.
-    """
-    if isinstance(columns, str):
-        raise UsageError(f"columns takes a list of names: columns=[{columns!r}].")
-    conditions = None
-    if filter is not None:
-        for condition in filter:
-            if len(condition) != 3 or condition[1] not in _OPERATORS:
-                raise UsageError(
-                    f"{condition!r:.100} is no condition of a filter. Write (column, operator, value), such as "
-                    f"('year', '==', 2024); operators are {', '.join(_OPERATORS)}."
-                )
-        try:
-            conditions = json.dumps([list(condition) for condition in filter])
-        except TypeError as error:
-            raise UsageError(f"A filter compares with plain values: {error}.") from error
-    return {"columns": None if columns is None else json.dumps(list(columns)), "filter": conditions}
+    found = []
+    for each in filter or ():
+        if isinstance(each, str) or len(each) != 3:
+            raise UsageError(
+                f"{each!r:.100} is no condition of a filter. Write (column, operator, value): ('year', '==', 2024)."
+            )
+        column, op, value = each
+        found.append(Condition(column, op, tuple(value) if op == "in" else value))
+    return tuple(found)
 
 
 _anyone = Sources()
