@@ -22,7 +22,8 @@ HELD_BYTES = 32 * 1024 * 1024  # of one key's values, as Python holds them
 _CHUNK_BYTES = 512 * 1024
 _CHUNK = 16, 4096  # values taken between two looks at their size: at first, most
 _SAMPLE = 4
-_DECODED: tuple[type, ...] = (type(iter([])), type(iter(())))  # whoever decoded these at once knew that they are few
+DECODED: tuple[type, ...] = (type(iter([])), type(iter(())))
+"""Iterators over values that are in memory: whoever decoded them at once knew that they are few."""
 
 
 class StreamedValues(Sequence[V]):
@@ -127,7 +128,7 @@ def take_held(values: Iterator[V], limit: int = HELD_BYTES) -> tuple[list[V], It
     Returns:
         A list, and an iterator over the others; or None if those were all.
     """
-    if type(values) in _DECODED:
+    if type(values) in DECODED:
         return list(values), None
     step = _CHUNK[0]
     held = list(islice(values, step))

@@ -13,7 +13,7 @@ from gristmill.compute.cogroup import cogroup
 from gristmill.compute.group import Group
 from gristmill.compute.pipes.context import Context, Operator
 from gristmill.compute.pipes.narrow import Streams
-from gristmill.compute.values import StreamedValues, held_or_streamed
+from gristmill.compute.values import DECODED, StreamedValues, held_or_streamed
 from gristmill.plan.functions import Call
 from gristmill.records.keys import check_key, encode_key, holds_nan
 
@@ -84,9 +84,12 @@ def _folded(create: Callable[[Any], Any], merge_value: Callable[[Any, Any], Any]
 
 def _lists(context: Context, _call: Call, streams: Streams) -> Iterator[Any]:
     for key, values in streams[0]:
-        held = held_or_streamed(values, context.scratch)
-        yield key, held
-        _settle(held)
+        if type(values) in DECODED:  # nearly all
+            yield key, list(values)
+        else:
+            held = held_or_streamed(values, context.scratch)
+            yield key, held
+            _settle(held)
 
 
 def _cogroup(context: Context, _call: Call, streams: Streams) -> Iterator[Any]:

@@ -14,10 +14,11 @@ from gristmill.compute.cogroup import cogroup
 from gristmill.compute.pipes.context import Context, Operator
 from gristmill.compute.pipes.groups import itself, place_of
 from gristmill.compute.pipes.narrow import Streams
-from gristmill.compute.values import StreamedValues, take_held
+from gristmill.compute.values import DECODED, StreamedValues, take_held
 from gristmill.plan.functions import Call
 
 _NOTHING = (None,)
+_END = object()
 _WHOLE_BYTES = 32 * 1024 * 1024  # as Python holds them: of a product's right side, so much is held
 
 Table = dict[Any, tuple[Any, list[Any]]]
@@ -31,7 +32,11 @@ def _join(context: Context, call: Call, streams: Streams) -> Iterator[Any]:
     """Pairs (key, (left, right)); without a partner on the left or right None, or nothing if that is not wished."""
     all_left, all_right = call.arguments
     for key, (left, right) in cogroup(streams):
-        seconds, more = take_held(right)
+        more: Iterator[Any] | None = None
+        if type(right) in DECODED:  # nearly all
+            seconds = list(right)
+        else:
+            seconds, more = take_held(right)
         if more is not None:
             yield from _hot(key, left, seconds, more, context, all_right)
         elif seconds:
@@ -88,7 +93,7 @@ def _intersection(_context: Context, _call: Call, streams: Streams) -> Iterator[
 
 
 def _any_of(values: Iterator[Any]) -> bool:
-    return any(True for _ in values)
+    return next(values, _END) is not _END
 
 
 # A side that each task reads as a whole
