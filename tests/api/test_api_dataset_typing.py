@@ -30,6 +30,15 @@ reveal_type(counts.first())  # tuple[str, int]
 reveal_type(counts.keys())  # Dataset[str]
 reveal_type(counts.map_values(float).values())  # Dataset[float]
 reveal_type(counts.join(words.map(lambda word: (word, b""))))  # Dataset[tuple[str, tuple[int, bytes]]]
+reveal_type(pairs.group_by_key())  # Dataset[tuple[str, Sequence[int]]]
+reveal_type(words.group_by(len))  # Dataset[tuple[int, Sequence[str]]]
+reveal_type(pairs.aggregate_by_key(0.0, lambda total, n: total + n, add))  # Dataset[tuple[str, float]]
+reveal_type(pairs.left_join(counts.map_values(str)))  # Dataset[tuple[str, tuple[int, str | None]]]
+reveal_type(pairs.right_join(counts.map_values(str)))  # Dataset[tuple[str, tuple[int | None, str]]]
+reveal_type(pairs.cogroup(words.key_by(str)))  # Dataset[tuple[str, tuple[Sequence[int], Sequence[str]]]]
+reveal_type(pairs.partition_by(2).subtract_by_key(words.key_by(str)).sort_by_key())  # Dataset[tuple[str, int]]
+reveal_type(words.cartesian(pairs.distinct()))  # Dataset[tuple[str, tuple[str, int]]]
+reveal_type(words.intersection(words.subtract(words)))  # Dataset[str]
 reveal_type(gm.range(3).zip(words))  # Dataset[tuple[int, str]]
 reveal_type(words.zip_with_index())  # Dataset[tuple[str, int]]
 reveal_type(gm.from_items([1.5]).reduce(add))  # float
@@ -53,6 +62,9 @@ gm.range(3).write_text("a", mode="replace")
 gm.range(3).write_text("a", colour="red")
 gm.range(3).persist()[0]
 gm.range(3).count_by_key()
+gm.range(3).join(gm.range(3))
+gm.range(3).key_by(str).partition_by(2, hex)
+gm.range(3).sort_by(len)
 """
 
 
