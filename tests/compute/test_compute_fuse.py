@@ -219,6 +219,7 @@ INT_TO_INTS: dict[str, Any] = {
 TO_PAIR: dict[str, Any] = {
     "expression": expression,
     "display": lambda x: (x % 3, x),
+    "in pairs": lambda x: ((x, "k"), (x, (1, x))),
     "constant": lambda x: ("k", 1),
     "list": lambda x: [x % 2, x],
     "text": lambda x: "ab",
@@ -232,6 +233,7 @@ PAIR_TO_INT: dict[str, Any] = {
     "both": lambda pair: hash(pair[0]) % 5 + len(str(pair[1])),
     "last": lambda pair: len(repr(pair[-1])),
     "whole": lambda pair: len(pair),
+    "deep": lambda pair: len(repr(pair[1][0])) if isinstance(pair[1], tuple) else 1,
     "list comprehension": lambda pair: len([pair[0] for _ in (1, 2)]),
     "builtin": len,
     "true": lambda pair: len(str(pair[True])),
@@ -245,6 +247,8 @@ ON_VALUES = st.one_of(
     st.sampled_from(sorted(INT_TO_INT)).map(lambda name: ("map_values", INT_TO_INT[name])),
     st.sampled_from(sorted(INT_TO_INTS)).map(lambda name: ("flat_map_values", INT_TO_INTS[name])),
     st.sampled_from(sorted(PAIR_TO_INT)).map(lambda name: ("filter", PAIR_TO_INT[name])),
+    st.sampled_from(sorted(TO_PAIR)).map(lambda name: ("map_values", TO_PAIR[name])),
+    st.sampled_from(sorted(PAIR_TO_INT)).map(lambda name: ("key_by", PAIR_TO_INT[name])),
 )
 BACK = st.one_of(
     st.sampled_from([("keys",), ("values",)]),
@@ -501,6 +505,29 @@ def test_a_pair_is_built_once() -> None:
     calls = [call("map", lambda x: (x, [])), call("filter", lambda p: not seen.append(p)), call("map", lambda p: p)]
     made = list(streamed(calls, iter([1, 2])))
     assert all(here is there for here, there in zip(made, seen, strict=True))
+
+
+def test_pairs_in_pairs_are_built_once_too() -> None:
+    seen: list[Any] = []
+    calls = [
+        call("map", lambda x: (x, (x, []))),
+        call("filter", lambda p: not seen.append(p)),
+        call("map_values", lambda v: v),
+        call("filter", lambda p: not seen.append(p[1])),
+        call("values"),
+    ]
+    [made] = streamed(calls, iter([1]))
+    assert made is seen[1] is seen[0][1]
+
+
+def test_a_tuple_of_two_that_is_only_merged_is_never_built() -> None:
+    merge = lambda a, b: (a[0] + b[0], a[1] + b[1])
+    calls = [call("map", lambda x: (x % 2, (x, 1)))]
+    fused = fuse(calls, Fold(None, merge, merge))
+    assert fused is not None
+    built = [step.opname for step in dis.get_instructions(fused)].count("BUILD_TUPLE")
+    assert built == 2  # for a new key, and what is merged
+    assert grouped(calls, Fold(None, merge, merge), [1, 2, 3, 5]) == {1: (9, 3), 0: (2, 1)}
 
 
 def test_what_is_not_used_is_evaluated_all_the_same() -> None:

@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CellType, FunctionType
 from typing import Any, overload
 
-from gristmill.compute.pieces import Home, Piece, is_pair, piece_of
+from gristmill.compute.pieces import Home, Piece, Renamer, is_only_indexed, is_pair, piece_of
 from gristmill.compute.source import TYPE_PARAMS, compile_within
 from gristmill.plan.functions import Call, Fold
 
@@ -108,12 +107,12 @@ def _home_of(functions: Sequence[Any], fold: Fold | None) -> Home | None:
 class _Element:
     """What the compiled function knows of an element: where it is, or where its key and its value are, or both.
 
-    Each is a constant, or a variable that is bound once for each element and may be read as often as one likes.
+    It is in a constant, or in a variable that is bound once for each element and may be read as often as one likes.
     ``taken`` tells that the pair was taken out of an element, of which we do not know that it is a tuple.
     """
 
     whole: ast.expr | None = None
-    pair: tuple[ast.expr, ast.expr] | None = None
+    pair: tuple[_Element, _Element] | None = None
     taken: bool = False
 
 
@@ -186,7 +185,7 @@ class _Writer:
         """Evaluate what gives an element."""
         if is_pair(expression):
             assert isinstance(expression, ast.Tuple)
-            key, value = map(self.value, expression.elts)
+            key, value = map(self.element, expression.elts)
             return _Element(pair=(key, value))
         return _Element(self.value(expression))
 
@@ -204,25 +203,25 @@ class _Writer:
         """Where an element is; a pair is built if need be."""
         if element.whole is None:
             assert element.pair is not None
-            element.whole = self.value(ast.Tuple([*element.pair], ast.Load()))
+            element.whole = self.value(ast.Tuple([self.whole(part) for part in element.pair], ast.Load()))
         return element.whole
 
-    def pair(self, element: _Element) -> tuple[ast.expr, ast.expr]:
+    def pair(self, element: _Element) -> tuple[_Element, _Element]:
         """Where an element's key and value are; it is taken apart if need be."""
         if element.pair is None:
             assert element.whole is not None
             key, value = self._fresh("k"), self._fresh("v")
             self.put(ast.Assign([ast.Tuple([key, value], ast.Store())], element.whole))
-            element.pair = _loaded(key), _loaded(value)
+            element.pair = _Element(_loaded(key)), _Element(_loaded(value))
             element.taken = True
         return element.pair
 
     def group(self, element: _Element, merge: Callable[[Any, Any], Any]) -> None:
         """Fold the value into what its key has; user code is out of reach of the ``except``."""
-        key, value = self.pair(element)
-        folded = _load(_FOLDED)
+        left, value = self.pair(element)
+        key, folded = self.whole(left), _load(_FOLDED)
         lookup = ast.Assign([ast.Name(_FOLDED, ast.Store())], ast.Subscript(_load(_GROUPS), key, ast.Load()))
-        first = ast.Expr(ast.Call(_load(_FIRST), [key, value], []))
+        first = ast.Expr(ast.Call(_load(_FIRST), [key, _built(value)], []))
         attempt = ast.Try([lookup], [ast.ExceptHandler(_load(_MISSING), None, [first])], [], [])
         self.put(attempt)
         self._block = attempt.orelse
@@ -251,26 +250,28 @@ class _Writer:
         same = self._home is None or function.__builtins__ is self._home.builtins  # type: ignore[attr-defined]
         return function if same else None
 
-    def _merged(self, merge: Callable[[Any, Any], Any], folded: ast.expr, value: ast.expr) -> ast.expr:
+    def _merged(self, merge: Callable[[Any, Any], Any], folded: ast.expr, value: _Element) -> ast.expr:
         for function, operation in _OPERATORS.items():
             if merge is function:
-                return ast.BinOp(folded, operation(), value)
+                return ast.BinOp(folded, operation(), self.whole(value))
         for function, better in _CHOICES.items():
             if merge is function:
-                return ast.IfExp(ast.Compare(value, [better()], [folded]), value, folded)
-        return self.result(merge, _Element(folded), _Element(value))
+                new = self.whole(value)
+                return ast.IfExp(ast.Compare(new, [better()], [folded]), new, folded)
+        return self.result(merge, _Element(folded), value)
 
     def _piece(self, function: Any, count: int) -> Piece | None:
         piece = piece_of(function, count)
         return piece if piece is not None and self._home is not None and self._home.holds(piece.home) else None
 
-    def _renamer(self, piece: Piece, body: ast.expr, elements: Sequence[_Element]) -> _Renamer:
+    def _renamer(self, piece: Piece, body: ast.expr, elements: Sequence[_Element]) -> Renamer:
         """Something to write a piece's expressions with, in our names."""
         names: dict[str, ast.expr] = {}
         pairs: dict[str, tuple[ast.expr, ast.expr]] = {}
         for parameter, element in zip(piece.parameters, elements, strict=True):
-            if element.pair is not None and not element.taken and _is_only_indexed(body, parameter):
-                pairs[parameter] = element.pair
+            if element.pair is not None and not element.taken and is_only_indexed(body, parameter):
+                key, value = map(self.whole, element.pair)
+                pairs[parameter] = key, value
             else:
                 names[parameter] = self.whole(element)
         for name, default in piece.values.items():
@@ -279,7 +280,7 @@ class _Writer:
             variable = self._name("c")
             self._cells[variable] = cell
             names[name] = _load(variable)
-        return _Renamer(names, pairs)
+        return Renamer(names, pairs)
 
     def _constant(self, value: Any) -> ast.expr:
         variable = self._name("f")
@@ -296,57 +297,16 @@ class _Writer:
         return f".{kind}{self._count}"
 
 
-class _Renamer(ast.NodeTransformer):
-    """Copies an expression, with other names and in the same places."""
-
-    def __init__(self, names: dict[str, ast.expr], pairs: Mapping[str, tuple[ast.expr, ast.expr]]) -> None:
-        self._names, self._pairs = names, pairs
-
-    def __call__(self, expression: ast.expr) -> ast.expr:
-        copied: ast.expr = self.visit(deepcopy(expression))
-        return copied
-
-    def own(self, target: ast.expr, fresh: Callable[[str], ast.Name]) -> None:
-        """Give new names to what a loop binds."""
-        for node in ast.walk(target):
-            if isinstance(node, ast.Name):
-                self._names.setdefault(node.id, _loaded(fresh("x")))
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        known = self._names.get(node.id)
-        if known is None:
-            return node
-        new = ast.Name(known.id, node.ctx) if isinstance(known, ast.Name) else deepcopy(known)
-        return ast.copy_location(new, node)
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
-        if isinstance(node.value, ast.Name) and node.value.id in self._pairs:
-            part = self._pairs[node.value.id][_index(node.slice) or 0]
-            return ast.copy_location(deepcopy(part), node)
-        self.generic_visit(node)
-        return node
-
-
-def _is_only_indexed(body: ast.expr, name: str) -> bool:
-    """Whether a parameter is used for nothing but its first or second."""
-    uses = sum(isinstance(node, ast.Name) and node.id == name for node in ast.walk(body))
-    indexed = sum(
-        isinstance(node, ast.Subscript)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == name
-        and isinstance(node.ctx, ast.Load)
-        and _index(node.slice) is not None
-        for node in ast.walk(body)
-    )
-    return uses == indexed
-
-
-def _index(node: ast.expr) -> int | None:
-    return node.value if isinstance(node, ast.Constant) and type(node.value) is int and node.value in (0, 1) else None
-
-
 def _load(name: str) -> ast.Name:
     return ast.Name(name, ast.Load())
+
+
+def _built(element: _Element) -> ast.expr:
+    """An element as an expression, of which nothing is evaluated but what builds it."""
+    if element.whole is not None:
+        return element.whole
+    assert element.pair is not None
+    return ast.Tuple([_built(part) for part in element.pair], ast.Load())
 
 
 def _place(node: Any, line: int) -> None:
@@ -370,16 +330,17 @@ def _filter(writer: _Writer, function: Any, element: _Element) -> _Element:
 
 def _map_values(writer: _Writer, function: Any, element: _Element) -> _Element:
     key, value = writer.pair(element)
-    return _Element(pair=(key, writer.value(writer.result(function, _Element(value)))))
+    return _Element(pair=(key, writer.element(writer.result(function, value))))
 
 
 def _flat_map_values(writer: _Writer, function: Any, element: _Element) -> _Element:
     key, value = writer.pair(element)
-    return _Element(pair=(key, writer.whole(writer.each(function, _Element(value)))))
+    writer.whole(key)  # once for all of its values
+    return _Element(pair=(key, writer.each(function, value)))
 
 
 def _key_by(writer: _Writer, function: Any, element: _Element) -> _Element:
-    return _Element(pair=(writer.value(writer.result(function, element)), writer.whole(element)))
+    return _Element(pair=(writer.element(writer.result(function, element)), element))
 
 
 _APPLY: dict[str, Callable[[_Writer, Any, _Element], _Element]] = {
@@ -389,6 +350,6 @@ _APPLY: dict[str, Callable[[_Writer, Any, _Element], _Element]] = {
     "map_values": _map_values,
     "flat_map_values": _flat_map_values,
     "key_by": _key_by,
-    "keys": lambda writer, _, element: _Element(writer.pair(element)[0]),
-    "values": lambda writer, _, element: _Element(writer.pair(element)[1]),
+    "keys": lambda writer, _, element: writer.pair(element)[0],
+    "values": lambda writer, _, element: writer.pair(element)[1],
 }

@@ -11,7 +11,8 @@ is no function of its own any more:
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_VARARGS, CO_VARKEYWORDS
 from types import CellType, FunctionType
@@ -103,6 +104,55 @@ def piece_of(function: Any, count: int) -> Piece | None:
     plain = _is_plain(body, own, own | cells.keys())
     piece = Piece(home, body, parameters, {name: values[name] for name in others}, cells, plain)
     return piece if plain or piece.loops is not None else None
+
+
+class Renamer(ast.NodeTransformer):
+    """Copies an expression, with other names and in the same places."""
+
+    def __init__(self, names: dict[str, ast.expr], pairs: Mapping[str, tuple[ast.expr, ast.expr]]) -> None:
+        self._names, self._pairs = names, pairs
+
+    def __call__(self, expression: ast.expr) -> ast.expr:
+        copied: ast.expr = self.visit(deepcopy(expression))
+        return copied
+
+    def own(self, target: ast.expr, fresh: Callable[[str], ast.Name]) -> None:
+        """Give new names to what a loop binds."""
+        for node in ast.walk(target):
+            if isinstance(node, ast.Name):
+                self._names.setdefault(node.id, ast.Name(fresh("x").id, ast.Load()))
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        known = self._names.get(node.id)
+        if known is None:
+            return node
+        new = ast.Name(known.id, node.ctx) if isinstance(known, ast.Name) else deepcopy(known)
+        return ast.copy_location(new, node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        if isinstance(node.value, ast.Name) and node.value.id in self._pairs:
+            part = self._pairs[node.value.id][_index(node.slice) or 0]
+            return ast.copy_location(deepcopy(part), node)
+        self.generic_visit(node)
+        return node
+
+
+def is_only_indexed(body: ast.expr, name: str) -> bool:
+    """Whether a parameter is used for nothing but its first or second."""
+    uses = sum(isinstance(node, ast.Name) and node.id == name for node in ast.walk(body))
+    indexed = sum(
+        isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == name
+        and isinstance(node.ctx, ast.Load)
+        and _index(node.slice) is not None
+        for node in ast.walk(body)
+    )
+    return uses == indexed
+
+
+def _index(node: ast.expr) -> int | None:
+    return node.value if isinstance(node, ast.Constant) and type(node.value) is int and node.value in (0, 1) else None
 
 
 def loaded(node: ast.AST) -> set[str]:
