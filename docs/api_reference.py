@@ -12,6 +12,8 @@ from typing import Any
 import gristmill
 from gristmill import errors
 from gristmill.api import mapreduce
+from gristmill.api.datasets import writing
+from gristmill.api.datasets.base import Elements
 
 TARGET = Path(__file__).parent / "reference" / "api.generated.md"
 
@@ -30,7 +32,7 @@ Every error, with its meaning and exit code, stands in [errors](errors.generated
 These can be imported from `gristmill` itself: {}.
 """
 
-_SECTION = re.compile(r"(Args|Returns|Raises|Attributes):")
+_SECTION = re.compile(r"(Args(?: of .*)?|Returns|Raises|Attributes):")
 _ITEM = re.compile(r"(\*{0,2}[\w.]+): (.*)")
 _ROLE = re.compile(r":\w+:`~?([^`]*)`")
 
@@ -50,7 +52,7 @@ def render() -> str:
 
 def _order(name: str) -> tuple[int, str]:
     """What people write first comes first."""
-    first = ("MapReduce", "Step", "JobResult", "JobHandle", "count", "load_job", "Job")
+    first = ("MapReduce", "Step", "JobResult", "JobHandle", "count", "Dataset", "Session", "load_job", "Job")
     return (first.index(name) if name in first else len(first)), name
 
 
@@ -63,6 +65,20 @@ def _class(name: str, cls: type) -> Iterator[str]:
     if dataclasses.is_dataclass(cls) and "Attributes:" not in (cls.__doc__ or ""):
         fields = ", ".join(f"`{field.name}`" for field in dataclasses.fields(cls))
         yield f"\nIts parts: {fields}.\n"
+    for part in (cls, *_parts(cls)):
+        if part is not cls and (said := inspect.cleandoc(part.__doc__ or "").partition("\n\n")[2]):
+            yield f"\n{_markdown(said)}"
+        yield from _members(name, part)
+
+
+def _parts(cls: type) -> Iterator[type]:
+    """The mixins that a dataset is made of: to its users their methods are its own."""
+    for base in cls.__mro__[1:]:
+        if issubclass(cls, Elements) and issubclass(base, Elements) and base is not Elements:
+            yield base
+
+
+def _members(name: str, cls: type) -> Iterator[str]:
     for attribute, value in vars(cls).items():
         function = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
         if attribute == "__iter__":
@@ -87,9 +103,13 @@ def _signature(function: Callable[..., Any]) -> str:
 
 
 def _prose(documented: Any) -> str:
+    return _markdown(inspect.cleandoc(documented.__doc__ or ""))
+
+
+def _markdown(text: str) -> str:
     """A docstring in Google's form, as Markdown."""
     lines = []
-    for line in inspect.cleandoc(documented.__doc__ or "").splitlines():
+    for line in text.splitlines():
         body = line.strip()
         if section := _SECTION.fullmatch(line):
             lines += [f"**{section[1]}**", ""]
@@ -103,10 +123,15 @@ def _prose(documented: Any) -> str:
 
 
 def _options() -> Iterator[str]:
-    """The options of ``run``, with what the comments beside them say."""
-    yield f"\n## Options of run and start\n\n{_prose(mapreduce.RunOptions)}\n"
+    """Options that methods share, with what the comments beside them say."""
+    yield from _table("Options of run and start", mapreduce.RunOptions)
+    yield from _table("Wishes of Dataset.write_text and others", writing.WriteWishes)
+
+
+def _table(title: str, options: type) -> Iterator[str]:
+    yield f"\n## {title}\n\n{_prose(options)}\n"
     yield "| option | type | meaning |\n| --- | --- | --- |\n"
-    for line in inspect.getsource(mapreduce.RunOptions).splitlines():
+    for line in inspect.getsource(options).splitlines():
         code, _, comment = line.partition("  # ")
         name, colon, kind = code.strip().partition(": ")
         if colon and name.isidentifier():
