@@ -85,12 +85,15 @@ def _read_twice(dataset: Elements[T]) -> Elements[T]:
 
 def _is_read(node: Node) -> bool:
     """Whether a node's first elements can be had without the others."""
-    match node:
-        case Read():
-            return True
-        case Pipe((child,), call, ()):
-            return call.how in _ELEMENTWISE and _is_read(child)
-        case Union(children):
-            return all(map(_is_read, children))
-        case _:
-            return False
+    pending = [node]
+    while pending:
+        match pending.pop():
+            case Read():
+                pass
+            case Pipe((child,), call, ()) if call.how in _ELEMENTWISE:
+                pending.append(child)
+            case Union(children):
+                pending.extend(children)
+            case _:
+                return False
+    return True
