@@ -18,7 +18,7 @@ from gristmill.config import JobOptions
 from gristmill.errors import UsageError
 from gristmill.plan.keys import stage_keys
 from gristmill.plan.stages import InputSpec, OutputSink, StagePlan
-from gristmill.runtime.contracts import JobSpec
+from gristmill.runtime.contracts import KEPT_SHARE, JobSpec
 from gristmill.runtime.jobs import JobOutput, NoOutput, PreparedJob
 
 if TYPE_CHECKING:
@@ -102,11 +102,15 @@ def prepare(submission: Submission) -> Preparation:
     from gristmill.storage.contracts import Split
     from gristmill.storage.inputs import default_reducers, plan_tasks, resolve_inputs
     from gristmill.storage.outputs import open_output
+    from gristmill.storage.uris import shown
 
     options = submission.options
     if not all(spec.paths or spec.made for spec in submission.inputs):
         raise UsageError("There is no input: name at least one file, directory or glob.")
-    found = [resolve_inputs(i.paths, i.format or options.input_format, submission.base) for i in submission.inputs]
+    found = [
+        resolve_inputs(spec.paths, spec.format or options.input_format, submission.base, spec.options)
+        for spec in submission.inputs
+    ]
     files = [file for some in found for file in some]
     splits = tuple(
         tuple((Split("", task, 1, 0, _MADE),) for task in range(spec.made)) or plan_tasks(some, options.split_bytes)
@@ -126,7 +130,7 @@ def prepare(submission: Submission) -> Preparation:
     now = time.time()
     prune(options.data_dir, now)
     with ExitStack() as undo:
-        folder = JobFolder.create(options.data_dir, _facts(submission, [str(file.path) for file in files]), now)
+        folder = JobFolder.create(options.data_dir, _facts(submission, [file.place for file in files]), now)
         undo.callback(folder.remove)
         if shuffle_dir := _shuffle_dir(options.shuffle_dir, submission.base):
             from gristmill.runtime.disks import mark_shared
@@ -148,7 +152,7 @@ def prepare(submission: Submission) -> Preparation:
             plan=plan,
             splits=splits,
             output=output,
-            output_path=submission.output,
+            output_path=None if submission.output is None else shown(submission.output),
             max_attempts=options.max_attempts,
             place=place,
             mode=mode,
@@ -177,13 +181,15 @@ def _taken_up(found: TakenUp) -> Preparation:
 
 def _facts(submission: Submission, files: list[str]) -> Mapping[str, Any]:
     """What ``job.json`` says about a job."""
+    from gristmill.storage.places import absolute_place
+
     options = submission.options
     chosen = {name: value for name, value in vars(options).items() if name not in ("data_dir", "params")}
     return {
         "name": submission.name,
         "inputs": files[:1000],
         "input_files": len(files),
-        "output": None if submission.output is None else os.path.abspath(submission.output),  # noqa: PTH100 - links are kept
+        "output": None if submission.output is None else absolute_place(submission.output),
         "options": chosen,
         "shuffle_dir": _shuffle_dir(options.shuffle_dir, submission.base),
         "params": {key: repr(value) for key, value in options.params.items()},
@@ -192,8 +198,9 @@ def _facts(submission: Submission, files: list[str]) -> Mapping[str, Any]:
 
 
 def _sample(files: Sequence[InputFile]) -> tuple[tuple[str, int], ...]:
-    """Some of the inputs, from all over: workers look whether they see the same."""
-    return tuple((str(file.path), file.size_bytes) for file in files[:: len(files) // _SAMPLE_FILES + 1])
+    """Some of the inputs, from all over: workers look whether they see the same. What is behind a URI, all see."""
+    local = [file for file in files if file.is_local]
+    return tuple((file.path, file.size_bytes) for file in local[:: len(local) // _SAMPLE_FILES + 1])
 
 
 def _job_spec(submission: Submission, folder: JobFolder, staging: str, inputs: tuple[tuple[str, int], ...]) -> JobSpec:
@@ -214,6 +221,8 @@ def _job_spec(submission: Submission, folder: JobFolder, staging: str, inputs: t
         shuffle_dir=_shuffle_dir(options.shuffle_dir, submission.base),
         session=submission.session,
         session_ticket=submission.session_ticket,
+        keep_bytes=options.executor_memory_bytes * options.executor_count // KEPT_SHARE,
+        begun=time.time(),
     )
 
 

@@ -31,12 +31,13 @@ class RowsWriter:
 
     Args:
         target: where the finished block appears.
+        compressed: whether it is to take less room, and more time.
     """
 
     spilled_bytes = 0  # nothing is written twice
 
-    def __init__(self, target: Path) -> None:
-        self._writer = BlockWriter(target, 1)
+    def __init__(self, target: Path, compressed: bool = False) -> None:
+        self._writer = BlockWriter(target, 1, compressed=compressed)
         self._pending: list[Any] = []
         self._pending_bytes = 0
         self._taken = _TAKEN

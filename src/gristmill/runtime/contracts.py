@@ -16,6 +16,9 @@ from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.storage.contracts import PartFile, Split
 
+KEPT_SHARE = 4
+"""Of the memory of all executors, this part may be taken by what sessions keep."""
+
 
 @dataclass(frozen=True)
 class JobSpec:
@@ -36,6 +39,8 @@ class JobSpec:
         inputs: files that the job reads and their sizes, a thousand at most: workers look whether they see the same.
         session: the session that the job belongs to; empty: none.
         session_ticket: opens the blocks that it keeps at other workers.
+        keep_bytes: what sessions may keep in the memory of this machine.
+        begun: when the job came here, in seconds since the epoch.
     """
 
     job: str
@@ -54,6 +59,8 @@ class JobSpec:
     inputs: tuple[tuple[str, int], ...] = ()
     session: str = ""
     session_ticket: str = ""
+    keep_bytes: int = 0
+    begun: float = 0.0
 
     def file_name(self, attempt: AttemptId) -> str:
         """What files of an attempt are named after: it is used once, whatever is restarted."""

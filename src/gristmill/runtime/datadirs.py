@@ -21,6 +21,7 @@ from pathlib import Path
 
 from gristmill.config import MIB
 from gristmill.errors import UsageError
+from gristmill.shuffle.shelf import clear
 
 try:
     import fcntl
@@ -174,6 +175,7 @@ class DataDirs:
             with self._changing:
                 directory.blocks = {path: of for path, of in directory.blocks.items() if of != job}
             if not directory.retired:
+                clear(directory.path / "jobs" / job)
                 shutil.rmtree(directory.path / "jobs" / job, ignore_errors=True)
 
     def inventory(self) -> dict[str, tuple[str, ...]]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from gristmill.config import GIB
 from gristmill.errors import UsageError
+from gristmill.shuffle.shelf import clear
 from gristmill.shuffle.store import delete_job
 
 try:
@@ -358,4 +359,5 @@ def _delete(path: Path) -> None:
     if shuffle_dir := _read_facts(path).get("shuffle_dir"):
         with suppress(OSError, ValueError):  # housekeeping must not fail a job; the URI may be one of no storage
             delete_job(str(shuffle_dir), path.name)
+    clear(path)
     shutil.rmtree(path, ignore_errors=True)

@@ -15,7 +15,7 @@ from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.tally import digest_of
 from gristmill.scheduling.events import AttemptId, TaskId, TaskRestored
-from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.contracts import BlockInfo, owner_of
 
 
 @dataclass
@@ -81,7 +81,11 @@ class Keeping:
             digests[:] = [None] * tasks
         digests[attempt.index] = digest_of(result.block)
         if kept := _kept(prepared.plan.stages[attempt.stage]):
-            session.kept.setdefault(kept, {})[attempt.index] = result
+            results = session.kept.setdefault(kept, {})
+            if owner_of(result.block) in (prepared.spec.session, ""):
+                results[attempt.index] = result
+            else:  # there was no room to keep it
+                results.pop(attempt.index, None)
 
     def is_kept(self, prepared: PreparedJob, task: TaskId) -> bool:
         """Whether a task's block is not its job's to free."""

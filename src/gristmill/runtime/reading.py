@@ -16,9 +16,10 @@ from gristmill.runtime.contracts import TaskEnvironment, TaskSpec
 from gristmill.runtime.whereabouts import machine_seen
 from gristmill.shuffle.blocks import damaged_blocks, read_segment
 from gristmill.shuffle.contracts import BlockInfo as BlockInfo  # those who read blocks through here name them, too
-from gristmill.shuffle.contracts import BlockSource
+from gristmill.shuffle.contracts import BlockSource, owner_of
 from gristmill.shuffle.contracts import SegmentInfo as SegmentInfo
 from gristmill.shuffle.merge import merge
+from gristmill.shuffle.shelf import located, touch
 
 _FETCH_SHARE = 8  # of an executor's memory, so much may be in flight at once
 
@@ -33,6 +34,7 @@ class BlockInputs:
         self._sources: Sequence[Source] = spec.stage.branches[spec.branch].sources
         self._near: dict[int, BlockInfo] = {}  # place in the spec's blocks → where it was brought to
         self._far: set[int] = set()  # those that had to be brought here
+        self._known: dict[str, str] = {}  # where a kept block lies in memory → the path by which others know it
         self.spilled_bytes = 0
 
     def size_of(self, source: int) -> tuple[int, int]:
@@ -72,10 +74,12 @@ class BlockInputs:
         """The same error, naming every block that is damaged: each alone would cost one attempt."""
         if isinstance(error, BlockUnreachable):
             return error  # it names them; to read all others would only take time
-        near = [block for place, block in enumerate(self._spec.blocks) if place not in self._far]
+        near = [self._here(block) for place, block in enumerate(self._spec.blocks) if place not in self._far]
         named = str(error.report.details.get("blocks", "")).split("\n")
         paths = dict.fromkeys([*filter(None, named), *damaged_blocks(near, self._spec.partition)])
-        details = {**error.report.details, "blocks": "\n".join(paths)}
+        first = str(error.report.details.get("block", ""))
+        known = [self._known.get(path, path) for path in paths]
+        details = {**error.report.details, "block": self._known.get(first, first), "blocks": "\n".join(known)}
         return type(error)(replace(error.report, details=details))
 
     def _readable(self, source: int) -> Sequence[BlockInfo]:
@@ -84,7 +88,16 @@ class BlockInputs:
         places = spec.places_of(source)
         if spec.sources or job.shuffle_dir:
             self._fetch([place for place in places if place not in self._near])
-        return [self._near.get(place, spec.blocks[place]) for place in places]
+        return [self._near.get(place) or self._here(spec.blocks[place]) for place in places]
+
+    def _here(self, block: BlockInfo) -> BlockInfo:
+        """A block that this machine sees; one that the session keeps may lie in memory."""
+        if not self._env.job.session or owner_of(block) != self._env.job.session:
+            return block
+        path = located(block.path)
+        touch(path)
+        self._known[path] = block.path
+        return replace(block, path=path)
 
     def _fetch(self, places: Sequence[int]) -> None:
         from gristmill.shuffle.fetch import fetch_blocks, to_fetch
@@ -95,7 +108,7 @@ class BlockInputs:
         far = [places[number] for number in to_fetch(blocks, spec.sources, spec.machine)]
         self._far.update(far)
         budget = min(FetchSettings.budget_bytes, job.memory_bytes // _FETCH_SHARE)
-        kept = [place for place in far if _owner_of(spec.blocks[place]) == job.session]
+        kept = [place for place in far if owner_of(spec.blocks[place]) == job.session]
         for owner, ticket, some in (
             (job.job, job.ticket, [place for place in far if place not in kept]),
             (job.session, job.session_ticket, kept),
@@ -144,11 +157,6 @@ def bring(block: BlockInfo, sources: Sequence[BlockSource], scratch: Path, owner
     if not to_fetch([block], sources, machine_seen()):
         return block
     return fetch_blocks([block], 0, sources, scratch, job=owner, ticket=ticket)[0]
-
-
-def _owner_of(block: BlockInfo) -> str:
-    """The job, or the session, whose block it is: it lies in ``FOLDER/OWNER/blocks/``."""
-    return Path(block.path).parent.parent.name
 
 
 def combiner_of(step: StepFunctions) -> Folder | None:

@@ -18,9 +18,11 @@ from gristmill.runtime.contracts import TaskEnvironment, TaskResult, TaskSpec
 from gristmill.runtime.reading import BlockInputs
 from gristmill.shuffle import store
 from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.shelf import Shelf
 from gristmill.storage.writers.parts import Parts, open_parts
 
 _CHUNK = 1024
+_COMPRESSED = "_COMPRESSED"
 
 
 class Sink(Protocol):
@@ -43,16 +45,9 @@ def open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitSt
         shared = store.job_folder(env.job.shuffle_dir, env.job.job) if env.job.shuffle_dir else ""
         target = _block_target(spec, env, shared)
         if isinstance(sink, RowsSink):
-            from gristmill.compute.rows import RowsWriter
-
             if sink.kept and env.job.session:
-                # The session has a folder beside the job's.
-                folder = Path(spec.folder or env.job.folder).parent
-                shared, target = "", folder / env.job.session / "blocks" / target.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-            rows = RowsWriter(target)
-            stack.callback(rows.discard)
-            return BlockSink(rows, shared)
+                return _KeptSink(sink.kept, spec, env, target, stack)
+            return BlockSink(_rows_writer(target, stack), shared)
         return BlockSink(_collector(code.steps[sink.step], sink, branch, env, target, blocks), shared)
     attempt, index = env.job.file_name(spec.attempt), spec.attempt.index
     writer = open_parts(env.job.staging, attempt, index, sink.letter, sink.format, sink.options, env.scratch)
@@ -114,6 +109,39 @@ class BlockSink:
         rows = sum(segment.rows for segment in block.segments)
         size = sum(segment.length for segment in block.segments)
         return TaskResult(records_out=rows, bytes_out=size, spilled_bytes=self.collector.spilled_bytes, block=block)
+
+
+class _KeptSink(BlockSink):
+    """A block that the session keeps, in memory or on disk. The session has a folder beside the job's."""
+
+    def __init__(self, kept: str, spec: TaskSpec, env: TaskEnvironment, own: Path, stack: ExitStack) -> None:
+        job = env.job
+        folder = Path(spec.folder or job.folder).parent / job.session
+        self._shelf = Shelf(folder, job.keep_bytes, job.begun)
+        self._own = own  # where the block goes if it cannot be kept
+        level = kept.partition(":")[0]
+        compressed = level.endswith(_COMPRESSED)
+        level = level.removesuffix(_COMPRESSED)
+        if level.startswith("MEMORY"):
+            self._target = self._shelf.place_for(own.name, droppable=level == "MEMORY")
+        else:
+            self._target = folder / "blocks" / own.name
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(_rows_writer(self._target, stack, compressed), "")
+
+    def finish(self) -> TaskResult:
+        made = super().finish()
+        if made.block is not None and made.block.path:
+            made.block = replace(made.block, path=self._shelf.settle(self._target, self._own))
+        return made
+
+
+def _rows_writer(target: Path, stack: ExitStack, compressed: bool = False) -> BlockMaker:
+    from gristmill.compute.rows import RowsWriter
+
+    rows = RowsWriter(target, compressed)
+    stack.callback(rows.discard)
+    return rows
 
 
 class _ElementSink:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from gristmill.runtime.agent import Agent, AgentSettings
 from gristmill.runtime.attempts import prepare_folder
 from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.contracts import (
+    KEPT_SHARE,
     AttemptDone,
     AttemptFailed,
     Beat,
@@ -48,7 +49,7 @@ from gristmill.runtime.protocol.convert import (
     stage_of,
 )
 from gristmill.scheduling.events import AttemptId
-from gristmill.shuffle.contracts import BlockInfo
+from gristmill.shuffle.contracts import BlockInfo, owner_of
 
 _log = logging.getLogger(__name__)
 
@@ -232,8 +233,7 @@ class Workplace:
                 self._news.put(Broken(report))
 
     def _note_block(self, block: BlockInfo) -> None:
-        owner = Path(block.path).parent.parent.name  # its job, or the session that keeps it
-        self._made.append((owner, block.path))
+        self._made.append((owner_of(block), block.path))
         if len(self._made) == 1:
             self._chores.put(self._note_made)
 
@@ -292,7 +292,9 @@ class Workplace:
         except GristmillError as error:
             return FailureReport("TaskError", f"a worker cannot fetch the code of job {job.job}: {error}")
         folder = str(_job_folder(dirs.paths[0], job.job))
-        spec = job_spec(job, code, bundles, folder, self._premises.executor_memory_bytes)
+        memory = self._premises.executor_memory_bytes
+        kept = memory * self._premises.executors // KEPT_SHARE
+        spec = replace(job_spec(job, code, bundles, folder, memory), keep_bytes=kept, begun=time.time())
         for root in dirs.healthy:
             try:
                 prepare_folder(spec, str(_job_folder(root, job.job)))

@@ -42,8 +42,9 @@ class BlockWriter:
     rows makes no file. An OSError names the file.
     """
 
-    def __init__(self, path: Path, partitions: int) -> None:
+    def __init__(self, path: Path, partitions: int, *, compressed: bool = False) -> None:
         self._path = path
+        self._compressed = compressed
         self._partitions = partitions
         self._temporary = path.with_name(path.name + ".tmp")
         self._file: BinaryIO | None = None
@@ -115,10 +116,11 @@ class BlockWriter:
         if self._schema is None or not schema.equals(self._schema):
             self._schema = schema
             self._schema_bytes = None if _has_dictionary(schema) else schema.serialize().to_pybytes()
-        if self._schema_bytes is not None:
+        if self._schema_bytes is not None and not self._compressed:
             return self._schema_bytes + batch.serialize().to_pybytes()
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, schema) as writer:
+        options = pa.ipc.IpcWriteOptions(compression="lz4") if self._compressed else None
+        with pa.ipc.new_stream(sink, schema, options=options) as writer:
             writer.write_batch(batch)
         return sink.getvalue()
 

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import PurePath
 from typing import Any, NamedTuple, overload
 
 
@@ -74,6 +75,11 @@ class BlockInfo:
     def from_json(cls, data: Mapping[str, Any]) -> BlockInfo:
         """The inverse of :meth:`to_json`."""
         return cls(data["path"], tuple(SegmentInfo(*segment) for segment in data["segments"]), data.get("worker", ""))
+
+
+def owner_of(block: BlockInfo) -> str:
+    """The job, or the session, whose block it is: it lies in ``FOLDER/OWNER/blocks/``. Empty if it has no file."""
+    return PurePath(block.path).parent.parent.name
 
 
 @dataclass(frozen=True)

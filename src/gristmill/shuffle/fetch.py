@@ -19,6 +19,7 @@ from typing import Any
 from gristmill.errors import BlockCorrupt, BlockMissing, BlockUnreachable, FailureReport, TaskError
 from gristmill.shuffle.contracts import EMPTY_SEGMENT, BlockInfo, BlockSource, SegmentInfo
 from gristmill.shuffle.request import BATCH_BYTES, Request
+from gristmill.shuffle.shelf import located
 from gristmill.shuffle.store import is_uri, read_pieces
 from gristmill.shuffle.transfer import SMALL_BATCH_BYTES, Answer, BadBlocks, Call, FetchSettings, Transfer, Vain, Wanted
 
@@ -42,7 +43,7 @@ def to_fetch(blocks: Sequence[BlockInfo], sources: Iterable[BlockSource], machin
             return True  # it has no rows, hence no file
         if is_uri(block.path):
             return False
-        return not block.worker or (block.worker in neighbours and os.access(block.path, os.R_OK))
+        return not block.worker or (block.worker in neighbours and os.access(located(block.path), os.R_OK))
 
     return [place for place, block in enumerate(blocks) if not is_here(block)]
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 from pyarrow import flight
 
 from gristmill.shuffle.request import BATCH_BYTES, GONE, Piece, Request, answer_schema
+from gristmill.shuffle.shelf import located
 
 _ALONE_BYTES = 256 * 1024  # from this size on bytes travel in a batch of their own, without being copied
 _MIN_BATCH_BYTES = 4 * 1024
@@ -131,7 +132,7 @@ class BlockServer:
                 yield number, b"", GONE
                 continue
             try:
-                with _open(piece.path) as file:
+                with _open(located(piece.path)) as file:
                     yield from _read(file, number, piece, limit)
             except OSError as error:
                 self.on_trouble(piece.path)

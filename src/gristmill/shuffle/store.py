@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from gristmill.shuffle.request import GONE, Request
+from gristmill.shuffle.shelf import discard
 
 if TYPE_CHECKING:
     from gristmill.shuffle.transfer import Answer
@@ -125,7 +126,10 @@ def delete(path: str) -> None:
         OSError: it cannot be deleted.
     """
     if not is_uri(path):
-        Path(path).unlink(missing_ok=True)
+        try:
+            Path(path).unlink()
+        except FileNotFoundError:
+            discard(path)
         return
     folder, name = _split(path)
     filesystem, inner = _filesystem(folder)
