@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gristmill.api.datasets.dataset import Dataset
+    from gristmill.api.datasets.joins import broadcast
     from gristmill.api.datasets.keeping import StorageLevel
     from gristmill.api.datasets.sources import (
         from_arrow,
@@ -75,6 +76,7 @@ __all__ = [
     "UnpicklableCode",
     "UsageError",
     "__version__",
+    "broadcast",
     "count",
     "from_arrow",
     "from_items",
@@ -101,6 +103,7 @@ _HOMES = {
     "Stats": "gristmill.api.datasets.stats",
     "Step": "gristmill.api.mapreduce",
     "StorageLevel": "gristmill.api.datasets.keeping",
+    "broadcast": "gristmill.api.datasets.joins",
     "count": "gristmill.plan.functions",
     **dict.fromkeys((name for name in __all__ if name.startswith(("from_", "read_", "range"))), _SOURCES),
 }

@@ -30,8 +30,8 @@ class Dataset(
 
     A dataset is made of files or of values at hand (see :class:`~gristmill.api.datasets.sources.Sources`), and of other
     datasets by *transformations*, which compute nothing: they say what is to be done. *Actions* do it, and bring a
-    result here or write it. A dataset never changes, so many others may be made of it; each action computes it anew,
-    unless it is kept (see ``cache``).
+    result here or write it. The elements of a dataset never change, so many others may be made of it; each action
+    computes it anew, unless it is kept (see ``cache``).
 
     Functions that are given to methods run in other processes, some times more than once: what they change outside of
     themselves is not seen here. They must not use datasets.
