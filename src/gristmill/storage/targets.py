@@ -118,7 +118,11 @@ class ObjectTarget:
 
     def create(self, staged: str) -> BinaryIO:
         """See :class:`Target`."""
-        return cast(BinaryIO, self.fs.open_output_stream(self.path(staged)))
+        return cast(BinaryIO, self.fs.open_output_stream(self.path(staged), compression=None))  # never by suffix
+
+    def open(self, staged: str) -> BinaryIO:
+        """A whole file, for reading."""
+        return cast(BinaryIO, self.fs.open_input_file(self.path(staged)))
 
     def remove(self, staged: str) -> None:
         """See :class:`Target`."""

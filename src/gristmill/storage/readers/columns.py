@@ -86,9 +86,8 @@ class Shaper:
         if self._options.columns is not None:
             columns = {name: columns[name] for name in self._options.columns}
         if not columns:  # rows without columns are still rows
-            shaped = pa.RecordBatch.from_struct_array(
-                pa.array([{}] * (read if mask is None else sum(mask.to_pylist())))
-            )
+            left = read if mask is None else sum(mask.to_pylist())
+            shaped = pa.RecordBatch.from_struct_array(pa.array([{}] * left, pa.struct([])))
         else:
             shaped = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
             shaped = shaped if mask is None else shaped.filter(mask)

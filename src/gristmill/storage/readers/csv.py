@@ -128,6 +128,7 @@ def _records(reader: Any, feed: _Feed, header: list[str], values: list[Any]) -> 
     """
     bad: dict[int, Row] = {}
     width = len(header)
+    already, unclosed = len(values), reader.line_num > feed.lines
     while True:
         try:
             for row in reader:
@@ -144,7 +145,8 @@ def _records(reader: Any, feed: _Feed, header: list[str], values: list[Any]) -> 
             values.append(None)
             if reader.line_num >= feed.lines:
                 break
-    if values and reader.line_num > feed.lines:  # the row feed adds at the end became part of the last one
+    # The row that feed adds at the end became part of the last one?
+    if reader.line_num > feed.lines and values and (unclosed or len(values) > already):
         bad[len(values) - 1] = csv.Error("its last quote is never closed")
     return values, bad
 
