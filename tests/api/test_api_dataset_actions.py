@@ -77,6 +77,11 @@ def test_histograms(session: gm.Session) -> None:
     assert session.from_items([3, 3]).histogram(4) == ([3, 3], [2])
     assert session.from_items([1.0, 2.0]).histogram(2) == ([1.0, 1.5, 2.0], [1, 1])
     assert session.from_items([]).histogram([0, 1]) == ([0, 1], [0])
+    assert session.from_items([None, 0, math.nan, 4, 1]).histogram(2) == ([0, 2, 4], [2, 1])
+    with pytest.raises(gm.JobFailed, match="cannot compare 'a' with the bounds"):
+        session.from_items([1, "a"]).histogram([0, 1])
+    with pytest.raises(gm.UsageError, match="infinities"):
+        session.from_items([1, math.inf]).histogram(2)
 
 
 def test_counts_by_value_and_key(session: gm.Session, words: Path) -> None:

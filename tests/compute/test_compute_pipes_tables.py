@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
-from pipes_kit import piped
+from pipes_kit import Task, piped
 
 from gristmill.compute.pipes import PIPES
-from gristmill.compute.pipes.tables import columns_of
+from gristmill.compute.pipes.tables import BatchStream, columns_of
 from gristmill.errors import UserCodeError
 from gristmill.plan.functions import Call
 
@@ -58,6 +58,16 @@ def test_batches_have_their_size() -> None:
     assert piped("map_batches", rows, note, 3, "arrow") == rows
     assert sizes == [3, 3, 1]
     assert piped("map_batches", [], note, 3, "arrow") == []
+
+
+def test_batches_that_are_there_are_not_made_again() -> None:
+    table = pa.table({"a": pa.array(range(5), pa.int32())})
+    stream = BatchStream(iter(table.to_pylist()), lambda: iter(table.to_batches()))
+    seen: list[pa.RecordBatch] = []
+    call = Call("map_batches", (lambda batch: seen.append(batch) or batch, 3, "arrow"), name="map_batches")
+    assert list(PIPES["map_batches"](Task(), call, (stream,))) == [{"a": n} for n in range(5)]
+    assert [batch.num_rows for batch in seen] == [3, 2] and seen[0].schema.field("a").type == pa.int32()
+    assert next(stream) == {"a": 0}
 
 
 def test_a_frame_in_and_a_frame_out() -> None:

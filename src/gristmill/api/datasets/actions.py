@@ -214,7 +214,7 @@ class Actions(Elements[T_co]):
         Args:
             buckets: how many of even width between the smallest and the largest number (which takes a pass to find
                 them); or their bounds in ascending order: the first bucket begins at the first one, and the last one
-                holds its upper bound as well. What lies outside of all is not counted.
+                holds its upper bound as well. What lies outside of all is not counted, nor are None and NaN.
 
         Returns:
             The bounds, and a number for each bucket.
@@ -271,12 +271,12 @@ class Actions(Elements[T_co]):
     def _even_bounds(self, buckets: int) -> list[Any]:
         if buckets < 1:
             raise UsageError(f"A histogram has at least one bucket, and not {buckets}.")
-        found = self.stats()
+        found = self._dataset.filter(_is_number).stats()
         low, high = found.min, found.max
         if not found.count:
             raise _empty(" Give the bounds of the buckets.")
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise UsageError("There are infinities or NaN among the numbers. Give the bounds of the buckets.")
+            raise UsageError("There are infinities among the numbers. Give the bounds of the buckets.")
         if low == high:
             return [low, high]
         whole = isinstance(low, int) and isinstance(high, int) and (high - low) % buckets == 0
@@ -323,6 +323,10 @@ def _checked_count(count: Any) -> int:
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
         raise UsageError(f"{call_site()[0]}() takes a number of elements; this is {count!r}.")
     return count
+
+
+def _is_number(element: Any) -> bool:
+    return element is not None and element == element
 
 
 def _with_one(element: U) -> tuple[U, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import functools
 import heapq
+import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +27,9 @@ def _side(context: Context, call: Call, _streams: Streams) -> Iterator[Any]:
 
 def _count(context: Context, _call: Call, streams: Streams) -> Iterator[Any]:
     """One pair (number of the part, number of its elements)."""
-    yield context.part, sum(1 for _ in streams[0])
+    numbers = itertools.count()
+    collections.deque(zip(streams[0], numbers, strict=False), maxlen=0)  # counts in C
+    yield context.part, next(numbers)
 
 
 def _reduce_all(_context: Context, call: Call, streams: Streams) -> Iterator[Any]:
@@ -103,8 +107,12 @@ def _histogram(_context: Context, call: Call, streams: Streams) -> Iterator[Any]
     last = len(counts) - 1
     low, high = bounds[0], bounds[-1]
     for element in streams[0]:
-        if low <= element <= high:
-            counts[min(bisect_right(bounds, element) - 1, last)] += 1
+        try:
+            if element is not None and low <= element <= high:
+                counts[min(bisect_right(bounds, element) - 1, last)] += 1
+        except TypeError as error:
+            message = f"{call.name}() cannot compare {element!r:.100} with the bounds of its buckets: {error}."
+            raise misuse(None, call.name, message, "Bounds are values like the elements.") from error
     yield counts
 
 

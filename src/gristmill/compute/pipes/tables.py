@@ -7,7 +7,7 @@ anything else.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -19,6 +19,22 @@ from gristmill.compute.pipes.narrow import Streams
 from gristmill.plan.functions import Call
 
 _ROWS = 4096
+
+
+class BatchStream(Iterator[Any]):
+    """Rows of files that hold columns: whoever wants batches need not make them of rows.
+
+    Args:
+        rows: the rows one by one.
+        batches: opens the same rows as batches, of any size.
+    """
+
+    def __init__(self, rows: Iterator[Any], batches: Callable[[], Iterator[pa.RecordBatch]]) -> None:
+        self._rows = rows
+        self.batches = batches
+
+    def __next__(self) -> Any:
+        return next(self._rows)
 
 
 class Batcher:
@@ -91,11 +107,20 @@ def _unlike(name: str, what: str) -> Exception:
 
 def _map_batches(_context: Context, call: Call, streams: Streams) -> Iterator[Any]:
     function, size, format = call.arguments
-    batcher = Batcher(call.name)
-    while elements := list(islice(streams[0], size)):
-        batch = batcher.batch(elements)
+    for batch in _batches_of(streams[0], size, call.name):
         made = function(batch.to_pandas() if format == "pandas" else batch)
         yield from rows_of(made, function, call.name)
+
+
+def _batches_of(stream: Iterator[Any], size: int, name: str) -> Iterator[pa.RecordBatch]:
+    if isinstance(stream, BatchStream):
+        for batch in stream.batches():
+            for start in range(0, batch.num_rows, size):
+                yield batch.slice(start, size)
+    else:
+        batcher = Batcher(name)
+        while elements := list(islice(stream, size)):
+            yield batcher.batch(elements)
 
 
 def rows_of(made: Any, function: Any, name: str) -> Iterator[dict[str, Any]]:
