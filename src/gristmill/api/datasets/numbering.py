@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from gristmill.api.datasets.base import Elements, T_co, U
 from gristmill.plan.functions import ExchangeFunctions
-from gristmill.plan.logical import Keep, Node, Pipe, Union
+from gristmill.plan.logical import Keep, Node, Pipe
 
 if TYPE_CHECKING:
     from gristmill.api.datasets.dataset import Dataset
 
 _ONE_FOR_ONE = frozenset(("map", "key_by", "map_values", "keys", "values", "zip_with_index", "zip"))
+_BUCKETS = 1024  # what is zipped comes together in so many pieces of equal length
 
 
 class Numbering(Elements[T_co]):
@@ -42,13 +43,15 @@ class Numbering(Elements[T_co]):
         left, left_counts = self._counted()
         right, right_counts = other._dataset._counted()
         counts = (left_counts, right_counts)
-        numbered = (
-            self._derive(left)._pipe("number", 0, sides=counts)._node,
-            self._derive(right)._pipe("number", 1, sides=counts)._node,
-        )
-        both = self._derive(Union(numbered), other)
-        exchange = both._exchange(ExchangeFunctions(partitioner=_by_place))
-        return both._derive(exchange)._pipe("zip_groups", kind=kind)
+        exchanged = [
+            dataset._derive(
+                dataset._derive(kept)
+                ._pipe("number", which, _BUCKETS, sides=counts)
+                ._exchange(ExchangeFunctions(partitioner=_by_bucket))
+            )
+            for which, (dataset, kept) in enumerate(((self._dataset, left), (other._dataset, right)))
+        ]
+        return exchanged[0]._pipe("zip_groups", others=(exchanged[1],), kind=kind)
 
     def _counted(self) -> tuple[Node, Node]:
         """The elements, written down; and how many each part has."""
@@ -63,6 +66,5 @@ def _base(node: Node) -> Node:
     return node
 
 
-def _by_place(key: tuple[int, int], partitions: int) -> int:
-    place, count = key
-    return place * partitions // count
+def _by_bucket(bucket: int, partitions: int) -> int:
+    return bucket * partitions // _BUCKETS

@@ -36,33 +36,42 @@ def _zip_with_index(context: Context, call: Call, streams: Streams) -> Iterator[
     return zip(streams[0], count(_start(counts, context.part)), strict=False)
 
 
-def _zip(_context: Context, _call: Call, streams: Streams) -> Iterator[Any]:
-    """Pairs of the elements of two streams, which are known to be of one length."""
-    return zip(*streams, strict=True)
+def _zip(_context: Context, call: Call, streams: Streams) -> Iterator[Any]:
+    """Pairs of the elements of two streams, which are of one length."""
+    try:
+        yield from zip(*streams, strict=True)
+    except ValueError as error:
+        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+            raise  # it came out of a stream
+        message = f"{call.name}() found other elements than before: a function does not always give the same."
+        raise LengthsDiffer(FailureReport(error="LengthsDiffer", message=message, function=call.name)) from error
+
+
+def _zip_groups(context: Context, call: Call, streams: Streams) -> Iterator[Any]:
+    """Pairs of the values of two streams of groups."""
+    return _zip(context, call, tuple(_ungather(context, call, (stream,)) for stream in streams))
 
 
 def _number(context: Context, call: Call, streams: Streams) -> Iterator[Any]:
-    """Pairs ((index, count), element), where the sides tell how many elements each part of two datasets has.
+    """Pairs (bucket, element): elements in their order fill so many buckets evenly.
+
+    The sides tell how many elements each part has: of this dataset, and of another that is to fill them likewise.
 
     Raises:
         LengthsDiffer: the datasets have different numbers of elements.
     """
-    [which] = call.arguments
+    which, buckets = call.arguments
     parts = [context.whole(side, dict) for side in call.sides]
     counts = [sum(each.values()) for each in parts]
     if counts[0] != counts[1]:
         raise _lengths_differ(call, counts[0], counts[1])
-    numbers = zip(count(_start(parts[which], context.part)), repeat(counts[0]), strict=False)
-    return ((number, element) for element, number in zip(streams[0], numbers, strict=False))
-
-
-def _zip_groups(_context: Context, call: Call, streams: Streams) -> Iterator[Any]:
-    """The two elements of each index as a pair. Those of the first dataset come first."""
-    for (index, number), values in streams[0]:
-        pair = tuple(values)
-        if len(pair) != 2:  # a function that does not give the same elements when it is called again
-            raise _lengths_differ(call, number, index)
-        yield pair
+    place = _start(parts[which], context.part)
+    end = place + parts[which].get(context.part, 0)
+    while place < end:
+        bucket = place * buckets // counts[0]
+        next_place = min(-(-(bucket + 1) * counts[0] // buckets), end)
+        yield from zip(repeat(bucket, next_place - place), streams[0], strict=False)
+        place = next_place
 
 
 def _start(counts: dict[int, int], part: int) -> int:
