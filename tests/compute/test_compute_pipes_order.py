@@ -24,16 +24,26 @@ def itself(x: Any) -> Any:
     return x
 
 
-@given(st.lists(elements), st.sampled_from([itself, repr, lambda x: 1, lambda x: None]))
-def test_sorted_elements_are_the_very_elements(given_elements: list[Any], key: Any) -> None:
-    pairs = sorted(piped("sort_pairs", given_elements, key), key=lambda pair: encode_key(pair[0]))
+def grouped(pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Iterator[Any]]]:
+    """Pairs as they come out of an exchange."""
     groups = []
-    for _, some in groupby(pairs, lambda pair: encode_key(pair[0])):
+    for _, some in groupby(sorted(pairs, key=lambda pair: encode_key(pair[0])), lambda pair: encode_key(pair[0])):
         same = list(some)
         groups.append((same[0][0], iter([value for _, value in same])))
-    made = piped("sorted_elements", groups)
+    return groups
+
+
+@given(st.lists(elements), st.sampled_from([itself, repr, lambda x: 1, lambda x: None]))
+def test_sorted_elements_are_the_very_elements(given_elements: list[Any], key: Any) -> None:
+    made = piped("sorted_elements", grouped(piped("sort_pairs", given_elements, key)))
     model = sorted(given_elements, key=lambda x: encode_key(key(x)))
     assert list(map(repr, made)) == list(map(repr, model))
+
+
+@given(st.lists(st.tuples(elements, st.sampled_from([None, 0]))))
+def test_sorted_pairs_are_the_very_pairs(pairs: list[tuple[Any, Any]]) -> None:
+    made = piped("sorted_pairs", grouped(piped("sort_key_pairs", pairs)))
+    assert list(map(repr, made)) == list(map(repr, sorted(pairs, key=lambda pair: encode_key(pair[0]))))
 
 
 def test_an_element_that_is_its_own_key_travels_once() -> None:

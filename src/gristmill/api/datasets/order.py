@@ -60,7 +60,8 @@ class Order(Elements[T_co]):
             KeyTypeRefused: (when it is computed) a key is of a type that has no order here.
         """
         base = self if partitions == 1 else _read_twice(self)
-        return _sorted(base, itemgetter(0), base, descending, partitions)._pipe("ungroup", kind=self._kind)
+        pairs = base._pipe("sort_key_pairs")
+        return _sorted(base, itemgetter(0), pairs, descending, partitions)._pipe("sorted_pairs", kind=self._kind)
 
 
 def _sorted(

@@ -45,6 +45,18 @@ def _sorted_elements(_context: Context, _call: Call, streams: Streams) -> Iterat
                 yield None if value is _Blank.NONE else value
 
 
+def _sort_key_pairs(_context: Context, _call: Call, streams: Streams) -> Iterator[Any]:
+    """Pairs whose value has the key beside it, unless that is of a plain type: see ``itself``."""
+    return ((key, (None if type(key) in PLAIN else key, value)) for key, value in streams[0])
+
+
+def _sorted_pairs(_context: Context, _call: Call, streams: Streams) -> Iterator[Any]:
+    """The pairs of the groups of what ``sort_key_pairs`` made."""
+    for key, values in streams[0]:
+        for own, value in values:
+            yield itself(key) if own is None else own, value
+
+
 def _sample_keys(context: Context, call: Call, streams: Streams) -> Iterator[Any]:
     """Keys of some elements.
 
@@ -71,5 +83,7 @@ def _sample_keys(context: Context, call: Call, streams: Streams) -> Iterator[Any
 ORDER: dict[str, Operator] = {
     "sort_pairs": _sort_pairs,
     "sorted_elements": _sorted_elements,
+    "sort_key_pairs": _sort_key_pairs,
+    "sorted_pairs": _sorted_pairs,
     "sample_keys": _sample_keys,
 }
