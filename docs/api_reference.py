@@ -39,7 +39,7 @@ _ROLE = re.compile(r":\w+:`~?([^`]*)`")
 
 def render() -> str:
     """The whole page."""
-    names = [name for name in gristmill.__all__ if not name.startswith("_")]
+    names = [name for name in dir(gristmill) if not name.startswith("_")]
     found = {name: getattr(gristmill, name) for name in names}
     parts = [HEAD]
     for name in sorted((name for name in names if not _is_error(found[name])), key=_order):

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
         from_arrow,
         from_items,
         from_pandas,
-        range,
         read_avro,
         read_csv,
         read_jsonl,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         read_text,
         read_whole_files,
     )
+    from gristmill.api.datasets.sources import range as range
     from gristmill.api.datasets.stats import Stats
     from gristmill.api.job import JobHandle
     from gristmill.api.mapreduce import MapReduce, Step
@@ -81,7 +81,6 @@ __all__ = [
     "from_arrow",
     "from_items",
     "from_pandas",
-    "range",
     "read_avro",
     "read_csv",
     "read_jsonl",
@@ -105,12 +104,13 @@ _HOMES = {
     "StorageLevel": "gristmill.api.datasets.keeping",
     "broadcast": "gristmill.api.datasets.joins",
     "count": "gristmill.plan.functions",
-    **dict.fromkeys((name for name in __all__ if name.startswith(("from_", "read_", "range"))), _SOURCES),
+    "range": _SOURCES,  # not in __all__: `from gristmill import *` must not hide Python's own
+    **dict.fromkeys((name for name in __all__ if name.startswith(("from_", "read_"))), _SOURCES),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in __all__ and name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES.get(name, "gristmill.errors")), name)
     globals()[name] = value
@@ -118,4 +118,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_HOMES})

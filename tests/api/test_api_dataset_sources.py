@@ -130,3 +130,5 @@ def test_the_package_has_all_sources() -> None:
     for name in dir(Sources):
         if not name.startswith("_"):
             assert callable(getattr(gm, name)), name
+            assert name in dir(gm)
+    assert "range" not in gm.__all__  # `from gristmill import *` must not hide Python's own

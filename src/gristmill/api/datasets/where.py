@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-
-_PACKAGE = str(Path(__file__).resolve().parents[2]) + os.sep
 
 
 def call_site() -> tuple[str, str]:
     """The method that the user called, and his line: ``("count_by_key", "jobs/count.py:12")``.
 
-    A file below the current folder is named from there. Both are empty if nobody outside of the package called.
+    A file below the current folder is named from there. The line is empty if nobody outside of the package called.
     """
     frame = sys._getframe(1)
     while frame.f_code.co_filename.startswith(_PACKAGE):
@@ -21,5 +20,10 @@ def call_site() -> tuple[str, str]:
             return name, ""
         frame = frame.f_back
     file = frame.f_code.co_filename
-    below = f"{Path.cwd()}{os.sep}"
-    return name, f"{file.removeprefix(below)}:{frame.f_lineno}"
+    with suppress(OSError):  # the current folder may be gone
+        file = file.removeprefix(f"{Path.cwd()}{os.sep}")
+    return name, f"{file}:{frame.f_lineno}"
+
+
+# As Python names the files of this package, through whatever links it was found.
+_PACKAGE = str(Path(call_site.__code__.co_filename).parents[2]) + os.sep
