@@ -187,3 +187,20 @@ def test_an_iterator_that_is_left_leaves_nothing_behind(tmp_path: Path) -> None:
         elements.close()  # type: ignore[attr-defined]
         assert own.range(1).count() == 1  # in this process, what is forgotten goes when the next job runs
         assert not any(path.exists() for path in kept)
+
+
+def test_few_elements_need_few_tasks(session: gm.Session, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def note(element: int) -> int:
+        with log.open("a") as file:
+            file.write("x")
+        return element
+
+    numbers = session.range(200, partitions=100).map(note)
+    assert numbers.take(2) == [0, 1] and log.stat().st_size == 2
+    assert numbers.first() == 0 and log.stat().st_size == 3
+    log.unlink()
+    assert session.range(2).union(numbers).take(3) == [0, 1, 0]
+    assert log.stat().st_size < 20  # one task, then eight
+    assert numbers.filter(lambda x: x > 197).take(5) == [198, 199]
