@@ -89,6 +89,4 @@ class Keeping(Elements[T_co]):
             raise UsageError(f"This dataset is kept already, as {self.storage_level}. Call unpersist() first.")
         if not self.storage_level:
             self._node = Keep(self._node, f"{level}:{uuid.uuid4().hex}")
-            if self._partitioned is not None and not self._partitioned.partitions:
-                self._partitioned = None  # how many there are follows from a job's input, and later jobs have others
         return self._dataset
