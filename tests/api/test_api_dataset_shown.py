@@ -80,6 +80,10 @@ def test_a_tree_shows_all_branches() -> None:
     tree = left.union(right).zip_with_index().explain().partition("\n\n")[0]
     assert [line.split()[0] for line in tree.splitlines()] == ["zip_with_index", "union", "map", "range", "read_text"]
     assert repr(left.union(right))
+    pairs = gm.from_items([(1, 2)])
+    joined = pairs.join(pairs.map_values(str)).explain().partition("\n\n")[0]
+    assert [line.split()[0] for line in joined.splitlines()] == ["join", "from_items", "map_values", "from_items"]
+    assert [len(line) - len(line.lstrip()) for line in joined.splitlines()] == [0, 2, 2, 2]
 
 
 def test_what_is_to_be_kept_is_shown() -> None:

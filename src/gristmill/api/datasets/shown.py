@@ -10,9 +10,8 @@ from gristmill.plan.logical import Exchange, Keep, Node, Pipe, Read, Union
 _STEPS_SHOWN = 40
 
 
-def steps_of(node: Node, depth: int = 0) -> Iterator[tuple[int, str, str]]:
+def steps_of(node: Node, depth: int = 0, last: tuple[str, str] = ("", "")) -> Iterator[tuple[int, str, str]]:
     """The steps that lead to a node, the last one first: depth in the tree, name, the user's line."""
-    last: tuple[str, str] | None = None
     while True:
         name, where, children = _step(node)
         # One method of the user's may have made several nodes.
@@ -23,7 +22,7 @@ def steps_of(node: Node, depth: int = 0) -> Iterator[tuple[int, str, str]]:
             break
         node = children[0]
     for child in children:
-        yield from steps_of(child, depth + 1)
+        yield from steps_of(child, depth + 1, last)
 
 
 def _step(node: Node) -> tuple[str, str, tuple[Node, ...]]:
