@@ -20,10 +20,11 @@ from gristmill.compute.guard import locate, user_error, user_frames
 from gristmill.compute.pipes import PIPES
 from gristmill.compute.pipes.context import Context
 from gristmill.errors import Frame, TaskError
-from gristmill.plan.functions import Call, JobCode, Maker, Open, Program
+from gristmill.plan.functions import Call, JobCode, Maker, Open
 from gristmill.plan.stages import ShuffleSource, SplitSource
 from gristmill.records.block import MalformedRecord, RecordBlock
 from gristmill.runtime.contracts import Progress, TaskEnvironment, TaskSpec
+from gristmill.runtime.fusing import Fused, ProgramPlan
 from gristmill.runtime.reading import BlockInputs
 from gristmill.storage.contracts import Split
 from gristmill.storage.formats import open_split
@@ -57,15 +58,15 @@ class ProgramRun(Context):
     def __init__(
         self,
         code: JobCode,
-        program: Program,
+        plan: ProgramPlan,
         spec: TaskSpec,
         env: TaskEnvironment,
         blocks: BlockInputs,
         progress: Progress,
     ) -> None:
-        self.task, self.tasks, self.part = spec.attempt.index, spec.tasks, spec.part
+        self.task, self.tasks, self.part = spec.before + spec.part, spec.tasks, spec.part
         self.scratch = env.scratch
-        self._code, self._program, self._spec, self._env = code, program, spec, env
+        self._code, self._plan, self._program, self._spec, self._env = code, plan, plan.program, spec, env
         self._blocks, self._progress = blocks, progress
         self._sources = spec.stage.branches[spec.branch].sources
         self._at: _At | None = None
@@ -84,16 +85,35 @@ class ProgramRun(Context):
         return found
 
     def result(self) -> Iterator[Any]:
-        """The stream that the program leaves."""
+        """The stream that the program leaves, but for what goes right into groups; of all turns one after the other."""
+        turns = self._spec.turns
+        return chain.from_iterable(map(self._turn, range(len(turns)), turns)) if turns else self._stream()
+
+    def _turn(self, turn: int, part: int) -> Iterator[Any]:
+        """The stream of one turn: as if it were that of a task of its own."""
+        self._blocks.turn = turn
+        self.part, self.task = part, self._spec.before + part
+        self._at = self._group = None
+        return self._stream()
+
+    def _stream(self) -> Iterator[Any]:
         stack: list[Iterator[Any]] = []
-        for op in self._program:
+        for op in self._plan.ops:
             if isinstance(op, Open):
                 stack.append(self._open(op.source))
+            elif isinstance(op, Fused):
+                stack.append(op.function(stack.pop()))
             else:
                 streams = tuple(stack[len(stack) - op.inputs :])
                 del stack[len(stack) - op.inputs :]
                 stack.append(PIPES[op.how](self, op, streams))
         [stream] = stack
+        return stream
+
+    def pairs_of(self, stream: Iterator[Any]) -> Iterator[Any]:
+        """What would go into groups, of what :meth:`result` gives."""
+        for call in self._plan.last:
+            stream = PIPES[call.how](self, call, (stream,))
         return stream
 
     def failed(self, error: Exception) -> TaskError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from gristmill.compute.collect import Collector
 from gristmill.compute.culprit import check_pair
+from gristmill.compute.fuse import Grouping
 from gristmill.compute.mapping import Pair
 from gristmill.plan.functions import ExchangeFunctions, JobCode, StepFunctions
-from gristmill.plan.stages import Branch, OutputSink, ProgramOp, ReduceOp, RowsSink, ShuffleSink
+from gristmill.plan.stages import Branch, MergeOp, OutputSink, ProgramOp, ReduceOp, RowsSink, ShuffleSink
 from gristmill.runtime.contracts import TaskEnvironment, TaskResult, TaskSpec
 from gristmill.runtime.reading import BlockInputs
 from gristmill.shuffle import store
@@ -37,8 +38,18 @@ class Sink(Protocol):
         ...
 
 
-def open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitStack, blocks: BlockInputs) -> Sink:
-    """What a stage writes to, for one attempt. If the attempt fails, ``stack`` takes what it wrote away."""
+def open_sink(
+    code: JobCode,
+    spec: TaskSpec,
+    env: TaskEnvironment,
+    stack: ExitStack,
+    blocks: BlockInputs,
+    grouping: Grouping | None = None,
+) -> Sink:
+    """What a stage writes to, for one attempt. If the attempt fails, ``stack`` takes what it wrote away.
+
+    With ``grouping``, elements go into the groups of a fold by it: see :meth:`BlockSink.group`.
+    """
     sink = spec.stage.sink
     branch = spec.stage.branches[spec.branch]
     if not isinstance(sink, OutputSink):
@@ -48,7 +59,9 @@ def open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitSt
             if sink.kept and env.job.session:
                 return _KeptSink(sink.kept, spec, env, target, stack)
             return BlockSink(_rows_writer(target, stack), shared)
-        return BlockSink(_collector(code.steps[sink.step], sink, branch, env, target, blocks), shared)
+        if isinstance(branch.ops[0], MergeOp):
+            return BlockSink(_Merging(blocks, target), shared)
+        return BlockSink(_collector(code.steps[sink.step], sink, branch, env, target, blocks, grouping), shared)
     attempt, index = env.job.file_name(spec.attempt), spec.attempt.index
     writer = open_parts(env.job.staging, attempt, index, sink.letter, sink.format, sink.options, env.scratch)
     stack.callback(writer.discard)
@@ -61,8 +74,14 @@ def open_sink(code: JobCode, spec: TaskSpec, env: TaskEnvironment, stack: ExitSt
 
 
 def _collector(
-    step: StepFunctions, sink: ShuffleSink, branch: Branch, env: TaskEnvironment, target: Path, blocks: BlockInputs
-) -> Collector:
+    step: StepFunctions,
+    sink: ShuffleSink,
+    branch: Branch,
+    env: TaskEnvironment,
+    target: Path,
+    blocks: BlockInputs,
+    grouping: Grouping | None,
+) -> BlockMaker:
     """What sorts and groups the pairs of a shuffle."""
     if not isinstance(step, ExchangeFunctions):
         combiner = step.combiner if sink.combine else None
@@ -73,6 +92,15 @@ def _collector(
 
         samples = [key for some in blocks.rows(len(branch.sources) - 1, lambda _: None) for key in some]
         partitioner = bounds_of(samples, sink.partitions, step.descending)
+        from gristmill.compute.sorted import SortCollector
+
+        return SortCollector(
+            sink.partitions, env.scratch, target, None, partitioner, fold=step.fold, descending=step.descending
+        )
+    if grouping is not None and step.fold is not None:
+        from gristmill.compute.fused import FusedCollector
+
+        return FusedCollector(sink.partitions, env.scratch, target, partitioner, step.fold, grouping)
     combiner = step.combiner if step.fold is None else None
     return Collector(
         sink.partitions, env.scratch, target, combiner, partitioner, fold=step.fold, descending=step.descending
@@ -93,6 +121,21 @@ class BlockMaker(Protocol):
     spilled_bytes: int  # what was written on the way
 
 
+class _Merging:
+    """Makes a block of the blocks that the attempt reads."""
+
+    spilled_bytes = 0  # whoever reads them counts
+
+    def __init__(self, blocks: BlockInputs, target: Path) -> None:
+        self._blocks, self._target = blocks, target
+
+    def consume(self, pairs: Iterator[Any]) -> None:
+        """Nothing: no pair is made."""
+
+    def finish(self) -> BlockInfo:
+        return self._blocks.merged(0, self._target)
+
+
 class BlockSink:
     """A block that other tasks will read."""
 
@@ -100,6 +143,13 @@ class BlockSink:
         self.collector = collector
         self.consume = collector.consume
         self._shared = shared  # where the block is copied to, if that is a URI
+
+    def group(self, elements: Iterator[Any], pairs_of: Callable[[Iterator[Any]], Iterator[Pair]]) -> None:
+        """Take what a fused function makes pairs of, right into the groups of a fold."""
+        from gristmill.compute.fused import FusedCollector
+
+        assert isinstance(self.collector, FusedCollector), "it was made for that"
+        self.collector.group(elements, pairs_of)
 
     def finish(self) -> TaskResult:
         """The block is whole."""

@@ -28,11 +28,12 @@ from gristmill.errors import (
     TaskError,
     UserCodeError,
 )
-from gristmill.plan.functions import Counters, JobCode, Program, StepFunctions, activate_counters
-from gristmill.plan.stages import MapOp, ProgramOp, ShuffleSink, ShuffleSource
+from gristmill.plan.functions import Counters, JobCode, StepFunctions, activate_counters
+from gristmill.plan.stages import MapOp, MergeOp, ProgramOp, ShuffleSink, ShuffleSource
 from gristmill.records.block import MalformedRecord, RecordBlock
 from gristmill.runtime import disks
 from gristmill.runtime.contracts import Progress, TaskEnvironment, TaskResult, TaskSpec
+from gristmill.runtime.fusing import FusedFailed, ProgramPlan, plan_of
 from gristmill.runtime.reading import BlockInputs
 from gristmill.runtime.sinks import BlockSink, Sink, open_sink
 from gristmill.storage.bad_records import BadRecords
@@ -51,11 +52,12 @@ def run_task(code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Prog
     Raises:
         TaskError: anything foreseen that went wrong. Nothing the attempt wrote counts then.
     """
-    counters = Counters()
-    activate_counters(counters)
     try:
-        with ExitStack() as stack:
-            return _Attempt(code, spec, env, progress, stack).run(counters)
+        try:
+            return _run(code, spec, env, progress, fusing=True)
+        except FusedFailed:  # once more without, for the true error, if there is one
+            progress.records_in = progress.bytes_in = 0
+            return _run(code, spec, env, progress, fusing=False)
     except (BlockCorrupt, BlockMissing) as error:
         if not disks.is_own(path := str(error.report.details.get("block", "")), env):
             raise
@@ -68,9 +70,16 @@ def run_task(code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Prog
         activate_counters(None)
 
 
+def _run(code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Progress, *, fusing: bool) -> TaskResult:
+    counters = Counters()
+    activate_counters(counters)
+    with ExitStack() as stack:
+        return _Attempt(code, spec, env, progress, stack, fusing).run(counters)
+
+
 class _Attempt:
     def __init__(
-        self, code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Progress, stack: ExitStack
+        self, code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Progress, stack: ExitStack, fusing: bool
     ) -> None:
         self._code, self._spec, self._env, self._progress = code, spec, env, progress
         stage, branch = spec.stage, spec.stage.branches[spec.branch]
@@ -78,7 +87,12 @@ class _Attempt:
         self._blocks = BlockInputs(code, spec, env)
         self._chain = MapChain([code.steps[op.step] for op in branch.ops if isinstance(op, MapOp)])
         self._program = next((op for op in branch.ops if isinstance(op, ProgramOp)), None)
-        self._sink = open_sink(code, spec, env, stack, self._blocks)
+        self._merges = isinstance(branch.ops[0], MergeOp) if branch.ops else False
+        self._plan: ProgramPlan | None = None
+        if self._program is not None:
+            self._plan = plan_of(code, self._program, spec.stage.sink, fusing)
+        grouping = None if self._plan is None else self._plan.grouping
+        self._sink = open_sink(code, spec, env, stack, self._blocks, grouping)
         self._inlined = _inlined(self._chain, self._sink)
         self._tolerant = env.job.max_bad_records > 0
         letter = "r" if branch.reads_shuffle else "m"
@@ -91,13 +105,15 @@ class _Attempt:
 
     def run(self, counters: Counters) -> TaskResult:
         try:
-            if self._program is not None:
-                self._run_program(self._code.programs[self._program.program])
+            if self._plan is not None:
+                self._run_program(self._plan)
+            elif self._merges:
+                self._progress.advance(*self._blocks.size_of(0))  # the sink reads them all
             else:
                 self._run_steps()
+            made = self._sink.finish()
         except (BlockMissing, BlockCorrupt, BlockUnreachable) as error:
             raise self._blocks.all_damaged(error) from error
-        made = self._sink.finish()
         bad = self._bad.close()
         return TaskResult(
             records_in=self._progress.records_in,
@@ -110,16 +126,23 @@ class _Attempt:
             counters=counters.groups,
             block=made.block,
             parts=made.parts + ((bad,) if bad else ()),
+            hot_keys=self._blocks.hot_keys,
         )
 
-    def _run_program(self, program: Program) -> None:
+    def _run_program(self, plan: ProgramPlan) -> None:
         from gristmill.runtime.programs import ProgramRun, is_of_operator
 
-        run = ProgramRun(self._code, program, self._spec, self._env, self._blocks, self._progress)
+        run = ProgramRun(self._code, plan, self._spec, self._env, self._blocks, self._progress)
         try:
-            self._sink.consume(run.result())
+            if plan.grouping is not None and isinstance(self._sink, BlockSink):
+                self._sink.group(run.result(), run.pairs_of)
+            else:
+                self._sink.consume(run.result())
         except Exception as error:  # whatever user code raises
-            if _is_ours(error) and not is_of_operator(error):
+            ours = _is_ours(error) and not is_of_operator(error)
+            if plan.is_fused and not isinstance(error, (MemoryError, BdbQuit, OSError, BlockUnreachable)):
+                raise FusedFailed from error
+            if ours:
                 raise
             raise run.failed(error) from error
 
