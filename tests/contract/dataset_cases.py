@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import dataset_functions as f
@@ -53,13 +53,22 @@ def assert_same(got: Any, expected: Any) -> None:
     """What came is what a model, or a value, says."""
     if not isinstance(expected, Model):
         form = alike if isinstance(expected, dict) else exact
-        assert form(got) == form(expected)
+        assert form(got) == form(expected), f"{got!r}, and not {expected!r}"
         return
     form = exact if expected.typed else alike
     if expected.ordered:
-        assert list(map(form, got)) == list(map(form, expected.rows))
+        assert_equal(list(map(form, got)), list(map(form, expected.rows)))
     else:
-        assert shown(got, form) == shown(expected.rows, form)
+        assert_equal(shown(got, form), shown(expected.rows, form))
+
+
+def assert_equal(got: list[Any], expected: list[Any]) -> None:
+    """Two lists are equal; if not, where they begin to differ is said."""
+    if got == expected:
+        return
+    both = zip_longest(got, expected, fillvalue="nothing")
+    place, (one, other) = next((place, pair) for place, pair in enumerate(both) if pair[0] != pair[1])
+    raise AssertionError(f"{len(got)} elements, and should be {len(expected)}; at {place}: {one!r}, not {other!r}")
 
 
 def _cases() -> Iterator[Case]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import dataset_functions as f
+from dataset_cases import assert_equal
 from dataset_model import Model
-from dataset_values import Parts, alike, digest, exact, keys, partitioned, shown, values
+from dataset_values import Parts, alike, digest, exact, partitioned, pools, shown, values
 from hypothesis import strategies as st
 
 MAX_ROWS = 120
@@ -53,7 +54,7 @@ class Chain:
     data: tuple[Parts, ...]
     steps: tuple[Step, ...]
     end: Step
-    form: Callable[[Any], Any]
+    form: Callable[[Any], list[Any]]
 
     def run(self, sources: Sequence[Any]) -> Any:
         """What the action gives; ``sources`` are datasets, or their models."""
@@ -65,7 +66,7 @@ class Chain:
     def check(self, got: Any) -> None:
         """Compare what came with what the model says."""
         expected = self.run([Model(parts) for parts in self.data])
-        assert self.form(got) == self.form(expected)
+        assert_equal(self.form(got), self.form(expected))
 
     def __repr__(self) -> str:
         lines = [f"d{place} = {parts!r}" for place, parts in enumerate(self.data)]
@@ -285,9 +286,7 @@ TWO: tuple[Rule, ...] = (
 )
 
 ENDS: tuple[Rule, ...] = (
-    _plain("collect", lambda d: d.collect()),
-    _plain("collect", lambda d: d.collect()),
-    _plain("collect", lambda d: d.collect()),
+    *[_plain("collect", lambda d: d.collect())] * 9,
     _plain("count", lambda d: [d.count()]),
     _plain("top", lambda d: d.top(3, key=digest)),
     _plain("sum", lambda d: [d.map(digest).sum()]),
@@ -306,12 +305,12 @@ _numbers = st.integers(0, 999)
 def chains(draw: st.DrawFn, most: int = 6) -> Chain:
     """Chains of up to so many steps."""
     # The steps are drawn before the data: large data would leave no steps to draw.
-    drawn = draw(st.lists(st.builds(Dice, *[_numbers] * len(Dice._fields)), min_size=2, max_size=most))
+    drawn = draw(st.lists(st.builds(Dice, *[_numbers] * len(Dice._fields)), min_size=3, max_size=most))
     ending = draw(_numbers)
-    pool = draw(st.lists(keys(), min_size=1, max_size=5))
+    pool = draw(pools())
     pairs = partitioned(st.tuples(st.sampled_from(pool), st.sampled_from(pool) | values()), 3, 4)
-    data: list[Parts] = [draw(pairs), draw(partitioned(st.sampled_from(pool), 3, 4))]
-    made = [Drawn(Model(data[0]), "pair"), Drawn(Model(data[1]), "key")]
+    data: list[Parts] = [draw(partitioned(st.sampled_from(pool), 3, 4)), draw(pairs), draw(pairs)]
+    made = [Drawn(Model(parts), kind) for parts, kind in zip(data, ("key", "pair", "pair"), strict=True)]
     steps = [step for dice in drawn if (step := _stepped(dice, made)) is not None]
     last = made[-1]
     text, apply, _ = _chosen([found for rule in ENDS if (found := rule(Dice(0, 0, 0, 0, 0), [last]))], ending)
@@ -326,7 +325,7 @@ def _stepped(dice: Dice, made: list[Drawn]) -> Step | None:
     """One more step, and what it makes; nothing if that is too large."""
     last = len(made) - 1
     one = _chosen([last, last, last, *range(last)], dice.first)
-    other = dice.second % len(made)
+    other = _chosen([place for place, drawn in enumerate(made) if drawn.kind == made[one].kind], dice.second)
     possible = [((one,), rule(dice, [made[one]])) for rule in ONE]
     possible += [((one, other), rule(dice, [made[one], made[other]])) for rule in TWO + TWO + TWO]
     places, (text, apply, kind) = _chosen([(places, found) for places, found in possible if found], dice.rule)
