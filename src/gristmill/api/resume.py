@@ -7,8 +7,7 @@ Gristmill. It goes on with the code that was noted when it began.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from gristmill.config import PYTHON_VERSION, VERSION, JobOptions
 from gristmill.errors import JournalFailed
 from gristmill.plan.keys import what_changed
-from gristmill.plan.stages import StagePlan
+from gristmill.plan.stages import InputSpec, StagePlan
 from gristmill.runtime.facts import JobRecord, fold
 from gristmill.runtime.jobfolder import JobFolder, dead_jobs
 from gristmill.runtime.jobs import PreparedJob
@@ -52,13 +51,15 @@ def ingredients_of(
     submission: Submission, files: Sequence[InputFile], plan: StagePlan, reducers: int
 ) -> Mapping[str, str]:
     """All that a job's output follows from, by name; see ``plan.keys``."""
+    from gristmill.storage.places import absolute_place
+
     options = submission.options
     code = {"code": hashlib.sha256(submission.code).hexdigest()}
     others = hashlib.sha256()
     for file in files[_NAMED_FILES:]:
-        others.update(f"{file.path} {_state_of(file)}\n".encode("utf-8", "surrogateescape"))
+        others.update(f"{file.place} {_state_of(file)}\n".encode("utf-8", "surrogateescape"))
     chosen = {
-        "-o": "" if submission.output is None else os.path.abspath(submission.output),  # noqa: PTH100 - links are kept
+        "-o": "" if submission.output is None else absolute_place(submission.output),
         "--reducers": str(reducers) if len(plan.stages) > 1 else "",
         "--split-size": str(options.split_bytes or ""),
         "--input-format": options.input_format or "",
@@ -71,12 +72,21 @@ def ingredients_of(
     return {
         **{f"source {name}": digest for name, digest in (submission.sources or code).items()},
         **{f"option {name}": value for name, value in chosen.items()},
+        **{f"option {name} of input {number}": value for number, name, value in _reading(submission.inputs)},
         **{f"parameter {name}": repr(value) for name, value in options.params.items()},
-        **{f"input {file.path}": _state_of(file) for file in files[:_NAMED_FILES]},
+        **{f"input {file.place}": _state_of(file) for file in files[:_NAMED_FILES]},
         **({"input files beyond the first thousand": others.hexdigest()} if len(files) > _NAMED_FILES else {}),
         "version Python": PYTHON_VERSION,
         "version Gristmill": VERSION,
     }
+
+
+def _reading(inputs: Sequence[InputSpec]) -> Iterator[tuple[int, str, str]]:
+    """How the inputs are read."""
+    for number, spec in enumerate(inputs, 1):
+        for name, value in (("format", spec.format), *spec.options):
+            if value:
+                yield number, name, value
 
 
 def _state_of(file: InputFile) -> str:
