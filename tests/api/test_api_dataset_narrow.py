@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
 import pytest
 from dataset_kit import session
 
@@ -104,6 +108,18 @@ def test_batches(session: gm.Session) -> None:
         {"a": n} for n in (1, 2, 4, 6, 7, 9)
     ]
     assert dataset.map_batches(lambda frame: frame[frame.a > 7], format="pandas").collect() == [{"a": 8}, {"a": 9}]
+
+
+def test_batches_of_files_keep_their_types(session: gm.Session, tmp_path: Path) -> None:
+    table = pa.table({"a": pa.array(range(10), pa.int16()), "b": [str(n) for n in range(10)]})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=4)
+
+    def only_small(batch: pa.RecordBatch) -> pa.RecordBatch:
+        assert batch.schema == pa.schema([("a", pa.int16())]) and batch.num_rows <= 3
+        return batch.filter(pa.compute.less(batch.column("a"), 5))
+
+    rows = session.read_parquet(tmp_path / "rows.parquet", columns=["a"], filter=[("b", "!=", "2")])
+    assert rows.map_batches(only_small, batch_size=3).collect() == [{"a": n} for n in (0, 1, 3, 4)]
 
 
 def test_lines_go_through_a_program(session: gm.Session) -> None:

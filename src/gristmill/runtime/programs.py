@@ -19,6 +19,7 @@ from gristmill.compute import pipes
 from gristmill.compute.guard import locate, user_error, user_frames
 from gristmill.compute.pipes import PIPES
 from gristmill.compute.pipes.context import Context
+from gristmill.compute.pipes.tables import BatchStream
 from gristmill.errors import Frame, TaskError
 from gristmill.plan.functions import Call, JobCode, Maker, Open
 from gristmill.plan.stages import ShuffleSource, SplitSource
@@ -27,7 +28,7 @@ from gristmill.runtime.contracts import Progress, TaskEnvironment, TaskSpec
 from gristmill.runtime.fusing import Fused, ProgramPlan
 from gristmill.runtime.reading import BlockInputs
 from gristmill.storage.contracts import Split
-from gristmill.storage.formats import open_split
+from gristmill.storage.formats import has_batches, open_batches, open_split
 
 T = TypeVar("T")
 
@@ -98,9 +99,11 @@ class ProgramRun(Context):
 
     def _stream(self) -> Iterator[Any]:
         stack: list[Iterator[Any]] = []
-        for op in self._plan.ops:
+        for place, op in enumerate(self._plan.ops):
             if isinstance(op, Open):
-                stack.append(self._open(op.source))
+                stream = self._open(op.source)
+                following = self._plan.ops[place + 1 : place + 2]
+                stack.append(self._batched(op.source, stream) if following and _takes_batches(*following) else stream)
             elif isinstance(op, Fused):
                 stack.append(op.function(stack.pop()))
             else:
@@ -167,6 +170,20 @@ class ProgramRun(Context):
             yield self._taken(_At(block, elements, iter(elements), block.source))
             self._progress.advance(len(elements), block.nbytes)
 
+    def _batched(self, number: int, rows: Iterator[Any]) -> Iterator[Any]:
+        """The same rows, also as the batches that their files hold, if they hold any."""
+        source = self._sources[number]
+        if not isinstance(source, SplitSource) or not all(has_batches(split.format) for split in self._spec.splits):
+            return rows
+        return BatchStream(rows, self._batches)
+
+    def _batches(self) -> Iterator[Any]:
+        for split in self._spec.splits:
+            for batch in open_batches(split):
+                yield batch
+                self._progress.advance(batch.num_rows, 0)
+            self._progress.advance(0, split.size_bytes)
+
     def _made(self, maker: Maker, split: Split) -> Iterator[Iterator[Any]]:
         records = maker.make(split.start)
         while values := list(islice(records, _MADE_CHUNK)):
@@ -221,6 +238,10 @@ def is_of_operator(error: Exception) -> bool:
 def _frame_at(where: str) -> Frame:
     file, _, line = where.rpartition(":")
     return Frame(file, int(line), "<dataset>", linecache.getline(file, int(line)).strip())
+
+
+def _takes_batches(op: Any) -> bool:
+    return isinstance(op, Call) and op.how == "map_batches" and op.inputs == 1
 
 
 def _code_of(function: Any) -> Any:
