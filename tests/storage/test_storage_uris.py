@@ -246,6 +246,23 @@ def test_what_arrow_does_not_know_is_opened_by_fsspec() -> None:
         memory.rm("/kit", recursive=True)
 
 
+def test_whatever_comes_out_of_fsspec_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "odd_kit_system.py").write_text(
+        "from fsspec import AbstractFileSystem\n"
+        "class Odd(AbstractFileSystem):\n"
+        "    protocol = 'oddkit'\n"
+        "    def info(self, path, **_):\n"
+        "        raise LookupError(f'no {path} today')\n"
+        "    ls = info\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    fsspec.register_implementation("oddkit", "odd_kit_system.Odd", clobber=True)
+    with pytest.raises(InputUnreadable, match=r"oddkit://box/a\.txt cannot be read: no box/a\.txt today"):
+        read("oddkit://box/a.txt")
+    with pytest.raises((InputUnreachable, RecordMalformed), match=r"oddkit://box/a\.txt cannot be read"):
+        list(open_split(Split("oddkit://box/a.txt", 0, 4, 4, "text"), BIG))
+
+
 def test_what_nobody_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputUnreadable, match=r"neither Arrow nor fsspec knows wherever://"):
         read("wherever://x/y")

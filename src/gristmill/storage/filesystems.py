@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from gristmill.config import parse_duration
-from gristmill.errors import InputMissing, InputUnreadable, UsageError
-from gristmill.storage.uris import authority_and_key, bare, options_of, scheme_of, shown
+from gristmill.errors import GristmillError, InputMissing, InputUnreadable, UsageError
+from gristmill.storage.uris import PYARROW_SCHEMES, authority_and_key, bare, options_of, scheme_of, shown
 
 if TYPE_CHECKING:
     import pyarrow.fs as pafs
@@ -64,8 +64,15 @@ def naming(uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError) as error:  # Arrow's errors are one of these
+    except GristmillError:
+        raise
+    except errors_of(uri) as error:
         raise failure(error, uri) from None
+
+
+def errors_of(uri: str) -> tuple[type[Exception], ...]:
+    """What a file system raises: Arrow's own errors are one of two; of others anything may come."""
+    return (OSError, ValueError) if scheme_of(uri) in PYARROW_SCHEMES else (Exception,)
 
 
 def failure(error: Exception, uri: str) -> UsageError:

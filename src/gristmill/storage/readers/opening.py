@@ -65,7 +65,7 @@ def open_columns(split: Split) -> Iterator[Any]:
 
 
 def _open_object(split: Split) -> pa.NativeFile:
-    from gristmill.storage.filesystems import open_filesystem
+    from gristmill.storage.filesystems import errors_of, open_filesystem
 
     try:
         system, path = open_filesystem(split.path)
@@ -74,7 +74,7 @@ def _open_object(split: Split) -> pa.NativeFile:
         raise InputUnreachable(FailureReport(InputUnreachable.__name__, str(error), source=source_of(split))) from error
     except FileNotFoundError as error:
         raise unreadable_file(source_of(split), "it is not there any more.") from error
-    except (OSError, ValueError) as error:
+    except errors_of(split.path) as error:
         raise _unreachable(split, error) from error
 
 
@@ -102,9 +102,11 @@ class _Object(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        from gristmill.storage.filesystems import errors_of
+
         try:
             data = self._file.read(len(buffer))
-        except (OSError, ValueError) as error:
+        except errors_of(self._split.path) as error:
             raise _unreachable(self._split, error) from error
         buffer[: len(data)] = data
         return len(data)
