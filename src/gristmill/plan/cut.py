@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from gristmill.plan.dividing import splits_of
 from gristmill.plan.functions import Call, ExchangeFunctions, JobCode, Maker, Open, Program
 from gristmill.plan.logical import Exchange, Keep, Node, Pipe, Read, Union
 from gristmill.plan.stages import (
@@ -116,7 +117,8 @@ class _Cutter:
             step = len(self.steps)
             self.steps.append(node.step)
             combine = node.step.fold is not None or node.step.combiner is not None
-            stage = self.close(node, branches, ShuffleSink(step, node.partitions, combine))
+            sink = ShuffleSink(step, node.partitions, combine, free=not node.partitions)
+            stage = self.close(node, branches, sink)
             self.closed[id(node)] = ShuffleSource(stage, step, combine)
         return self.closed[id(node)]
 
@@ -148,7 +150,8 @@ class _Cutter:
         self.origins.append(f"{type(sink).__name__} {node.number}")
         made = []
         for branch in branches:
-            made.append(Branch(branch.sources, (ProgramOp(len(self.programs)),)))
+            splits = splits_of(branch.sources, branch.program)
+            made.append(Branch(branch.sources, (ProgramOp(len(self.programs)),), splits))
             self.programs.append(branch.program)
         stage = Stage(len(self.stages), tuple(made), sink, _name(branches))
         self.stages.append(stage)

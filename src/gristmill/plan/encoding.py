@@ -28,11 +28,14 @@ _PARTS: dict[str, Any] = {
 
 
 def plan_to_json(plan: StagePlan) -> list[Any]:
-    """A plan as plain values."""
+    """A plan as plain values, as it was made: what ``plan.adapt`` has decided since is noted by itself."""
     return [
         {
             "name": stage.name,
-            "branches": [[list(map(_part, branch.sources)), list(map(_part, branch.ops))] for branch in stage.branches],
+            "branches": [
+                [list(map(_part, branch.sources)), list(map(_part, branch.ops)), list(branch.splits)]
+                for branch in stage.branches
+            ],
             "sink": _part(stage.sink),
         }
         for stage in plan.stages
@@ -82,5 +85,5 @@ def _part_of(value: Any) -> Any:
 
 
 def _branch_of(value: Any) -> Branch:
-    sources, ops = value
-    return Branch(tuple(map(_part_of, sources)), tuple(map(_part_of, ops)))
+    sources, ops, *splits = value
+    return Branch(tuple(map(_part_of, sources)), tuple(map(_part_of, ops)), *map(tuple, splits))

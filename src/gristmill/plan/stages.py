@@ -75,19 +75,31 @@ class ProgramOp:
     program: int
 
 
-Op = MapOp | ReduceOp | ProgramOp
+@dataclass(frozen=True)
+class MergeOp:
+    """Merge blocks of one partition to one block, with step's combiner or fold. Alone in a branch of one source.
+
+    For a stage that ``plan.adapt`` puts in between.
+    """
+
+    step: int
+
+
+Op = MapOp | ReduceOp | ProgramOp | MergeOp
 
 
 @dataclass(frozen=True)
 class ShuffleSink:
     """Write a block: sorted by (partition, key), combined by step's combiner if ``combine``.
 
-    ``partitions`` is 0 until the job's input is known, when their number is to follow from it.
+    ``partitions`` is 0 until the job's input is known, when their number is to follow from it. They are ``free`` if the
+    user did not choose their number: then their readers may read several each.
     """
 
     step: int
     partitions: int
     combine: bool
+    free: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,16 +130,56 @@ Sink = ShuffleSink | RowsSink | OutputSink
 
 
 @dataclass(frozen=True)
+class Slice:
+    """What stands for a source's part: one partition of the blocks of some tasks.
+
+    Attributes:
+        source: its place in the branch.
+        stage: whose blocks: the source's parent, or a stage that has merged blocks of it.
+        begin: the first of the tasks.
+        end: the one after the last.
+        partition: of their blocks.
+    """
+
+    source: int
+    stage: int
+    begin: int
+    end: int
+    partition: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One run of a branch's operators, on the sources' parts of one number.
+
+    Attributes:
+        part: the number: of partitions, or of the parents' tasks.
+        slices: for the sources of which something else is read.
+    """
+
+    part: int
+    slices: tuple[Slice, ...] = ()
+
+
+@dataclass(frozen=True)
 class Branch:
     """Tasks of a stage that read the same sources and do the same.
 
     The first source that is not read as a whole (``Reads.ALL``) says how many tasks there are: one for each task's
     splits, each partition, or each task of the parent. If there is none there is one task. All such sources of a branch
-    have the same number of tasks, and a task reads of each what has its own number.
+    have the same number of parts, and a task reads of each what has its own number.
+
+    Attributes:
+        sources: what is read.
+        ops: what is done with it.
+        splits: sources whose parts may be divided among several tasks by the tasks that made them.
+        turns: of each task, if they are not one for each part: ``plan.adapt`` has cut them otherwise.
     """
 
     sources: tuple[Source, ...]
     ops: tuple[Op, ...]
+    splits: tuple[int, ...] = ()
+    turns: tuple[tuple[Turn, ...], ...] = ()
 
     @property
     def reads_shuffle(self) -> bool:
@@ -137,18 +189,23 @@ class Branch:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. Its id is its place in ``StagePlan.stages``; its tasks are numbered through its branches."""
+    """One stage. Its id is its place in ``StagePlan.stages``; its tasks are numbered through its branches.
+
+    It is ``settled`` when it was decided how it is cut; see ``plan.adapt``.
+    """
 
     id: int
     branches: tuple[Branch, ...]
     sink: Sink
     name: str  # for people: "map", "reduce", "reduce 1 + map 2"
+    settled: bool = False
 
     @property
     def parents(self) -> tuple[int, ...]:
         """Ids of the stages whose blocks this one reads."""
-        found = (source.parent for source in self.sources if isinstance(source, ShuffleSource))
-        return tuple(dict.fromkeys(found))
+        found = [source.parent for source in self.sources if isinstance(source, ShuffleSource)]
+        turns = (turn for branch in self.branches for task in branch.turns for turn in task)
+        return tuple(dict.fromkeys([*found, *(slice.stage for turn in turns for slice in turn.slices)]))
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -163,13 +220,41 @@ class Stage:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A job's stages, parents before children; the last one writes the output, or rows for whoever has asked."""
+    """A job's stages, parents before children; the last one writes the output, or rows for whoever has asked.
+
+    The ``added`` ones behind it were put in between later. ``notes`` say how stages were cut by what was measured.
+    """
 
     stages: tuple[Stage, ...]
+    added: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> Stage:
+        """The stage whose output is the job's."""
+        return self.stages[-1 - self.added]
+
+    @property
+    def in_order(self) -> tuple[Stage, ...]:
+        """The stages, parents before children."""
+        if not self.added:
+            return self.stages
+        ordered: dict[int, Stage] = {}
+
+        def put(stage: Stage) -> None:
+            for parent in stage.parents:
+                if parent not in ordered:
+                    put(self.stages[parent])
+            ordered[stage.id] = stage
+
+        for stage in self.stages:
+            if stage.id not in ordered:
+                put(stage)
+        return tuple(ordered.values())
 
     def with_reducers(self, reducers: int) -> StagePlan:
         """The same, with the number of partitions filled in where it was left open."""
-        return StagePlan(tuple(_with_reducers(stage, reducers) for stage in self.stages))
+        return replace(self, stages=tuple(_with_reducers(stage, reducers) for stage in self.stages))
 
 
 def _with_reducers(stage: Stage, reducers: int) -> Stage:
@@ -192,22 +277,34 @@ def branch_counts(plan: StagePlan, inputs: tuple[int, ...]) -> tuple[tuple[int, 
         plan: the stages, with all partitions known.
         inputs: how many tasks read each of the job's inputs.
     """
-    counts: list[tuple[int, ...]] = []
+    return tuple(
+        tuple(len(branch.turns) or parts for branch, parts in zip(stage.branches, counts, strict=True))
+        for stage, counts in zip(plan.stages, part_counts(plan, inputs), strict=True)
+    )
+
+
+def part_counts(plan: StagePlan, inputs: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """How many parts the sources of each branch of each stage have: as many tasks, unless they were cut otherwise.
+
+    The arguments are those of :func:`branch_counts`.
+    """
+    counts: dict[int, tuple[int, ...]] = {}
 
     def of_source(source: Source) -> int | None:
         if isinstance(source, SplitSource):
             return inputs[source.input]
         if source.reads is Reads.ALL:
             return None
+        # What is read task by task is never cut otherwise.
         return partitions_of(plan, source.parent) if source.reads is Reads.PARTITION else sum(counts[source.parent])
 
     for stage in plan.stages:
         found = [[n for source in branch.sources if (n := of_source(source)) is not None] for branch in stage.branches]
         assert all(len(set(numbers)) <= 1 for numbers in found), "what a task reads together is cut alike"
-        tasks = tuple(numbers[0] if numbers else 1 for numbers in found)
+        parts = tuple(numbers[0] if numbers else 1 for numbers in found)
         first = stage.sink.first if isinstance(stage.sink, RowsSink) else 0
-        counts.append(_first_tasks(tasks, first) if first else tasks)
-    return tuple(counts)
+        counts[stage.id] = _first_tasks(parts, first) if first else parts
+    return tuple(counts.values())
 
 
 def _first_tasks(branches: tuple[int, ...], first: int) -> tuple[int, ...]:

@@ -77,9 +77,12 @@ class TaskSpec:
         sources: where blocks of other workers are.
         machine: what this one sees.
         branch: of the stage.
-        counts: how many of ``blocks`` belong to each source of the branch; empty: there is one source.
-        tasks: how many the stage has, if its programs are to know.
-        part: the attempt's number within its branch, likewise.
+        counts: how many of ``blocks`` belong to each source of the branch, and that for each turn; what is read as a
+            whole belongs to the first. Empty: there is one source, and one turn.
+        tasks: how many parts the stage's sources have, if its programs are to know.
+        part: the number of the first part that is read, within the branch, likewise.
+        before: how many parts the branches before it have, likewise.
+        turns: the parts that are read one after the other; empty: it is one.
     """
 
     attempt: AttemptId
@@ -94,13 +97,16 @@ class TaskSpec:
     counts: tuple[int, ...] = ()
     tasks: int = 0
     part: int = 0
+    before: int = 0
+    turns: tuple[int, ...] = ()
 
-    def places_of(self, source: int) -> range:
+    def places_of(self, source: int, turn: int = 0) -> range:
         """Where in ``blocks`` those of a source of the branch are."""
         if not self.counts:
             return range(len(self.blocks))
-        begin = sum(self.counts[:source])
-        return range(begin, begin + self.counts[source])
+        place = turn * len(self.stage.branches[self.branch].sources) + source
+        begin = sum(self.counts[:place])
+        return range(begin, begin + self.counts[place])
 
 
 @dataclass
@@ -132,6 +138,7 @@ class TaskResult:
     block: BlockInfo | None = None
     parts: tuple[PartFile, ...] = ()
     seconds: float = 0.0  # from its begin to its end, in the executor
+    hot_keys: tuple[tuple[str, int], ...] = ()  # for people: keys with many rows, and how many; the most first
 
     def to_json(self) -> dict[str, Any]:
         """As values that ``json.dumps`` takes. What is as it is by default is left out: many tasks make little."""
@@ -154,6 +161,8 @@ class TaskResult:
             fields["last_bad"] = FailureReport.from_json(last_bad)
         if "parts" in fields:
             fields["parts"] = tuple(PartFile(**part) for part in fields["parts"])
+        if "hot_keys" in fields:
+            fields["hot_keys"] = tuple((str(key), int(rows)) for key, rows in fields["hot_keys"])
         return cls(**fields)
 
 

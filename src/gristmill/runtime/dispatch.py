@@ -18,7 +18,7 @@ from gristmill.errors import (
     task_error,
 )
 from gristmill.runtime import outcome as outcomes
-from gristmill.runtime import views
+from gristmill.runtime import replanning, views
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,
@@ -163,6 +163,10 @@ class Dispatcher:
         if job.begun or job.state is not JobState.RUNNING:
             return
         job.begun = True
+        if job.resumption is None and job.prepared.spec.session:
+            for stage, decision in self.keeping.decisions(job.prepared, job.tally.task_counts()):
+                for _ in replanning.carry_out(job, stage, decision):
+                    pass  # the scheduler does not know of the stage
         for event in beginning(job):
             self._feed(event)
         if job.resumption is not None:
@@ -385,8 +389,8 @@ class Dispatcher:
                 blocks = job.tally.freed(task, kept=self.keeping.is_kept(job.prepared, task))
                 job.frees += [(job.noted, block) for block in blocks]
                 self._free_durable(job)
-            case commands.ReportStage(name, stage, _):
-                self._jobs[name].tally.stage_is_whole(stage)
+            case commands.ReportStage(name, stage, made):
+                self._stage_is_whole(self._jobs[name], stage, made)
             case commands.DropWorker(worker):
                 self._fleet.drop_worker(worker)
                 self._worker_down(worker)
@@ -397,6 +401,14 @@ class Dispatcher:
                 job.state, job.cause = state, cause
                 # Without threads nothing runs while the loop does.
                 job.drain_until = self._clock() + (_DRAIN_SECONDS if self._threaded else 0.0)
+
+    def _stage_is_whole(self, job: Job, stage: int, made: tuple[int, ...]) -> None:
+        """Its readers are cut by what it has made, if they can be, and go on."""
+        job.tally.stage_is_whole(stage, made)
+        for reader, decision in replanning.decisions(job, stage):
+            self.keeping.decided(job.prepared, reader, decision)
+            for event in replanning.carry_out(job, reader, decision):
+                self._feed(event)
 
     def _discard(self, attempt: AttemptId) -> None:
         """Nothing may remain of a result that does not count."""

@@ -7,13 +7,14 @@ and is refused rather than guessed at.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any, ClassVar, get_args
 
 from gristmill.errors import FailureReport, JournalFailed
+from gristmill.plan.adapt import Decision
 from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.tally import digest_of, packed
@@ -104,6 +105,33 @@ class TaskDone:
 
 
 @dataclass(frozen=True)
+class StageReplanned:
+    """It was decided how a stage is cut. No task of it was launched before.
+
+    Attributes:
+        stage: the stage.
+        decision: how.
+        parents: of this stage, and of those that were added for it, by their ids.
+    """
+
+    kind: ClassVar[str] = "stage replanned"
+    job: str
+    stage: int
+    decision: Decision
+    parents: tuple[tuple[int, tuple[int, ...]], ...]
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return [self.stage, self.decision.to_json(), self.parents]
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> StageReplanned:
+        """The inverse of :meth:`to_json`."""
+        stage, decision, parents = data
+        return cls(job, stage, Decision.from_json(decision), tuple((one, tuple(some)) for one, some in parents))
+
+
+@dataclass(frozen=True)
 class JobCancelling:
     """Somebody wants a job to end. Whoever takes the job up next ends it."""
 
@@ -167,7 +195,7 @@ class JobEnded:
         return cls(job, data["at"], Outcome.from_json(data))
 
 
-Fact = JobAccepted | JobTakenUp | TaskDone | JobCancelling | JobCommitting | JobEnded
+Fact = JobAccepted | JobTakenUp | TaskDone | StageReplanned | JobCancelling | JobCommitting | JobEnded
 _KINDS: dict[str, type[Fact]] = {cls.kind: cls for cls in get_args(Fact)}
 _VERSION = 1  # of every kind so far
 _ROW_FACTS = 256  # at most: each may be about a thousand partitions
@@ -211,6 +239,7 @@ _part_fields = attrgetter(*PartFile.__match_args__)
 _BLOCK = TaskResult.__match_args__.index("block")
 _PARTS = TaskResult.__match_args__.index("parts")
 _LAST_BAD = TaskResult.__match_args__.index("last_bad")
+_HOT_KEYS = TaskResult.__match_args__.index("hot_keys")
 
 
 def result_to_json(result: TaskResult) -> list[Any]:
@@ -233,6 +262,8 @@ def result_from_json(data: list[Any]) -> TaskResult:
     fields[_PARTS] = tuple(PartFile(*part) for part in fields[_PARTS])
     if fields[_LAST_BAD] is not None:
         fields[_LAST_BAD] = FailureReport.from_json(fields[_LAST_BAD])
+    if len(fields) > _HOT_KEYS:
+        fields[_HOT_KEYS] = tuple((key, rows) for key, rows in fields[_HOT_KEYS])
     return packed(TaskResult(*fields))
 
 
@@ -249,6 +280,7 @@ class JobRecord:
         boots: the run of the system in which each epoch was.
         done: what each finished task made. A task is not in it if it read what was made otherwise later.
         attempts: how many attempts were accepted.
+        replanned: how stages were cut after others were whole, in that order.
         cancelled: somebody wanted it to end.
         committing: its output was, or is, being put in place.
         ended: how it ended.
@@ -259,6 +291,7 @@ class JobRecord:
     boots: dict[int, str] = field(default_factory=dict)
     done: dict[TaskId, TaskDone] = field(default_factory=dict)
     attempts: int = 0
+    replanned: list[StageReplanned] = field(default_factory=list)
     cancelled: bool = False
     committing: JobCommitting | None = None
     ended: JobEnded | None = None
@@ -269,6 +302,15 @@ class JobRecord:
         """The job's id."""
         return self.accepted.job
 
+    @property
+    def parents(self) -> Sequence[tuple[int, ...]]:
+        """The parents of each stage, as they are now."""
+        if not self.replanned:
+            return self.accepted.parents
+        changed = {id: parents for fact in self.replanned for id, parents in fact.parents}
+        known = dict(enumerate(self.accepted.parents)) | changed
+        return [known[stage] for stage in range(len(known))]
+
     def add(self, fact: Fact) -> None:
         """Take in the next fact."""
         match fact:
@@ -277,6 +319,8 @@ class JobRecord:
                 self.ended = None  # it may have failed before, and be tried again
             case TaskDone():
                 self._task_done(fact)
+            case StageReplanned():
+                self.replanned.append(fact)
             case JobCancelling():
                 self.cancelled = True
             case JobCommitting():
@@ -295,7 +339,7 @@ class JobRecord:
             # It ran again and made other data: what has read the old data does not count. What follows from that
             # is found in the same way, when those tasks have run again.
             self._digests[task] = digest
-            readers = {stage for stage, parents in enumerate(self.accepted.parents) if task.stage in parents}
+            readers = {stage for stage, parents in enumerate(self.parents) if task.stage in parents}
             self.done = {other: done for other, done in self.done.items() if other.stage not in readers}
 
 

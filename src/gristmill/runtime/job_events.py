@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from gristmill.plan.adapt import may_adapt, ranges_of
 from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.jobs import Job
 from gristmill.runtime.tally import digest_of
@@ -33,10 +34,18 @@ def beginning(job: Job) -> Iterator[events.Event]:
         speculation=events.SpeculationPolicy() if prepared.speculation else None,
         held=job.resumption is not None or bool(prepared.spec.session),
     )
-    stages = prepared.plan.stages
-    for stage, tasks in zip(stages, job.tally.task_counts(), strict=True):
-        final = stage is stages[-1]
-        yield events.StageAdded(spec.job, stage.id, stage.parents, tasks, final, job.tally.hosts(stage.id))
+    plan, counts = prepared.plan, job.tally.task_counts()
+    for stage in plan.in_order:
+        yield events.StageAdded(
+            spec.job,
+            stage.id,
+            stage.parents,
+            counts[stage.id],
+            stage is plan.last,
+            job.tally.hosts(stage.id),
+            awaits_plan=may_adapt(plan, stage),
+            reads=ranges_of(stage),
+        )
 
 
 def remains(

@@ -56,7 +56,7 @@ class PreparedJob:
     Attributes:
         spec: what executors get.
         name: for people.
-        plan: the stages.
+        plan: the stages, cut as is known by now.
         splits: of each input, what each task reads.
         output: where its parts come together.
         output_path: named in the summary; None if the result has no place of its own.
@@ -155,7 +155,7 @@ class Job:
     @property
     def format(self) -> str:
         """What its output holds."""
-        sink = self.prepared.plan.stages[-1].sink
+        sink = self.prepared.plan.last.sink
         return sink.format if isinstance(sink, OutputSink) else ""
 
     def stage_name(self, attempt: AttemptId) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from gristmill.plan.stages import RowsSink, Stage
+from gristmill.plan.adapt import Decision, fits, may_adapt
+from gristmill.plan.stages import RowsSink, Stage, StagePlan
 from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.tally import digest_of
@@ -26,10 +27,12 @@ class _Session:
         digests: of what the tasks of a stage made, by where the stage comes from (``PreparedJob.origins``); a task that
             was not done yet has none.
         kept: the results of tasks, by the name under which they are kept, then by the task.
+        decisions: how stages were cut, by where they come from.
     """
 
     digests: dict[str, list[int | None]] = field(default_factory=dict)
     kept: dict[str, dict[int, TaskResult]] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
 
 
 class Keeping:
@@ -54,13 +57,11 @@ class Keeping:
         session = self._sessions.get(prepared.spec.session)
         if session is None:
             return
-        stages = prepared.plan.stages
-        found = [stage for stage in stages if _kept(stage) in session.kept]
-        behind = {id for stage in found for id in _ancestors(stages, stage)}
+        found, behind = _found(session, prepared.plan)
         job = prepared.spec.job
-        for stage in stages:
+        for stage in prepared.plan.in_order:
             digests = session.digests.get(prepared.origins[stage.id], [])
-            if len(digests) != tasks[stage.id]:
+            if len(digests) != tasks[stage.id] or may_adapt(prepared.plan, stage):
                 continue  # the input was cut otherwise; whatever was kept is of other tasks
             if stage in found:
                 results = session.kept[_kept(stage)]
@@ -70,6 +71,31 @@ class Keeping:
                 for index, digest in enumerate(digests):
                     if digest is not None:
                         yield TaskRestored(AttemptId(job, stage.id, index, 1), None, True, digest=digest), None
+
+    def decided(self, prepared: PreparedJob, stage: int, decision: Decision) -> None:
+        """It was decided how a stage is cut."""
+        if prepared.spec.session:
+            session = self._sessions.setdefault(prepared.spec.session, _Session())
+            session.decisions[prepared.origins[stage]] = decision
+
+    def decisions(self, prepared: PreparedJob, tasks: Sequence[int]) -> list[tuple[int, Decision]]:
+        """How stages of a job were cut when they were run for what is kept: it is not decided again.
+
+        The arguments are those of :meth:`known`.
+        """
+        session = self._sessions.get(prepared.spec.session)
+        if session is None:
+            return []
+        plan = prepared.plan
+        _, behind = _found(session, plan)
+        known = [(stage, session.decisions.get(prepared.origins[stage])) for stage in sorted(behind)]
+        return [
+            (stage, decision)
+            for stage, decision in known
+            if decision is not None
+            and may_adapt(plan, plan.stages[stage])
+            and fits(plan, plan.stages[stage], decision, tasks)
+        ]
 
     def accepted(self, prepared: PreparedJob, tasks: int, attempt: AttemptId, result: TaskResult) -> None:
         """A task's result counts; if its stage is kept, or others that are kept are made of it, that is noted."""
@@ -108,6 +134,12 @@ class Keeping:
         gone = [found.kept.pop(kept, {})] if kept else list(found.kept.values())
         blocks = [result.block for results in gone for result in results.values()]
         return [block for block in blocks if block is not None and block.path]
+
+
+def _found(session: _Session, plan: StagePlan) -> tuple[list[Stage], set[int]]:
+    """The stages of which something is kept, and the ids of those that these are made of."""
+    found = [stage for stage in plan.stages if _kept(stage) in session.kept]
+    return found, {id for stage in found for id in _ancestors(plan.stages, stage)}
 
 
 def _kept(stage: Stage) -> str:

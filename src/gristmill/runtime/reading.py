@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gristmill.compute.combine import fan_in
+from gristmill.compute.combine import fan_in, merge_blocks
 from gristmill.compute.group import Group, groups
+from gristmill.compute.hot import MANY_ROWS, HotKeys
 from gristmill.errors import BlockUnreachable, TaskError
 from gristmill.plan.functions import ExchangeFunctions, Folder, JobCode, StepFunctions
-from gristmill.plan.stages import ShuffleSource, Source
+from gristmill.plan.stages import Reads, ShuffleSource, Source
 from gristmill.runtime.contracts import TaskEnvironment, TaskSpec
 from gristmill.runtime.whereabouts import machine_seen
 from gristmill.shuffle.blocks import damaged_blocks, read_segment
@@ -35,16 +36,35 @@ class BlockInputs:
         self._near: dict[int, BlockInfo] = {}  # place in the spec's blocks → where it was brought to
         self._far: set[int] = set()  # those that had to be brought here
         self._known: dict[str, str] = {}  # where a kept block lies in memory → the path by which others know it
+        self._hot = HotKeys()
+        self.turn = 0  # which of its parts is read
         self.spilled_bytes = 0
 
     def size_of(self, source: int) -> tuple[int, int]:
         """How many rows and bytes a source has."""
-        blocks = [self._spec.blocks[place] for place in self._spec.places_of(source)]
+        blocks = [self._spec.blocks[place] for place in self._places(source)]
         segments = [block.segment(self._spec.partition) for block in blocks]
         return sum(segment.rows for segment in segments), sum(segment.length for segment in segments)
 
     def groups(self, source: int, on_rows: OnRows) -> Iterator[Group]:
         """The groups of a source's partition, in the order of keys, each with all its values."""
+        blocks, number, _ = self._few_blocks(source)
+        sent = sum(block.segment(number).rows for block in blocks)
+        pieces = merge([read_segment(block, number) for block in blocks], sent)
+        return groups(self._hot.watch(pieces) if sent >= MANY_ROWS else pieces, on_rows)
+
+    def merged(self, source: int, target: Path) -> BlockInfo:
+        """One block of all of a source's partition, its values combined."""
+        blocks, number, combiner = self._few_blocks(source)
+        return merge_blocks(blocks, [number], target, combiner)
+
+    @property
+    def hot_keys(self) -> tuple[tuple[str, int], ...]:
+        """The keys with the most rows of those that were read, for people."""
+        return self._hot.found
+
+    def _few_blocks(self, source: int) -> tuple[Sequence[BlockInfo], int, Folder | None]:
+        """What a source has, in few blocks; the partition that is to be read of them; what makes values fewer."""
         partition = self._spec.partition
         shuffle = self._sources[source]
         assert isinstance(shuffle, ShuffleSource), "splits have no groups"
@@ -52,10 +72,11 @@ class BlockInputs:
         blocks = [block for block in self._readable(source) if block.segment(partition).length]
         combiner = combiner_of(step) if shuffle.combine else None
         scratch = self._env.scratch / f"source-{source}" if source else self._env.scratch
+        if self.turn:
+            scratch = scratch / f"turn-{self.turn}"
         merged, numbers, written = fan_in(blocks, [partition], scratch, combiner)
         self.spilled_bytes += written
-        sent = sum(block.segment(numbers[0]).rows for block in merged)
-        return groups(merge([read_segment(block, numbers[0]) for block in merged], sent), on_rows)
+        return merged, numbers[0], combiner
 
     def rows(self, source: int, on_rows: OnRows) -> Iterator[list[Any]]:
         """The records of a source that is not merged: block after block, some at a time."""
@@ -68,7 +89,7 @@ class BlockInputs:
 
     def identity_of(self, source: int) -> tuple[str, ...]:
         """What tells a source's data from all other data, as long as this process lives."""
-        return tuple(self._spec.blocks[place].path for place in self._spec.places_of(source))
+        return tuple(self._spec.blocks[place].path for place in self._places(source))
 
     def all_damaged(self, error: TaskError) -> TaskError:
         """The same error, naming every block that is damaged: each alone would cost one attempt."""
@@ -82,12 +103,20 @@ class BlockInputs:
         details = {**error.report.details, "block": self._known.get(first, first), "blocks": "\n".join(known)}
         return type(error)(replace(error.report, details=details))
 
+    def _places(self, source: int) -> range:
+        """Where in the spec's blocks those are that are read of a source now."""
+        shuffle = self._sources[source]
+        is_whole = isinstance(shuffle, ShuffleSource) and shuffle.reads is Reads.ALL
+        return self._spec.places_of(source, 0 if is_whole else self.turn)
+
     def _readable(self, source: int) -> Sequence[BlockInfo]:
         """A source's blocks, those of other machines brought here."""
         spec, job = self._spec, self._env.job
-        places = spec.places_of(source)
-        if spec.sources or job.shuffle_dir:
-            self._fetch([place for place in places if place not in self._near])
+        if spec.sources or job.shuffle_dir:  # what is read in later turns is brought along: it is not much
+            turns = range(max(1, len(spec.turns)) if spec.counts else 1)
+            everything = [place for turn in turns for place in spec.places_of(source, turn)]
+            self._fetch([place for place in everything if place not in self._near])
+        places = self._places(source)
         return [self._near.get(place) or self._here(spec.blocks[place]) for place in places]
 
     def _here(self, block: BlockInfo) -> BlockInfo:

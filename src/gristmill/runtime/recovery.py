@@ -15,6 +15,7 @@ from gristmill.runtime.contracts import JobSpec
 from gristmill.runtime.facts import JobAccepted, JobEnded, JobRecord, JobTakenUp
 from gristmill.runtime.jobs import NoOutput, PreparedJob
 from gristmill.runtime.outcome import Outcome, job_cancelled
+from gristmill.runtime.replanning import of_facts
 from gristmill.runtime.resumption import Resumption, boot_id, survey
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
@@ -99,7 +100,7 @@ def unreadable(record: JobRecord, error: JournalFailed, now: float) -> JobEnded:
 
 
 def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
-    """A job as it was accepted. Its output is nowhere yet.
+    """A job as it was accepted, with its stages cut as was decided since. Its output is nowhere yet.
 
     Raises:
         JournalFailed: what was noted is not enough.
@@ -108,7 +109,7 @@ def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
     try:
         spec = {name: tupled(value) for name, value in data["spec"].items()}
         splits = json.loads(zlib.decompress(blobs[_SPLITS]))
-        return PreparedJob(
+        prepared = PreparedJob(
             spec=JobSpec(code=blobs[_CODE], **spec),
             plan=plan_from_json(data["plan"]),
             splits=tuple(tuple(tuple(map(_split_of, task)) for task in input) for input in splits),
@@ -117,13 +118,15 @@ def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
             ingredients=data["ingredients"],
             **{name: tupled(data[name]) for name in _NOTED},
         )
+        return of_facts(prepared, record.replanned)
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise JournalFailed(f"The journal does not hold all of job {record.job}; it cannot be taken up.") from error
 
 
 def _split_of(fields: list[Any]) -> Split:
     split = Split(*fields)
-    return replace(split, hosts=tuple(split.hosts))
+    options = tuple((name, value) for name, value in split.options)
+    return replace(split, hosts=tuple(split.hosts), options=options)
 
 
 class _Nowhere:

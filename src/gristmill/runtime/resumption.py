@@ -66,7 +66,7 @@ class Resumption:
     @property
     def is_over(self) -> bool:
         """Whether the output is in its place, and it is known what of each task is in it."""
-        last = len(self.tasks) - 1
+        last = len(self.record.accepted.parents) - 1
         return self.published and sum(task.stage == last for task in self.done) == self.tasks[last]
 
     @property
@@ -95,9 +95,12 @@ class Resumption:
             done[task.stage] += 1
             living[task.stage] += self._lives(task)
         wanted: set[int] = set()
-        for stage in reversed(range(len(self.tasks))):
-            if (living if stage in wanted else done)[stage] < self.tasks[stage]:
-                wanted.update(self.record.accepted.parents[stage])
+        parents, before = self.record.parents, -1
+        while len(wanted) != before:  # a stage that was put in between has a higher number than its child
+            before = len(wanted)
+            for stage in reversed(range(len(self.tasks))):
+                if (living if stage in wanted else done)[stage] < self.tasks[stage]:
+                    wanted.update(parents[stage])
         return wanted
 
     def _lives(self, task: TaskId) -> bool:

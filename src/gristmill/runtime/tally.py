@@ -7,23 +7,27 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from hashlib import blake2b
 from typing import Any
 
 from gristmill.errors import FailureReport
+from gristmill.plan.adapt import Sizes
 from gristmill.plan.functions import Counters
 from gristmill.plan.stages import (
     OutputSink,
     ProgramOp,
     Reads,
     ShuffleSource,
+    Slice,
     SplitSource,
     Stage,
     StagePlan,
+    Turn,
     branch_counts,
+    part_counts,
 )
 from gristmill.runtime.contracts import Progress, TaskResult, TaskSpec
 from gristmill.runtime.views import JobView, StageView
@@ -33,6 +37,9 @@ from gristmill.shuffle.contracts import BlockInfo, PackedSegments
 from gristmill.storage.contracts import PartFile, Split, Splits
 
 _FAILURES_SHOWN = 5
+_HOT_KEYS_SHOWN = 5
+_HOT_TIMES = 4
+_HOT_ROWS = 10_000
 _MANY_SEGMENTS = 16  # so many are worth packing
 _NO_ROWS = 1 + (1 << 56)  # the digest of a block without rows: no other is as large, and 0 means that none is known
 
@@ -67,6 +74,7 @@ class _StageTally:
 
     stage: Stage
     branches: tuple[int, ...]  # how many tasks each has
+    parts: tuple[int, ...]  # and how many parts its sources have
     done: int = 0
     running: int = 0
     records_in: int = 0
@@ -74,6 +82,8 @@ class _StageTally:
     bytes_in: int = 0
     bytes_out: int = 0
     bytes_total: int = 0
+    made: tuple[int, ...] | None = None  # once it was whole: the bytes of each partition; empty if that is not known
+    hot_keys: dict[str, int] = field(default_factory=dict)  # that tasks named → rows
 
     @property
     def tasks(self) -> int:
@@ -93,6 +103,15 @@ class _StageTally:
         self.records_out += sign * result.records_out
         self.bytes_in += sign * result.bytes_in
         self.bytes_out += sign * result.bytes_out
+        for key, rows in result.hot_keys:
+            self.hot_keys[key] = self.hot_keys.get(key, 0) + sign * rows
+
+    def hot(self) -> Iterator[tuple[str, int]]:
+        """Keys with so many rows that their task has several times what it should have."""
+        parts = sum(self.parts)
+        if parts > 1:
+            least = min(_HOT_TIMES * self.records_in // parts, self.records_in // 2)
+            yield from ((key, rows) for key, rows in self.hot_keys.items() if rows >= max(_HOT_ROWS, least))
 
 
 class JobTally:
@@ -103,8 +122,7 @@ class JobTally:
         self.plan = plan
         self._name = name
         self._splits = splits
-        counts = branch_counts(plan, tuple(map(len, splits)))
-        self._stages = [_StageTally(stage, tasks) for stage, tasks in zip(plan.stages, counts, strict=True)]
+        self._stages = self._tallies(plan)
         for stage in self._stages:
             read = (source.input for source in stage.stage.sources if isinstance(source, SplitSource))
             stage.bytes_total = sum(split.size_bytes for input in read for task in splits[input] for split in task)
@@ -121,6 +139,46 @@ class JobTally:
         self._failures: deque[FailureReport] = deque(maxlen=_FAILURES_SHOWN)
         self.resumed_after_seconds = 0.0  # see JobView
         self._fates: dict[AttemptId, Fate] = {}  # of attempts that are over, and have not answered
+
+    def _tallies(self, plan: StagePlan) -> list[_StageTally]:
+        inputs = tuple(map(len, self._splits))
+        counts = zip(plan.stages, branch_counts(plan, inputs), part_counts(plan, inputs), strict=True)
+        return [_StageTally(stage, tasks, parts) for stage, tasks, parts in counts]
+
+    def replanned(self, plan: StagePlan) -> None:
+        """Stages are cut otherwise than before, and others were added. No task of them was launched."""
+        self.plan = plan
+        for tally in self._tallies(plan):
+            id = tally.stage.id
+            if id >= len(self._stages):
+                tally.bytes_total = self._bytes_of_slices(tally.stage)
+                self._stages.append(tally)
+                for child in self._stages:  # reads what this one makes instead
+                    if id in child.stage.parents:
+                        child.bytes_total -= tally.bytes_total
+            elif self._stages[id].stage != tally.stage:
+                assert not self._stages[id].done and not self._stages[id].running, "none of its tasks was launched"
+                tally.bytes_total = self._stages[id].bytes_total
+                self._stages[id] = tally
+
+    def _bytes_of_slices(self, stage: Stage) -> int:
+        turns = (turn for branch in stage.branches for task in branch.turns for turn in task)
+        slices = (slice for turn in turns for slice in turn.slices)
+        return sum(sum(self._block_sizes(one.stage, one.partition)[one.begin : one.end]) for one in slices)
+
+    def are_whole(self, stages: Iterable[int]) -> bool:
+        """Whether all tasks of these stages were done at one time."""
+        return all(self._stages[stage].made is not None for stage in stages)
+
+    @property
+    def sizes(self) -> Sizes:
+        """What stages that are whole have made."""
+        return Sizes(lambda stage: self._stages[stage].made or (), self._block_sizes)
+
+    def _block_sizes(self, stage: int, partition: int) -> list[int]:
+        results = (self._results.get(TaskId(self.job, stage, task)) for task in range(self._stages[stage].tasks))
+        blocks = (None if result is None else result.block for result in results)
+        return [0 if block is None else block.segment(partition).length for block in blocks]
 
     def task_counts(self) -> tuple[int, ...]:
         """The number of tasks of each stage."""
@@ -141,16 +199,18 @@ class JobTally:
         tally = self._stages[attempt.stage]
         number, index = tally.place_of(attempt.index) if len(tally.branches) > 1 else (0, attempt.index)
         branch = tally.stage.branches[number]
+        turns = branch.turns[index] if branch.turns else (Turn(index),)
         splits: tuple[Split, ...] = ()
         blocks: list[BlockInfo] = []
         counts = []
-        for source in branch.sources:
-            before = len(blocks)
-            if isinstance(source, SplitSource):
-                splits = self._splits[source.input][index]
-            else:
-                blocks += self._segments(source, index)
-            counts.append(len(blocks) - before)
+        for turn in turns:
+            for place, source in enumerate(branch.sources):
+                before = len(blocks)
+                if isinstance(source, SplitSource):
+                    splits = self._splits[source.input][turn.part]
+                elif source.reads is not Reads.ALL or turn is turns[0]:
+                    blocks += self._segments(self._slice_of(turn, place, source))
+                counts.append(len(blocks) - before)
         input_bytes = sum([split.size_bytes for split in splits]) + sum([block.segments[0].length for block in blocks])
         self._input_bytes[attempt] = input_bytes
         programs = isinstance(branch.ops[0], ProgramOp) if branch.ops else False
@@ -161,21 +221,31 @@ class JobTally:
             tuple(blocks),
             branch=number,
             counts=tuple(counts) if len(counts) > 1 else (),
-            tasks=tally.tasks if programs else 0,
-            part=index if programs else 0,
+            tasks=sum(tally.parts) if programs else 0,
+            part=turns[0].part if programs else 0,
+            before=sum(tally.parts[:number]) if programs else 0,
+            turns=tuple([turn.part for turn in turns]) if len(turns) > 1 else (),
         )
 
-    def _segments(self, source: ShuffleSource, index: int) -> Iterator[BlockInfo]:
-        """A stage's blocks with one segment each: tasks times partitions of them would be too much for every spec.
+    def _slice_of(self, turn: Turn, place: int, source: ShuffleSource) -> Slice:
+        """The blocks that are read of a source in a turn."""
+        for slice in turn.slices:
+            if slice.source == place:
+                return slice
+        if source.reads is Reads.TASK:
+            return Slice(place, source.parent, turn.part, turn.part + 1, 0)
+        partition = turn.part if source.reads is Reads.PARTITION else 0
+        return Slice(place, source.parent, 0, self._stages[source.parent].tasks, partition)
+
+    def _segments(self, slice: Slice) -> Iterator[BlockInfo]:
+        """Blocks with one segment each: tasks times partitions of them would be too much for every spec.
 
         A block that has nothing of the partition is left out.
         """
-        tasks = self._stages[source.parent].tasks
-        partition = index if source.reads is Reads.PARTITION else 0
-        for task in (index,) if source.reads is Reads.TASK else range(tasks):
-            block = self._results[TaskId(self.job, source.parent, task)].block
+        for task in range(slice.begin, slice.end):
+            block = self._results[TaskId(self.job, slice.stage, task)].block
             assert block is not None, "a stage that is read by another keeps the blocks of its tasks"
-            if (segment := block.segment(partition)).length:
+            if (segment := block.segment(slice.partition)).length:
                 yield BlockInfo(block.path, (segment,), block.worker)
 
     def launched(self, attempt: AttemptId) -> None:
@@ -297,8 +367,9 @@ class JobTally:
             blocks += () if kept else (result.block,)
         return [block for block in blocks if block.path]
 
-    def stage_is_whole(self, stage: int) -> None:
-        """All tasks of a stage are done: what its readers will read is known."""
+    def stage_is_whole(self, stage: int, made: tuple[int, ...]) -> None:
+        """All tasks of a stage are done: what its readers will read is known, as bytes of each partition."""
+        self._stages[stage].made = made
         for child in self._stages:
             if stage in child.stage.parents:
                 child.bytes_total += self._stages[stage].bytes_out
@@ -309,7 +380,7 @@ class JobTally:
 
     def parts(self) -> tuple[PartFile, ...]:
         """The files of the last stage's tasks, in order."""
-        last = len(self._stages) - 1
+        last = self.plan.last.id
         tasks = (TaskId(self.job, last, index) for index in range(self._stages[last].tasks))
         # Bad records are set aside by any stage's tasks, as further files of the output.
         earlier = sorted(task for task, result in self._results.items() if result.parts and task.stage != last)
@@ -329,17 +400,18 @@ class JobTally:
             total.records_in += progress.records_in
             total.bytes_in += progress.bytes_in
         readers = [stage for stage in self._stages if not stage.stage.reads_shuffle]
+        hot = (found for stage in self._stages for found in stage.hot())
         makers = [stage for stage in self._stages if not isinstance(stage.stage.sink, OutputSink)]
         return JobView(
             job=self.job,
             name=self._name,
             state=state,
             seconds=seconds,
-            stages=tuple(map(_stage_view, self._stages, running_now)),
+            stages=tuple(_stage_view(self._stages[stage.id], running_now[stage.id]) for stage in self.plan.in_order),
             attempts=self._attempts,
             failed_attempts=self._failed_attempts,
             records_in=sum(stage.records_in for stage in readers),
-            records_out=self._stages[-1].records_out,
+            records_out=self._stages[self.plan.last.id].records_out,
             bytes_in=sum(stage.bytes_in for stage in readers),
             shuffle_bytes=sum(stage.bytes_out for stage in makers),
             spilled_bytes=self._spilled_bytes,
@@ -348,6 +420,8 @@ class JobTally:
             failures=tuple(self._failures),
             resumed_after_seconds=self.resumed_after_seconds,
             note=note,
+            adaptations=self.plan.notes,
+            hot_keys=tuple(sorted(hot, key=lambda one: (-one[1], one[0]))[:_HOT_KEYS_SHOWN]),
         )
 
 
@@ -382,5 +456,7 @@ def summary_of(view: JobView, output: str | None) -> dict[str, Any]:
         "shuffle_bytes": view.shuffle_bytes,
         "seconds": round(view.seconds, 3),
         **resumed,
+        **({"adaptations": list(view.adaptations)} if view.adaptations else {}),
+        **({"hot_keys": [list(key) for key in view.hot_keys]} if view.hot_keys else {}),
         "counters": {group: dict(names) for group, names in counters.items()},
     }

@@ -53,6 +53,8 @@ class JobView:
     failures: tuple[FailureReport, ...] = ()  # the last few, newest last, also of attempts that were retried
     resumed_after_seconds: float = 0.0  # a local job that was taken up: between its first start and this run's
     note: str = ""  # why nothing happens, or what else should be known; one sentence, mostly empty
+    adaptations: tuple[str, ...] = ()  # how stages were cut by what was measured, and why; a sentence each
+    hot_keys: tuple[tuple[str, int], ...] = ()  # keys with so many rows that their task takes long, the worst first
 
     def to_json(self) -> dict[str, Any]:
         """As values that ``json.dumps`` takes."""
@@ -70,6 +72,8 @@ class JobView:
         view["state"] = JobState(view["state"])
         view["stages"] = tuple(StageView(**stage) for stage in view["stages"])
         view["failures"] = tuple(FailureReport.from_json(report) for report in view.get("failures", ()))
+        view["adaptations"] = tuple(view.get("adaptations", ()))
+        view["hot_keys"] = tuple((key, rows) for key, rows in view.get("hot_keys", ()))
         return cls(**view)
 
 

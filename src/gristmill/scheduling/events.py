@@ -174,7 +174,8 @@ class StageAdded:
     """A stage of a job. Parents were added before. Its tasks start when every parent is whole.
 
     The job succeeds when a stage with ``final`` is whole. ``hosts`` names the machines where a task's input lies, for
-    each task; empty when none of them cares.
+    each task; empty when none of them cares. With ``awaits_plan`` no task starts before StageReplaced: how many there
+    are follows from what the parents make, of which ReportStage tells. ``reads`` is that of StageReplaced.
     """
 
     job: str
@@ -183,6 +184,23 @@ class StageAdded:
     tasks: int
     final: bool
     hosts: tuple[tuple[str, ...], ...] = ()
+    awaits_plan: bool = False
+    reads: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class StageReplaced:
+    """A stage that awaits a plan is cut into other tasks, or stays as it is. No task of it was launched.
+
+    ``parents`` were added before; they may be more than they were, not fewer. ``reads`` says which partitions of its
+    parents each task reads, from the first to the one after the last; empty: task i reads partition i.
+    """
+
+    job: str
+    stage: int
+    parents: tuple[int, ...]
+    tasks: int
+    reads: tuple[tuple[int, int], ...] = ()
 
 
 class TaskFinished(NamedTuple):
@@ -263,6 +281,7 @@ Event = (
     | JobSubmitted
     | JobReleased
     | StageAdded
+    | StageReplaced
     | TaskFinished
     | TaskRestored
     | TaskFailed

@@ -188,8 +188,10 @@ def _check_lineage(job: Job, stage: Stage) -> None:
         _expect(stage in parent.children, f"{name}: not among the children of parent {parent.id}")
         _expect(parent.depth < stage.depth, f"{name}: not deeper than parent {parent.id}")
     held = job.held is not None
-    blocked = sum(not parent.available for parent in stage.parents) + held
+    blocked = sum(not parent.available for parent in stage.parents) + held + stage.awaits_plan
     _expect(stage.blocked == blocked, f"{name}: blocked by {blocked} parents, {stage.blocked} are counted")
+    _expect(not stage.awaits_plan or not any(stage.numbers), f"{name}: awaits its plan, and tasks of it were launched")
+    _expect(len(stage.reads) in (0, stage.tasks), f"{name}: {stage.tasks} tasks read {len(stage.reads)} ranges")
     done = stage.counts[TaskState.DONE] == stage.tasks
     _expect(stage.available == (stage.reported and done), f"{name}: available is {stage.available} by mistake")
     if stage.done and stage.tasks:

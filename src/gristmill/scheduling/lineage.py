@@ -37,12 +37,47 @@ _DIGEST_BITS = (1 << 64) - 1
 def add_stage(state: SchedulerState, job: Job, stage: Stage, out: list[Command]) -> None:
     """Take up a stage: count its parents that are not available, and want their blocks."""
     job.stages[stage.id] = stage
-    stage.blocked = sum(not parent.available for parent in stage.parents) + (job.held is not None)
+    stage.blocked = sum(not parent.available for parent in stage.parents) + (job.held is not None) + stage.awaits_plan
     for parent in stage.parents:
         parent.children.append(stage)
     want_parents(state, job, stage)
     gate_moved(state, job, stage)
     advance(state, job, stage, out)
+
+
+def replace_stage(
+    state: SchedulerState,
+    job: Job,
+    stage: Stage,
+    parents: tuple[Stage, ...],
+    tasks: int,
+    reads: tuple[tuple[int, int], ...],
+    out: list[Command],
+) -> None:
+    """It is decided how a stage is cut: from now on only its parents block it."""
+    for parent in parents:
+        if parent not in stage.parents:
+            parent.children.append(stage)
+    stage.parents = parents
+    _deepen(stage)
+    stage.cut_again(tasks, reads)
+    stage.awaits_plan = False
+    stage.blocked = sum(not parent.available for parent in parents) + (job.held is not None)
+    want_parents(state, job, stage)
+    gate_moved(state, job, stage)
+    advance(state, job, stage, out)
+
+
+def _deepen(stage: Stage) -> None:
+    """A stage has new parents. What comes after it has no ready task, so no list has to be sorted again."""
+    deeper = [stage]
+    while deeper:
+        stage = deeper.pop()
+        depth = 1 + max((parent.depth for parent in stage.parents), default=-1)
+        if depth > stage.depth:
+            assert not stage.listed, "its tasks are not ready"
+            stage.depth = depth
+            deeper += stage.children
 
 
 def accept(

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterable
 from heapq import heappop
+from itertools import accumulate
 from typing import NamedTuple
 
 from gristmill.scheduling.state import Alarm, Job, Offer, Places, SchedulerState, Slot, Stage, Worker
@@ -89,13 +91,14 @@ def _by_host(state: SchedulerState, stage: Stage) -> Places:
 def _by_bytes(state: SchedulerState, stage: Stage) -> Places | None:
     """Each partition at the worker with most of its bytes, over all parents that kept count."""
     rows: dict[int, list[int]] = {}
+    partitions = stage.reads[-1][1] if stage.reads else stage.tasks
     for parent in stage.parents:
-        if parent.bytes_on is None or len(parent.partition_bytes) != stage.tasks:
+        if parent.bytes_on is None or len(parent.partition_bytes) != partitions:
             continue
         for number, row in parent.bytes_on.items():
             sums = rows.setdefault(number, [0] * stage.tasks)
-            for partition, size in enumerate(row):
-                sums[partition] += size
+            for task, size in enumerate(_by_task(stage, row)):
+                sums[task] += size
     names = {worker.number: worker.name for worker in state.workers.values() if worker.number in rows}
     if len(names) < 2:
         return None
@@ -110,6 +113,15 @@ def _by_bytes(state: SchedulerState, stage: Stage) -> Places | None:
         local.setdefault(names[numbers[columns[index].index(most)]], []).append(index)
     waits = spared - everything / len(numbers) >= WORTH_WAITING * everything and everything > 0
     return Places(False, waits, local, [], state.now)
+
+
+def _by_task(stage: Stage, row: array[int]) -> Iterable[int]:
+    """Bytes of partitions as bytes of the tasks that read them."""
+    if not stage.reads:
+        return row
+    before = [*accumulate(row, initial=0)]
+    before += before[-1:] * (stage.reads[-1][1] + 1 - len(before))  # the last partitions may have nothing here
+    return [before[end] - before[begin] for begin, end in stage.reads]
 
 
 def leave_place(state: SchedulerState, key: str, by_host: bool) -> None:

@@ -178,10 +178,12 @@ class Stage:
     final: bool
     depth: int  # the longest way from a stage without parents
     hosts: tuple[tuple[str, ...], ...] = ()  # where each task's input lies; empty when none of them cares
+    awaits_plan: bool = False  # how it is cut is not decided yet: none of its tasks has a number
+    reads: tuple[tuple[int, int], ...] = ()  # partitions that each task reads; empty: as many as tasks, one each
     children: list[Stage] = field(default_factory=list)  # stages that name this one as a parent
     reported: bool = False  # it has been whole once
     available: bool = False  # whole, and no block lost: children may read
-    blocked: int = 0  # how many parents are not available, and one more while the job is held; 0: the gate is open
+    blocked: int = 0  # parents that are not available, and one each if the job is held, or the stage awaits its plan
     freed: bool = False  # its blocks were freed: whole, and nothing can need them again
     listed: bool = False  # it stands in Job.ready_stages
     states: bytearray = field(init=False)  # TaskState of each task, WAITING for ready ones too
@@ -210,6 +212,16 @@ class Stage:
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=_DURATIONS))  # of the last accepted attempts
 
     def __post_init__(self) -> None:
+        self._cut()
+
+    def cut_again(self, tasks: int, reads: tuple[tuple[int, int], ...]) -> None:
+        """Have other tasks; none was ever launched."""
+        assert self.counts[TaskState.WAITING] == self.tasks, "its tasks only wait"
+        assert not any(self.numbers), "none was launched"
+        self.tasks, self.reads = tasks, reads
+        self._cut()
+
+    def _cut(self) -> None:
         self.states = bytearray(self.tasks)
         self.counts = [self.tasks] + [0] * (len(TaskState) - 1)
         self.numbers = array("I", [0]) * self.tasks

@@ -25,6 +25,7 @@ from gristmill.scheduling.events import (
     SlotJoined,
     SlotLeft,
     StageAdded,
+    StageReplaced,
     TaskFailed,
     TaskFinished,
     TaskId,
@@ -35,7 +36,7 @@ from gristmill.scheduling.events import (
     WorkerLost,
 )
 from gristmill.scheduling.launching import launch_ready, send_ahead
-from gristmill.scheduling.lineage import accept, add_stage, advance, end_job, lose_block
+from gristmill.scheduling.lineage import accept, add_stage, advance, end_job, lose_block, replace_stage
 from gristmill.scheduling.liveness import credit_sleep, find_silent, heard
 from gristmill.scheduling.membership import (
     drain_worker,
@@ -95,6 +96,8 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
             _job_submitted(state, event)
         case StageAdded():
             _stage_added(state, event, out)
+        case StageReplaced():
+            _stage_replaced(state, event, out)
         case TaskRestored():
             note(state, event)
         case JobReleased():
@@ -222,8 +225,26 @@ def _stage_added(state: SchedulerState, event: StageAdded, out: list[Command]) -
         return  # it has ended meanwhile
     if event.stage in job.stages:
         raise ValueError(f"stage {event.stage} of job {event.job} was added before")
+    parents = _parents_of(job, event)
+    depth = 1 + max((parent.depth for parent in parents), default=-1)
+    stage = Stage(event.stage, parents, event.tasks, event.final, depth, event.hosts, event.awaits_plan, event.reads)
+    add_stage(state, job, stage, out)
+
+
+def _stage_replaced(state: SchedulerState, event: StageReplaced, out: list[Command]) -> None:
+    job = state.jobs.get(event.job)
+    if job is None:
+        return  # it has ended meanwhile
+    stage = job.stages.get(event.stage)
+    if stage is None or not stage.awaits_plan:
+        raise ValueError(f"stage {event.stage} of job {event.job} awaits no plan")
+    parents = _parents_of(job, event)
+    if not set(stage.parents) <= set(parents):
+        raise ValueError(f"stage {event.stage} of job {event.job} was to read what it does not read any more")
+    replace_stage(state, job, stage, parents, event.tasks, event.reads, out)
+
+
+def _parents_of(job: Job, event: StageAdded | StageReplaced) -> tuple[Stage, ...]:
     if unknown := [parent for parent in event.parents if parent not in job.stages]:
         raise ValueError(f"stage {event.stage} of job {event.job} names parents that were not added: {unknown}")
-    parents = tuple(job.stages[parent] for parent in dict.fromkeys(event.parents))
-    depth = 1 + max((parent.depth for parent in parents), default=-1)
-    add_stage(state, job, Stage(event.stage, parents, event.tasks, event.final, depth, event.hosts), out)
+    return tuple(job.stages[parent] for parent in dict.fromkeys(event.parents))

@@ -346,9 +346,11 @@ class Operator(_message.Message):
         MAP: _ClassVar[Operator.Kind]
         REDUCE: _ClassVar[Operator.Kind]
         PROGRAM: _ClassVar[Operator.Kind]
+        MERGE: _ClassVar[Operator.Kind]
     MAP: Operator.Kind
     REDUCE: Operator.Kind
     PROGRAM: Operator.Kind
+    MERGE: Operator.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     kind: Operator.Kind
@@ -390,7 +392,7 @@ class Option(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class Launch(_message.Message):
-    __slots__ = ("slot", "attempt", "splits", "blocks", "sources", "branch", "counts", "tasks", "part")
+    __slots__ = ("slot", "attempt", "splits", "blocks", "sources", "branch", "counts", "tasks", "part", "before", "turns")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SPLITS_FIELD_NUMBER: _ClassVar[int]
@@ -400,6 +402,8 @@ class Launch(_message.Message):
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    TURNS_FIELD_NUMBER: _ClassVar[int]
     slot: str
     attempt: Attempt
     splits: _containers.RepeatedCompositeFieldContainer[Split]
@@ -409,7 +413,9 @@ class Launch(_message.Message):
     counts: _containers.RepeatedScalarFieldContainer[int]
     tasks: int
     part: int
-    def __init__(self, slot: _Optional[str] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., splits: _Optional[_Iterable[_Union[Split, _Mapping]]] = ..., blocks: _Optional[_Union[Blocks, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., branch: _Optional[int] = ..., counts: _Optional[_Iterable[int]] = ..., tasks: _Optional[int] = ..., part: _Optional[int] = ...) -> None: ...
+    before: int
+    turns: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, slot: _Optional[str] = ..., attempt: _Optional[_Union[Attempt, _Mapping]] = ..., splits: _Optional[_Iterable[_Union[Split, _Mapping]]] = ..., blocks: _Optional[_Union[Blocks, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., branch: _Optional[int] = ..., counts: _Optional[_Iterable[int]] = ..., tasks: _Optional[int] = ..., part: _Optional[int] = ..., before: _Optional[int] = ..., turns: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Split(_message.Message):
     __slots__ = ("path", "start", "length", "size_bytes", "format", "name", "options")

@@ -9,6 +9,7 @@ from gristmill.errors import FailureReport
 from gristmill.plan.stages import (
     Branch,
     MapOp,
+    MergeOp,
     Op,
     OutputSink,
     ProgramOp,
@@ -120,10 +121,11 @@ def stage_of(message: pb.AddStage) -> Stage:
     return Stage(message.id, branches, _sink_of(message), message.name)
 
 
-_OPS: Mapping[int, type[MapOp] | type[ReduceOp] | type[ProgramOp]] = {
+_OPS: Mapping[int, type[MapOp] | type[ReduceOp] | type[ProgramOp] | type[MergeOp]] = {
     pb.Operator.MAP: MapOp,
     pb.Operator.REDUCE: ReduceOp,
     pb.Operator.PROGRAM: ProgramOp,
+    pb.Operator.MERGE: MergeOp,
 }
 
 
@@ -151,6 +153,8 @@ def _op_message(op: Op) -> pb.Operator:
             return pb.Operator(kind=pb.Operator.REDUCE, step=step)
         case ProgramOp(program):
             return pb.Operator(kind=pb.Operator.PROGRAM, step=program)
+        case MergeOp(step):
+            return pb.Operator(kind=pb.Operator.MERGE, step=step)
 
 
 def _sink_of(message: pb.AddStage) -> Sink:
@@ -193,6 +197,7 @@ def launch_order(slot: str, spec: TaskSpec, sources: Mapping[str, BlockSource]) 
             size_bytes=split.size_bytes,
             format=split.format,
             name=split.name,
+            options=_options(split.options),
         )
     if spec.blocks:
         keepers = list(dict.fromkeys(block.worker for block in spec.blocks if block.worker))
@@ -202,8 +207,9 @@ def launch_order(slot: str, spec: TaskSpec, sources: Mapping[str, BlockSource]) 
         for worker in keepers:
             source = sources.get(worker, nowhere)
             launch.sources.add(worker=worker, flight=source.address, machine=source.machine)
-    launch.branch, launch.tasks, launch.part = spec.branch, spec.tasks, spec.part
+    launch.branch, launch.tasks, launch.part, launch.before = spec.branch, spec.tasks, spec.part, spec.before
     launch.counts.extend(spec.counts)
+    launch.turns.extend(spec.turns)
     return order
 
 
@@ -227,7 +233,15 @@ def launch_spec(message: pb.Launch, stage: Stage, folder: str, machine: str) -> 
         attempt=attempt_id(message.attempt),
         stage=stage,
         splits=tuple(
-            Split(split.path, split.start, split.length, split.size_bytes, split.format, split.name)
+            Split(
+                path=split.path,
+                start=split.start,
+                length=split.length,
+                size_bytes=split.size_bytes,
+                format=split.format,
+                name=split.name,
+                options=_pairs(split.options),
+            )
             for split in message.splits
         ),
         blocks=tuple(
@@ -241,4 +255,6 @@ def launch_spec(message: pb.Launch, stage: Stage, folder: str, machine: str) -> 
         counts=tuple(message.counts),
         tasks=message.tasks,
         part=message.part,
+        before=message.before,
+        turns=tuple(message.turns),
     )
