@@ -29,6 +29,8 @@ from dataset_values import (
     shown,
 )
 
+from gristmill import broadcast
+
 Check = Callable[..., None]
 
 
@@ -104,7 +106,13 @@ def _narrow() -> Iterator[Case]:
         "many narrow ones", PAIRS, lambda d: d.filter(f.odd).map_values(f.twice).values().flat_map(list).map(f.pair)
     )
     yield Case("cache", ANY, lambda d: d.map(f.pair).cache().map(lambda pair: pair[1]))
-    yield Case("persist", ANY, lambda d: d.map(f.pair).persist().filter(f.odd))
+    for level in ("MEMORY", "MEMORY_AND_DISK", "DISK"):
+        yield Case(f"persist {level}", ANY, lambda d, level=level: _twice(d.map(f.pair).persist(level)))
+    yield Case("persist compressed", ANY, lambda d: _twice(d.map(f.pair).persist("DISK", compressed=True)))
+    yield Case("persist, then unpersist", ANY, lambda d: _twice(d.map(f.pair).persist().unpersist()))
+    yield Case("cache of groups", PAIRS, lambda d: _twice(d.group_by_key(3).cache()))
+    yield Case("cache of a union", TWO_ANY, lambda d, e: _twice(d.union(e).cache()))
+    yield Case("cache of sorted", KEYS, lambda d: _twice(d.sort_by(lambda key: key, partitions=2).cache()))
     yield Case("checkpoint", ANY, lambda d: d.map(f.pair).checkpoint().values())
 
 
@@ -174,6 +182,43 @@ def _keyed() -> Iterator[Case]:
         COUNTED,
         lambda d: d.reduce_by_key(f.add, 3).map_values(f.twice).reduce_by_key(f.together, 3),
     )
+    for then in ("map_values", "flat_map_values"):
+        yield Case(
+            f"{then}: pairs stay where they lie",
+            COUNTED,
+            lambda d, then=then: getattr(d.partition_by(3), then)(f.twice).group_by_key().map_values(list).glom(),
+        )
+    yield Case(
+        "filter: pairs stay where they lie",
+        COUNTED,
+        lambda d: d.reduce_by_key(f.add, 3).filter(f.odd).group_by_key().map_values(list).glom(),
+    )
+    yield Case(
+        "cache: pairs stay where they lie",
+        COUNTED,
+        lambda d: d.reduce_by_key(f.add, 3).cache().group_by_key().map_values(list).glom(),
+    )
+    yield Case(
+        "map: pairs lie by other keys",
+        COUNTED,
+        lambda d: d.partition_by(3).map(_turned).group_by_key(3).map_values(f.sorted_alike),
+    )
+    yield Case(
+        "keys: they lie by nothing",
+        COUNTED,
+        lambda d: d.partition_by(3).keys().map(f.pair).group_by_key(3).map_values(f.sorted_alike),
+    )
+    yield Case("partition_by a function", COUNTED, lambda d: d.partition_by(3, f.small))
+    yield Case(
+        "partition_by a function, then join", COUNTED, lambda d: d.partition_by(3, f.small).join(d.partition_by(3))
+    )
+    yield Case(
+        "partition_by a function on both sides",
+        COUNTED,
+        lambda d: d.partition_by(3, f.small).join(d.partition_by(3, f.small)),
+    )
+    yield Case("partition_by a function, then fold", COUNTED, lambda d: d.partition_by(3, f.small).reduce_by_key(f.add))
+    yield Case("partition_by a negative number", COUNTED, lambda d: d.partition_by(3, lambda key: -f.small(key)))
     yield Case("many operations by key", COUNTED, _many_by_key)
     yield Case("filter between two by key", COUNTED, lambda d: d.reduce_by_key(f.add, 3).filter(f.odd).group_by_key(3))
 
@@ -228,6 +273,16 @@ def _joined() -> Iterator[Case]:
             TWO_PAIRS,
             lambda d, e, how=how: getattr(d, how)(e).map_values(f.small).reduce_by_key(f.add, 2),
         )
+        yield Case(f"{how} with a broadcast", TWO_PAIRS, lambda d, e, how=how: getattr(d, how)(_small(e)))
+        yield Case(f"{how} of a broadcast", TWO_PAIRS, lambda d, e, how=how: getattr(_small(d), how)(e))
+        yield Case(
+            f"{how} of cut sides, then by key",
+            TWO_PAIRS,
+            lambda d, e, how=how: (
+                getattr(d.partition_by(3), how)(e.partition_by(3)).map_values(f.small).reduce_by_key(f.add)
+            ),
+        )
+    yield Case("subtract_by_key of a broadcast", TWO_PAIRS, lambda d, e: d.subtract_by_key(_small(e)))
     yield Case("three joined", TWO_PAIRS, lambda d, e: d.join(e).left_join(d.map_values(f.small)))
 
 
@@ -312,6 +367,11 @@ def _numbers() -> Iterator[Case]:
 # Parts of cases
 
 
+def _twice(d: Any) -> tuple[Any, ...]:
+    """What is kept, and what others make of what is kept."""
+    return d.count(), d.collect(), d.filter(f.odd).collect()
+
+
 def _tuples(d: Any) -> Any:
     return d.map_values(lambda value: (value,))
 
@@ -319,6 +379,11 @@ def _tuples(d: Any) -> Any:
 def _plain(d: Any) -> Any:
     """Groups of a cogroup as lists, whatever they are."""
     return d.map_values(lambda sides: [list(side) for side in sides])
+
+
+def _small(d: Any) -> Any:
+    """Marked as small; to a model that means nothing."""
+    return d if isinstance(d, Model) else broadcast(d)
 
 
 def _turned(pair: tuple[Any, Any]) -> tuple[Any, Any]:

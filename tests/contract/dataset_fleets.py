@@ -12,7 +12,7 @@ from dataset_cases import Case, assert_same
 from dataset_model import Model
 from dataset_values import Parts, exact
 
-from gristmill.api.session import Session
+from gristmill import Session
 
 FLEETS = ("inline", "local", "server")
 

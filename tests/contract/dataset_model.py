@@ -9,6 +9,7 @@ it holds is promised:
   size of the input.
 - ``placed``: which partition an element lies in.
 - ``typed``: which of several equal keys (1, 1.0, True) is shown: the first one, where there is an order.
+- ``lies``: in how many partitions pairs lie by their keys, if they do: in so many they stay, unless told otherwise.
 """
 
 from __future__ import annotations
@@ -32,11 +33,20 @@ Groups = list[list[tuple[Any, list[Any]]]]
 class Model:
     """See the module."""
 
-    def __init__(self, parts: Parts, *, ordered: bool = True, placed: bool = True, typed: bool = True) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        ordered: bool = True,
+        placed: bool = True,
+        typed: bool = True,
+        lies: int | None = None,
+    ) -> None:
         self.parts = parts
         self.ordered = ordered
         self.placed = placed and ordered
         self.typed = typed
+        self.lies = lies
 
     @property
     def rows(self) -> list[Any]:
@@ -49,6 +59,11 @@ class Model:
     def _like(self, parts: Parts) -> Model:
         return Model(parts, ordered=self.ordered, placed=self.placed, typed=self.typed)
 
+    def _lying(self, made: Model) -> Model:
+        """Made of this one's pairs, which kept their keys."""
+        made.lies = self.lies
+        return made
+
     # One element, or one partition, at a time
 
     def map(self, function: Callable[[Any], Any]) -> Model:
@@ -58,7 +73,7 @@ class Model:
         return self._like([[made for row in part for made in function(row)] for part in self.parts])
 
     def filter(self, function: Callable[[Any], Any]) -> Model:
-        return self._like([[row for row in part if function(row)] for part in self.parts])
+        return self._lying(self._like([[row for row in part if function(row)] for part in self.parts]))
 
     def map_partitions(self, function: Callable[[Iterator[Any]], Iterable[Any]]) -> Model:
         return self._like([list(function(iter(part))) for part in self.parts])
@@ -70,10 +85,10 @@ class Model:
         return self.map(lambda row: (function(row), row))
 
     def map_values(self, function: Callable[[Any], Any]) -> Model:
-        return self.map(lambda pair: (pair[0], function(pair[1])))
+        return self._lying(self.map(lambda pair: (pair[0], function(pair[1]))))
 
     def flat_map_values(self, function: Callable[[Any], Iterable[Any]]) -> Model:
-        return self.flat_map(lambda pair: [(pair[0], made) for made in function(pair[1])])
+        return self._lying(self.flat_map(lambda pair: [(pair[0], made) for made in function(pair[1])]))
 
     def keys(self) -> Model:
         return self.map(lambda pair: pair[0])
@@ -115,7 +130,7 @@ class Model:
     def cache(self) -> Model:
         return self
 
-    def persist(self, *_level: Any) -> Model:
+    def persist(self, *_level: Any, **_how: Any) -> Model:
         return self
 
     def unpersist(self) -> Model:
@@ -139,10 +154,11 @@ class Model:
 
     def _by_key(self, function: Callable[[list[Any]], Any], partitions: int | None) -> Model:
         """One element a key: what ``function`` makes of its values."""
+        partitions = partitions or self.lies
         groups = self._exchanged(partitions)
         parts = [[(key, function([value for _, value in tagged])) for key, tagged in part] for part in groups]
         known = partitions is not None
-        return Model(parts, ordered=known, placed=known, typed=self.typed and self.ordered)
+        return Model(parts, ordered=known, placed=known, typed=self.typed and self.ordered, lies=partitions)
 
     def group_by_key(self, partitions: int | None = None) -> Model:
         return self._by_key(list, partitions)
@@ -179,10 +195,11 @@ class Model:
         place = stable_hash if function is None else function
         for pair in sorted(self.rows, key=lambda pair: encode_key(pair[0])):
             parts[place(pair[0]) % partitions].append(pair)
-        return Model(parts, ordered=self.ordered, typed=False)
+        lies = partitions if function is None else None
+        return Model(parts, ordered=self.ordered, typed=False, lies=lies)
 
     def distinct(self, partitions: int | None = None) -> Model:
-        return self.map(lambda row: (row, None))._by_key(len, partitions).keys()
+        return self._flagged()._by_key(len, partitions).keys()
 
     # Several datasets
 
@@ -194,7 +211,11 @@ class Model:
             for part in groups
         ]
         known = partitions is not None
-        return Model(parts, ordered=known, placed=known, typed=all(m.ordered and m.typed for m in (self, *others)))
+        typed = all(each.ordered and each.typed for each in (self, *others))
+        return Model(parts, ordered=known, placed=known, typed=typed, lies=partitions)
+
+    def _flagged(self) -> Model:
+        return self.map(lambda row: (row, None))
 
     def _joined(self, other: Model, pick: Callable[[Any, list[Any], list[Any]], Iterable[Any]]) -> Model:
         rows = [made for key, (left, right) in self.cogroup(other).rows for made in pick(key, left, right)]
@@ -221,14 +242,19 @@ class Model:
         return self.map(lambda row: (row, None))
 
     def subtract(self, other: Model, partitions: int | None = None) -> Model:
-        return self._flagged().subtract_by_key(other._flagged()).keys()
+        both = self.map(lambda row: (row, row)).cogroup(other._flagged(), partitions=partitions)
+        made = both.flat_map(lambda group: [] if group[1][1] else group[1][0])
+        made.ordered = made.placed = made.ordered and self.ordered  # equal ones come in the order that they had
+        return made
 
     def intersection(self, other: Model, partitions: int | None = None) -> Model:
-        return self._flagged()._joined(other._flagged(), lambda key, left, right: [key] if left and right else [])
+        both = self._flagged().cogroup(other._flagged(), partitions=partitions)
+        return both.filter(lambda group: all(group[1])).keys()
 
     def cartesian(self, other: Model) -> Model:
         rows = [(left, right) for left in self.rows for right in other.rows]
-        return Model([rows], ordered=False, typed=self.typed and other.typed)
+        ordered = self.ordered and other.ordered
+        return Model([rows], ordered=ordered, placed=False, typed=self.typed and other.typed)
 
     # Order
 

@@ -10,7 +10,7 @@ from dataset_fleets import FLEETS, check, session_on
 from dataset_values import Parts
 from hypothesis import Phase, given, settings
 
-from gristmill.api.session import Session
+from gristmill import Session
 
 few = settings(max_examples=4, derandomize=True)
 many = settings(max_examples=100, phases=(Phase.generate,))

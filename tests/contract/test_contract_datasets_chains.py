@@ -11,7 +11,7 @@ from dataset_fleets import FLEETS, dataset_of, session_on
 from dataset_values import exact
 from hypothesis import Phase, given, settings
 
-from gristmill.api.session import Session
+from gristmill import Session
 
 
 @pytest.fixture(scope="module")
