@@ -51,6 +51,7 @@ class Submission:
         session_ticket: opens the blocks that it keeps.
         origins: see ``PreparedJob``.
         mode: what becomes of an output that is there: ``error``, ``overwrite`` or ``append``.
+        reducers: the number to choose if the user did not; 0: it follows from the inputs.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Submission:
     session_ticket: str = ""
     origins: tuple[str, ...] = ()
     mode: str = "error"
+    reducers: int = 0
 
     @property
     def format(self) -> str:
@@ -117,7 +119,9 @@ def prepare(submission: Submission) -> Preparation:
         for spec, some in zip(submission.inputs, found, strict=True)
     )
     made = max((spec.made for spec in submission.inputs), default=0)  # how large that is, nobody knows
-    reducers = options.reducers or max(made, default_reducers(sum(file.size_bytes for file in files)))
+    reducers = (
+        options.reducers or submission.reducers or max(made, default_reducers(sum(file.size_bytes for file in files)))
+    )
     plan = submission.plan.with_reducers(reducers)
     ingredients = ingredients_of(submission, files, plan, reducers)
     keys = stage_keys(plan, ingredients)

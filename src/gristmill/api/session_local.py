@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gristmill.api.job import JobHandle, JobResources, open_fleet, sigint_held, within_this_machine
+from gristmill.api.layouts import Layouts
 from gristmill.api.rows import Rows
 from gristmill.config import JobOptions
 from gristmill.plan.cut import Cut, cut
@@ -34,6 +35,7 @@ class LocalEngine:
 
         self._options = within_this_machine(options)
         self._pid = os.getpid()
+        self._layouts = Layouts()
         with sigint_held(), ExitStack() as undo:
             self._coordinator = Coordinator(open_fleet(self._options), threaded=options.on != "inline")
             undo.callback(self._coordinator.close)
@@ -71,8 +73,10 @@ class LocalEngine:
 
         with sigint_held(), ExitStack() as undo:
             submission = submission_of(made, name, output, replace(self._options, overwrite=mode == "overwrite"))
-            preparation = prepare(replace(submission, session=self._folder.job, mode=mode))
+            wanted = self._layouts.wanted(made.plan)
+            preparation = prepare(replace(submission, session=self._folder.job, mode=mode, reducers=wanted))
             undo.callback(preparation.undo)
+            self._layouts.note(made.plan, preparation.prepared.plan)
             running = self._coordinator.submit(preparation.prepared)
             assert isinstance(running, RunningJob), "without a key it is another job each time"
             undo.pop_all()

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gristmill.api.job import replay_command
+from gristmill.api.layouts import Layouts
 from gristmill.api.messages import JobStatus, SubmitRequest, server_options
 from gristmill.api.prepare import Preparation, Submission, prepare
 from gristmill.errors import InputMissing, PathNotShared, ServerUnreachable, UsageError
@@ -56,13 +57,20 @@ class JobService:
         self._data_dir = data_dir
         self._submitting = threading.Lock()  # one at a time: a key that comes twice at once is one job
 
-    def submit(self, request: SubmitRequest, key: str, session: tuple[str, str] = ("", "")) -> str:
+    def submit(
+        self,
+        request: SubmitRequest,
+        key: str,
+        session: tuple[str, str] = ("", ""),
+        layouts: Layouts | None = None,
+    ) -> str:
         """Take a job in; its id. It is durable when this returns.
 
         Args:
             request: the job.
             key: the same key with the same request is the same job, however often it comes; empty: always another one.
             session: that which the job belongs to, and what opens its blocks.
+            layouts: what that knows of what it keeps.
 
         Raises:
             MissingBlobs: parts of its code are not here.
@@ -82,7 +90,11 @@ class JobService:
             _check_output(job, session[0])
             options = server_options(job.options, self._data_dir)
             job = replace(job, options=options, session=session[0], session_ticket=session[1])
+            if layouts is not None:
+                job = replace(job, reducers=layouts.wanted(job.plan))
             preparation = _prepared(replace(request, submission=job), self.blobs)
+            if layouts is not None:
+                layouts.note(job.plan, preparation.prepared.plan)
             try:
                 _check_count(request, preparation)
                 prepared = replace(preparation.prepared, replay=replay_command(preparation.folder))

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gristmill.api.layouts import Layouts
 from gristmill.api.messages import SubmitRequest
 from gristmill.errors import GristmillError, SessionClosed
 from gristmill.fleets.cluster import ClusterFleet
@@ -36,6 +37,7 @@ class _Session:
     ticket: str
     until: float  # on the service's clock
     jobs: list[str] = field(default_factory=list)
+    layouts: Layouts = field(default_factory=Layouts)
 
     @property
     def id(self) -> str:
@@ -110,7 +112,7 @@ class SessionService:
         self.renew(session)
         with self._lock:
             found = self._find(session)
-        job = self._jobs.submit(request, key, session=(found.id, found.ticket))
+        job = self._jobs.submit(request, key, session=(found.id, found.ticket), layouts=found.layouts)
         found.jobs.append(job)
         return job
 

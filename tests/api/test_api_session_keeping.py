@@ -1,0 +1,98 @@
+"""What a session keeps is read, not made again; and made again when it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import add
+from pathlib import Path
+
+import pytest
+
+import gristmill as gm
+from gristmill.api.session import Session
+from gristmill.errors import SessionClosed
+from gristmill.shuffle.shelf import SHARED_MEMORY, twin_of
+
+LINES = 4000
+
+
+@pytest.fixture(scope="module", params=["inline", "local"])
+def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    data_dir = tmp_path_factory.mktemp("data")
+    with gm.Session(on=request.param, executors=2, memory="512MiB", data_dir=data_dir) as made:
+        yield made
+
+
+def text(folder: Path) -> Path:
+    path = folder / "in.txt"
+    path.write_text("".join(f"{number % 100} {number}\n" for number in range(LINES)))
+    return path
+
+
+def read_by(session: Session, dataset: gm.Dataset[object]) -> int:
+    """How many records of files a job reads that computes a dataset."""
+    with session.rows(dataset._node, "job") as rows:
+        assert sum(1 for _ in rows)
+        return rows.view.records_in
+
+
+@pytest.mark.parametrize("level", list(gm.StorageLevel))
+@pytest.mark.parametrize("compressed", [False, True])
+def test_every_level_is_read_in_the_next_job(
+    session: Session, tmp_path: Path, level: gm.StorageLevel, compressed: bool
+) -> None:
+    kept = session.read_text(text(tmp_path)).map(str.split).persist(level, compressed=compressed)
+    first = kept.collect()
+    assert read_by(session, kept.map(tuple)) == 0
+    assert kept.collect() == first
+    kept.unpersist()
+    assert read_by(session, kept.map(tuple)) == LINES
+
+
+def test_what_is_kept_behind_an_exchange_is_read(session: Session, tmp_path: Path) -> None:
+    pairs = session.read_text(text(tmp_path)).map(lambda line: (line.split()[0], 1))
+    sums = pairs.reduce_by_key(add).cache()
+    expected = sorted(sums.collect())
+    assert read_by(session, sums.map_values(lambda n: n + 1)) == 0
+    assert read_by(session, sums.join(sums)) == 0
+    assert sorted(sums.collect()) == expected
+
+
+def test_another_input_does_not_change_how_it_is_cut(session: Session, tmp_path: Path) -> None:
+    sums = session.read_text(text(tmp_path)).map(lambda line: (line.split()[0], 1)).reduce_by_key(add).cache()
+    sums.count()
+    other = session.range(100, partitions=7).map(lambda n: (str(n), n))
+    assert read_by(session, sums.join(other)) == 100
+
+
+def test_blocks_that_are_lost_are_made_again(session: Session, tmp_path: Path) -> None:
+    kept = session.read_text(text(tmp_path)).map(str.split).map(tuple).persist("DISK")
+    expected = sorted(kept.reduce_by_key(max).collect())
+    blocks = [path for path in blocks_of(session) if path.stat().st_size]
+    assert blocks
+    for path in blocks:
+        path.unlink()
+    assert sorted(kept.reduce_by_key(max).collect()) == expected
+    assert read_by(session, kept) == 0
+
+
+def test_nothing_is_left_of_a_closed_session(tmp_path: Path) -> None:
+    with gm.Session(on="local", executors=1, data_dir=tmp_path / "data") as session:
+        kept = session.from_items([1, 2, 3]).cache()
+        assert kept.sum() == 6
+        folder = session._engine._folder.path  # type: ignore[union-attr]
+        twin = twin_of(folder)
+        assert twin is None or twin.is_dir()
+    assert not folder.exists()
+    assert twin is None or not twin.exists()
+    assert list((tmp_path / "data" / "jobs").iterdir()) == []
+    with pytest.raises(SessionClosed):
+        kept.sum()
+
+
+def blocks_of(session: Session) -> list[Path]:
+    folder: Path = session._engine._folder.path  # type: ignore[union-attr]
+    found = list((folder / "blocks").glob("*.block"))
+    twin = twin_of(folder)
+    assert SHARED_MEMORY.is_dir() == (twin is not None)
+    return found + (list(twin.glob("*.block")) if twin is not None and twin.is_dir() else [])
