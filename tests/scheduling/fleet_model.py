@@ -67,6 +67,8 @@ class FleetModel:
         assert slot in self.slots, f"{attempt} launched in {slot}, which is gone"
         assert slot not in self.running.values(), f"{attempt} launched in {slot}, which is busy"
         assert attempt.job in self.stages and attempt.job not in self.ended, f"{attempt} of a job that does not run"
+        stage = self.stages[attempt.job][attempt.stage]
+        assert not stage.awaits_plan and attempt.index < stage.tasks, f"{attempt} launched, and is not of the plan"
         assert attempt.task not in self.accepted, f"{attempt} launched, and the task is done"
         assert all(a.task != attempt.task for a in self.running), f"{attempt} launched, and another attempt runs"
         for parent in self.stages[attempt.job][attempt.stage].parents:
@@ -96,6 +98,17 @@ class FleetModel:
                 assert not stage.final or tasks <= self.accepted, f"{command.job} succeeded without {tasks}"
         self.ended[command.job] = command.state
         self.accepted = {task for task in self.accepted if task.job != command.job}
+
+    def awaiting(self) -> list[tuple[str, int]]:
+        """Stages of jobs that run which await their plan, and whose parents have all been whole."""
+        return [
+            (job, stage.stage)
+            for job, stages in self.stages.items()
+            for stage in stages.values()
+            if job not in self.ended
+            and stage.awaits_plan
+            and all((job, parent) in self.reports for parent in stage.parents)
+        ]
 
     # What can happen
 

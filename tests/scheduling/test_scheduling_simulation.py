@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -23,6 +24,7 @@ from gristmill.scheduling.events import (
     SlotJoined,
     SlotLeft,
     StageAdded,
+    StageReplaced,
     TaskFailed,
     TaskFinished,
     TimePassed,
@@ -72,8 +74,9 @@ class Simulation(RuleBasedStateMachine):
         counts=st.lists(st.integers(0, 4), min_size=1, max_size=4),
         parents=st.lists(picks, min_size=4, max_size=4),
         priority=st.integers(-1, 1),
+        awaiting=picks,
     )
-    def submit(self, counts: list[int], parents: list[int], priority: int) -> None:
+    def submit(self, counts: list[int], parents: list[int], priority: int, awaiting: int) -> None:
         if len(self.state.jobs) >= 3:
             return
         self.jobs += 1
@@ -82,9 +85,26 @@ class Simulation(RuleBasedStateMachine):
         self.feed(JobSubmitted(name, self.jobs, POLICY, 2, priority))
         for stage, tasks in enumerate(counts):
             chosen = tuple(p for p in range(stage) if parents[stage] >> p & 1 or p == stage - 1 == 0)
-            added = StageAdded(name, stage, chosen, tasks, stage == len(counts) - 1)
+            awaits = bool(chosen and tasks and awaiting >> stage & 1)
+            added = StageAdded(name, stage, chosen, tasks, stage == len(counts) - 1, awaits_plan=awaits)
             self.fleet.stages[name][stage] = added
             self.feed(added)
+
+    @precondition(lambda self: self.fleet.awaiting())
+    @rule(pick=picks, tasks=st.integers(1, 6), between=st.integers(0, 2))
+    def replace_stage(self, pick: int, tasks: int, between: int) -> None:
+        """It is decided how a stage is cut; perhaps with another one between it and a parent."""
+        waiting = self.fleet.awaiting()
+        job, number = waiting[pick % len(waiting)]
+        stages = self.fleet.stages[job]
+        parents = stages[number].parents
+        if between:
+            added = StageAdded(job, len(stages), parents[:1], between, False)
+            stages[added.stage] = added
+            self.feed(added)
+            parents += (added.stage,)
+        stages[number] = replace(stages[number], parents=parents, tasks=tasks, awaits_plan=False)
+        self.feed(StageReplaced(job, number, parents, tasks))
 
     @precondition(lambda self: self.fleet.running)
     @rule(pick=picks, bad=st.sampled_from([0, 0, 0, 0, 1]))
@@ -197,6 +217,8 @@ class Simulation(RuleBasedStateMachine):
             for worker in WORKERS:
                 self.join(worker)
                 self.beat(worker)
+            if self.fleet.awaiting():
+                self.replace_stage(0, 2, 0)
             if self.fleet.running:
                 self.feed(self.fleet.finish(self.attempt(0)))
             self.now += 0.5
@@ -227,6 +249,7 @@ def test_long_runs_with_more_luck_than_hypothesis_has(seed: int) -> None:
     sim = Simulation()
     rates = {"finish": 40, "beat": 6, "join": 6, "pass_time": 4, "submit": 2, "leave": 2, "late_news": 1}
     rates |= {"lose_block": 3, "read_a_corrupt_block": 2, "die": 1, "lose_launch": 1, "lose_worker": 1, "fail": 1}
+    rates["replace_stage"] = 5
     needs = {"lose_block": "blocks", "leave": "slots"}
     needs |= dict.fromkeys(("finish", "read_a_corrupt_block", "die", "lose_launch", "fail"), "running")
     arguments: dict[str, Callable[[], tuple[object, ...]]] = {
@@ -239,7 +262,9 @@ def test_long_runs_with_more_luck_than_hypothesis_has(seed: int) -> None:
             [random.randrange(1, 6) for _ in range(random.randrange(2, 5))],
             [random.randrange(2**16) for _ in range(4)],
             random.randrange(-1, 2),
+            random.randrange(2**16),
         ),
+        "replace_stage": lambda: (random.randrange(2**16), random.randrange(1, 7), random.randrange(3)),
         "leave": lambda: (random.randrange(2**16), random.random() < 0.8),
         "late_news": lambda: (random.randrange(2**16), random.choice([None, *FailureKind])),
         "lose_block": lambda: (random.randrange(2**16),),
@@ -251,6 +276,8 @@ def test_long_runs_with_more_luck_than_hypothesis_has(seed: int) -> None:
     for _ in range(400):
         (name,) = random.choices(list(rates), list(rates.values()))
         if (name in needs and not getattr(sim.fleet, needs[name])) or (name == "late_news" and not sim.old_attempts):
+            continue
+        if name == "replace_stage" and not sim.fleet.awaiting():
             continue
         getattr(sim, name)(*arguments[name]())
         sim.consistent()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
@@ -20,6 +20,7 @@ from gristmill.scheduling.events import (
     RetryPolicy,
     SpeculationPolicy,
     StageAdded,
+    StageReplaced,
     TaskId,
 )
 
@@ -48,6 +49,7 @@ class StagePlan:
     seconds: float
     hosts: tuple[tuple[str, ...], ...]
     random_digest: bool  # it makes other data each time
+    later: tuple[int, int] | None = None  # it awaits its plan: then it has so many tasks, and so many are put before it
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,48 @@ class JobPlan:
                 held=held,
             )
         ]
-        for number, stage in enumerate(self.stages):
-            out.append(StageAdded(self.name, number, stage.parents, stage.tasks, stage.final, stage.hosts))
+        for number in self._in_order():
+            stage = self.stages[number]
+            out.append(
+                StageAdded(
+                    self.name, number, stage.parents, stage.tasks, stage.final, stage.hosts, stage.later is not None
+                )
+            )
         return out
+
+    def _in_order(self) -> list[int]:
+        """The stages, parents first: what was put in between has a higher number than what reads it."""
+        ordered: dict[int, None] = {}
+
+        def put(number: int) -> None:
+            for parent in self.stages[number].parents:
+                if parent not in ordered:
+                    put(parent)
+            ordered[number] = None
+
+        for number in range(len(self.stages)):
+            put(number)
+        return list(ordered)
+
+    def awaiting(self, reported: set[int]) -> list[int]:
+        """The stages whose plan can be made, when these have been whole."""
+        return [n for n, stage in enumerate(self.stages) if stage.later is not None and reported >= set(stage.parents)]
+
+    def replanned(self, number: int) -> tuple[JobPlan, list[Event]]:
+        """The same job with a stage cut as it is decided, and what the scheduler is told of it."""
+        stage = self.stages[number]
+        assert stage.later is not None
+        tasks, between = stage.later
+        events: list[Event] = []
+        stages = list(self.stages)
+        parents = stage.parents
+        if between:
+            stages.append(StagePlan(parents[:1], between, False, stage.seconds, (), stage.random_digest))
+            parents += (len(self.stages),)
+            events.append(StageAdded(self.name, len(self.stages), stage.parents[:1], between, False))
+        stages[number] = replace(stage, parents=parents, tasks=tasks, later=None)
+        events.append(StageReplaced(self.name, number, parents, tasks))
+        return replace(self, stages=tuple(stages)), events
 
     def inputs(self, task: TaskId) -> tuple[TaskId, ...]:
         """The tasks whose blocks a task reads."""
@@ -327,10 +368,11 @@ def a_job(random: Random, name: str, volatile: bool) -> JobPlan:
         seconds = random.choice((0.001, 0.005)) if short else random.choice((0.1, 1.0, 4.0))
         stages.append(StagePlan(parents, tasks, final, seconds, hosts, random.random() < (0.6 if volatile else 0.1)))
     # A final stage makes output, which nothing reads.
+    stages = [replace(s, parents=tuple(p for p in s.parents if not stages[p].final)) for s in stages]
     stages = [
-        StagePlan(
-            tuple(p for p in s.parents if not stages[p].final), s.tasks, s.final, s.seconds, s.hosts, s.random_digest
-        )
+        replace(s, later=(random.randrange(1, 6), random.choice((0, 0, 2))))
+        if s.parents and s.tasks and random.random() < 0.4
+        else s
         for s in stages
     ]
     return JobPlan(

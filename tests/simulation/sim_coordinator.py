@@ -41,9 +41,11 @@ class Tally:
     freed: set[TaskId] = field(default_factory=set)
     lost: set[TaskId] = field(default_factory=set)  # whose block is known to be gone
     doubted: set[TaskId] = field(default_factory=set)  # whose block somebody could not read
+    reported: set[int] = field(default_factory=set)  # stages that have been whole
     live: dict[AttemptId, str] = field(default_factory=dict)  # slot of each attempt that runs, or waits there
     failures: dict[tuple[TaskId, FailureKind], int] = field(default_factory=dict)
     held: bool = False
+    announced: bool = False  # the scheduler knows all stages
 
     def may_run(self, task: TaskId) -> bool:
         """Whether a task is not done, as far as anybody knows."""
@@ -88,15 +90,24 @@ class Journal:
     def __init__(self) -> None:
         self.accepted: dict[str, JobPlan] = {}
         self.facts: dict[str, list[Fact]] = {}
+        self.decided: dict[str, list[tuple[float, int]]] = {}  # when it was decided how which stage is cut
         self.ended: dict[str, JobState] = {}
 
     def crash(self, now: float) -> None:
         for name, facts in self.facts.items():
             self.facts[name] = [fact for fact in facts if fact.at <= now - GROUP_SECONDS]
+            self.decided[name] = [one for one in self.decided[name] if one[0] <= now - GROUP_SECONDS]
+
+    def plan(self, job: str) -> JobPlan:
+        """How a job is cut, as far as it was decided."""
+        plan = self.accepted[job]
+        for _, stage in self.decided[job]:
+            plan, _ = plan.replanned(stage)
+        return plan
 
     def done(self, job: str) -> dict[TaskId, Fact]:
         """The fold: what was done, without what was done with data that changed later."""
-        plan, done, digests = self.accepted[job], dict[TaskId, Fact](), dict[TaskId, int]()
+        plan, done, digests = self.plan(job), dict[TaskId, Fact](), dict[TaskId, int]()
         for fact in self.facts[job]:
             done[fact.task] = fact
             if digests.setdefault(fact.task, fact.block.digest) != fact.block.digest:
@@ -130,6 +141,7 @@ class Coordinator:
         self.inbox: deque[Callable[[], None]] = deque()
         self.steps = 0
         self.trace: list[str] | None = None
+        self.to_tell: deque[events.Event] = deque()  # what was decided upon commands
 
     # Events in.
 
@@ -262,6 +274,8 @@ class Coordinator:
             if self.trace is not None:
                 self.trace.append(f"            {command}")
             self._carry_out(command)
+        while self.to_tell:
+            self.feed(self.to_tell.popleft())
 
     # Commands out.
 
@@ -288,8 +302,8 @@ class Coordinator:
                 assert task not in tally.freed and task not in tally.lost, f"the block of {task} is freed, and is gone"
                 tally.freed.add(task)
                 self._free(tally.done[task])
-            case commands.ReportStage():
-                pass
+            case commands.ReportStage(name, stage):
+                self._stage_is_whole(self.jobs[name], stage)
             case commands.DropWorker(name):
                 self._drop(name)
             case commands.WakeAt(when):
@@ -297,6 +311,19 @@ class Coordinator:
                 self.world.at(when, lambda: self.time_passes(when))
             case commands.EndJob():
                 self._end(command)
+
+    def _stage_is_whole(self, tally: Tally, stage: int) -> None:
+        """It is decided how its readers are cut: noted, and never decided again."""
+        assert stage not in tally.reported, f"stage {stage} of {tally.plan.name} is reported twice"
+        tally.reported.add(stage)
+        if tally.announced:
+            self._cut_readers(tally)
+
+    def _cut_readers(self, tally: Tally) -> None:
+        while awaiting := tally.plan.awaiting(tally.reported):
+            tally.plan, told = tally.plan.replanned(awaiting[0])
+            self.journal.decided[tally.plan.name].append((self.world.now, awaiting[0]))
+            self.to_tell += told
 
     def _drop(self, name: str) -> None:
         worker = self.workers[name]
@@ -314,6 +341,8 @@ class Coordinator:
         assert len(waiting) < worker.offer.depth, f"{slot} gets more than it takes"
         assert all(other.job == attempt.job for other in waiting)
         assert not tally.held, f"{attempt} of a job that is held"
+        stage = tally.plan.stages[task.stage]
+        assert stage.later is None and task.index < stage.tasks, f"{attempt} is launched, and is not of the plan"
         assert worker.name not in self.draining, f"{attempt} is launched on {worker.name}, which leaves"
         assert tally.may_run(task), f"{attempt} is launched, and the task is done"
         others = [other for other in tally.live if other.task == task]
@@ -386,18 +415,24 @@ class Coordinator:
     def submit(self, plan: JobPlan) -> None:
         self.journal.accepted[plan.name] = plan
         self.journal.facts[plan.name] = []
+        self.journal.decided[plan.name] = []
         self._begin(plan, held=False)
 
     def _begin(self, plan: JobPlan, held: bool) -> None:
         self.jobs[plan.name] = Tally(plan, held=held)
+        tally = self.jobs[plan.name]
         for event in plan.events(held):
             self.feed(event)
+        tally.announced = True
+        self._cut_readers(tally)
+        while self.to_tell:
+            self.feed(self.to_tell.popleft())
 
     def resume(self) -> None:
         """Take up what an earlier coordinator left."""
-        for name, plan in self.journal.accepted.items():
+        for name in self.journal.accepted:
             if name not in self.journal.ended:
-                self._begin(plan, held=True)
+                self._begin(self.journal.plan(name), held=True)
         self.world.after(GRACE_SECONDS, lambda: self.when_awake(self._release))
 
     def _release(self) -> None:

@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median_low
-from typing import Any
 
 from gristmill.config import MIB, format_size
+from gristmill.plan.decision import BranchCut, Decision, Piece
 from gristmill.plan.stages import (
     Branch,
     MergeOp,
@@ -64,74 +64,6 @@ LIMITS = Limits()
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What some tasks of a source's parent made of one part.
-
-    Attributes:
-        source: its place in the branch.
-        part: the partition.
-        begin: the first of the parent's tasks.
-        end: the one after the last.
-    """
-
-    source: int
-    part: int
-    begin: int
-    end: int
-
-
-@dataclass(frozen=True)
-class BranchCut:
-    """How one branch is cut.
-
-    Attributes:
-        tasks: of each task, the first part that it reads and the one after the last. Several with the same single part
-            are its pieces, in the order of ``pieces``. Empty: a task for each part.
-        pieces: parts that are divided among tasks.
-        folds: parts that are merged in pieces before they are read.
-    """
-
-    tasks: tuple[tuple[int, int], ...] = ()
-    pieces: tuple[Piece, ...] = ()
-    folds: tuple[Piece, ...] = ()
-
-
-@dataclass(frozen=True)
-class Decision:
-    """How a stage is cut.
-
-    Attributes:
-        branches: one for each branch; empty: as it was planned.
-        notes: what was adapted and why, for people.
-    """
-
-    branches: tuple[BranchCut, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> list[Any]:
-        """As values that ``json.dumps`` takes."""
-        cuts = [
-            [cut.tasks, *([[*vars(one).values()] for one in some] for some in (cut.pieces, cut.folds))]
-            for cut in self.branches
-        ]
-        return [cuts, self.notes]
-
-    @classmethod
-    def from_json(cls, data: Sequence[Any]) -> Decision:
-        """The inverse of :meth:`to_json`."""
-        cuts, notes = data
-        branches = tuple(
-            BranchCut(
-                tuple((begin, end) for begin, end in tasks),
-                tuple(Piece(*one) for one in pieces),
-                tuple(Piece(*one) for one in folds),
-            )
-            for tasks, pieces, folds in cuts
-        )
-        return cls(branches, tuple(notes))
-
-
-@dataclass(frozen=True)
 class Sizes:
     """What the parents of a stage have made.
 
@@ -153,14 +85,14 @@ def may_adapt(plan: StagePlan, stage: Stage) -> bool:
         return False
     fixed = _is_fixed(plan, stage)
     return any(
-        _may_merge(plan, branch, fixed) or _may_split(plan, stage, branch, fixed) or _folding(branch)
+        _may_merge(plan, stage, branch, fixed) or _may_split(plan, stage, branch, fixed) or _folding(branch)
         for branch in stage.branches
     )
 
 
 def _is_fixed(plan: StagePlan, stage: Stage) -> bool:
     """Whether the numbers of the stage's tasks mean something to others."""
-    if isinstance(stage.sink, RowsSink) and (stage.sink.first or (stage.sink.kept and stage is not plan.last)):
+    if isinstance(stage.sink, RowsSink) and stage.sink.kept and stage is not plan.last:
         return True
     return any(
         isinstance(source, ShuffleSource) and source.parent == stage.id and source.reads is Reads.TASK
@@ -180,8 +112,10 @@ def _partitioned(branch: Branch) -> list[int]:
     ]
 
 
-def _may_merge(plan: StagePlan, branch: Branch, fixed: bool) -> bool:
-    return not fixed and bool(_partitioned(branch)) and _is_free(plan, branch)
+def _may_merge(plan: StagePlan, stage: Stage, branch: Branch, fixed: bool) -> bool:
+    if fixed or not _partitioned(branch) or not _is_free(plan, branch):
+        return False
+    return not (isinstance(stage.sink, RowsSink) and stage.sink.first)  # who wants few records wants small tasks
 
 
 def _is_free(plan: StagePlan, branch: Branch) -> bool:
@@ -256,7 +190,7 @@ def _cut(
                 folds += divided
                 notes.append(f"{_large(branch, place, part, measured)} is merged by {len(divided)} tasks first")
     alone = {*pieces, *(piece.part for piece in folds)}
-    merges = _may_merge(plan, branch, fixed) and _only_partitions(branch)
+    merges = _may_merge(plan, stage, branch, fixed) and _only_partitions(branch)
     tasks = _merged(weights, alone, limits) if merges else [(part, part + 1) for part in range(parts)]
     if len(tasks) < parts:
         notes.insert(0, f"{parts:,} partitions are read by {len(tasks):,} tasks: small neighbours are merged")

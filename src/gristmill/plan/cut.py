@@ -72,6 +72,7 @@ class _Cutter:
     makers: dict[int, Maker] = field(default_factory=dict)
     reads: dict[int, int] = field(default_factory=dict)  # id of a node that is read → its input
     closed: dict[int, ShuffleSource] = field(default_factory=dict)  # id of a node whose stage is there → how to read it
+    opened: dict[int, tuple[_Open, ...]] = field(default_factory=dict)  # id of a node that was visited → its branches
 
     def cut(self, root: Node, sink: OutputSink | RowsSink) -> Cut:
         branches = self.visit(root)
@@ -82,14 +83,49 @@ class _Cutter:
         code = JobCode(tuple(self.steps), programs=tuple(self.programs), makers=self.makers)
         return Cut(StagePlan(tuple(self.stages)), code, tuple(self.inputs), tuple(self.origins))
 
-    def visit(self, node: Node) -> tuple[_Open, ...]:
-        """The branches that give a node's records."""
+    def visit(self, root: Node) -> tuple[_Open, ...]:
+        """The branches that give a node's records.
+
+        What it is made of comes first, in a loop: a tree is as deep as its user's program ran long.
+        """
+        pending = [root]
+        while pending:
+            node = pending[-1]
+            if id(node) in self.opened:
+                pending.pop()
+            elif missing := [each for each in self.made_of(node) if id(each) not in self.opened]:
+                pending.extend(reversed(missing))
+            else:
+                self.opened[id(node)] = self.branches(node)
+                pending.pop()
+        return self.opened[id(root)]
+
+    def made_of(self, node: Node) -> list[Node]:
+        """The nodes that are visited before a node: not each step of a chain, and not each union within a union."""
+        match node:
+            case Read():
+                return []
+            case Union():
+                return union_of(node)
+            case Pipe():
+                below, calls = chain_of(node)
+                return [below] if calls else [*node.sides, *node.children]
+            case Exchange(child):
+                return [child] if node.samples is None else [child, node.samples]
+            case Keep(child):
+                return [child]
+
+    def branches(self, node: Node) -> tuple[_Open, ...]:
+        """The branches that give a node's records, those of what it is made of being there."""
         match node:
             case Read():
                 return (_Open((SplitSource(self.input_of(node)),), (Open(0),), (node.name,)),)
-            case Union(children):
-                return tuple(branch for child in children for branch in self.visit(child))
+            case Union():
+                return tuple(branch for each in union_of(node) for branch in self.opened[id(each)])
             case Pipe(children, call, sides):
+                below, calls = chain_of(node)
+                if calls:
+                    return tuple(_called(branch, calls) for branch in self.opened[id(below)])
                 return self.pipe(children, call, sides)
             case Exchange():
                 return (_read(self.exchange(node), node.name),)
@@ -99,23 +135,23 @@ class _Cutter:
     def pipe(self, children: Sequence[Node], call: Call, sides: Sequence[Node]) -> tuple[_Open, ...]:
         wholes = tuple(replace(self.rows(side), reads=Reads.ALL) for side in sides)
         if len(children) == 1:
-            return tuple(_called(branch, call, wholes) for branch in self.visit(children[0]))
+            return tuple(_called(branch, (call,), wholes) for branch in self.opened[id(children[0])])
         joined = _Open((), (), ())
         for child in children:
-            branches = self.visit(child)
+            branches = self.opened[id(child)]
             [branch] = branches if len(branches) == 1 else [_read(self.rows(child), "kept")]
             shifted = tuple(_shifted(op, len(joined.sources)) for op in branch.program)
             joined = _Open(joined.sources + branch.sources, joined.program + shifted, joined.names + branch.names)
-        return (_called(joined, call, wholes),)
+        return (_called(joined, (call,), wholes),)
 
     def exchange(self, node: Exchange) -> ShuffleSource:
         if id(node) not in self.closed:
-            branches = self.visit(node.child)
+            branches = self.opened[id(node.child)]
             if node.samples is not None:
                 samples = replace(self.rows(node.samples), reads=Reads.ALL)
                 branches = tuple(replace(branch, sources=(*branch.sources, samples)) for branch in branches)
             step = len(self.steps)
-            self.steps.append(node.step)
+            self.steps.append(replace(node.step, name=node.name, where=node.where))
             combine = node.step.fold is not None or node.step.combiner is not None
             sink = ShuffleSink(step, node.partitions, combine, free=not node.partitions)
             stage = self.close(node, branches, sink)
@@ -124,7 +160,7 @@ class _Cutter:
 
     def keep(self, node: Keep) -> ShuffleSource:
         if id(node) not in self.closed:
-            stage = self.close(node, self.visit(node.child), RowsSink(node.kept))
+            stage = self.close(node, self.opened[id(node.child)], RowsSink(node.kept))
             self.closed[id(node)] = ShuffleSource(stage, reads=Reads.TASK)
         return self.closed[id(node)]
 
@@ -134,7 +170,7 @@ class _Cutter:
             return self.keep(node)
         key = -id(node)  # what an exchange makes is another thing than its records
         if key not in self.closed:
-            self.closed[key] = ShuffleSource(self.close(node, self.visit(node), RowsSink()), reads=Reads.TASK)
+            self.closed[key] = ShuffleSource(self.close(node, self.opened[id(node)], RowsSink()), reads=Reads.TASK)
         return self.closed[key]
 
     def input_of(self, node: Read) -> int:
@@ -162,12 +198,38 @@ def _read(source: ShuffleSource, name: str) -> _Open:
     return _Open((source,), (Open(0),), (name,))
 
 
-def _called(branch: _Open, call: Call, wholes: tuple[ShuffleSource, ...]) -> _Open:
+def chain_of(node: Node) -> tuple[Node, tuple[Call, ...]]:
+    """The calls of a node that each take one stream and no more, in their order, and the node that they begin from."""
+    calls: list[Call] = []
+    while isinstance(node, Pipe) and len(node.children) == 1 and not node.sides:
+        calls.append(node.call)
+        node = node.children[0]
+    return node, tuple(reversed(calls))
+
+
+def union_of(node: Union) -> list[Node]:
+    """The children of a union and of the unions among them, in their order."""
+    found: list[Node] = []
+    pending: list[Node] = [node]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, Union):
+            pending.extend(reversed(each.children))
+        else:
+            found.append(each)
+    return found
+
+
+def _called(branch: _Open, calls: Sequence[Call], wholes: tuple[ShuffleSource, ...] = ()) -> _Open:
+    """The branch with more calls; ``wholes`` are the sides of each."""
     places = tuple(range(len(branch.sources), len(branch.sources) + len(wholes)))
-    made = replace(call, sides=places) if places else call
-    # What the user did not call himself is no name for people.
-    names = (*branch.names, call.name) if call.name and call.name not in branch.names[-1:] else branch.names
-    return _Open((*branch.sources, *wholes), (*branch.program, made), names)
+    made = [replace(call, sides=places) if places else call for call in calls]
+    names = list(branch.names)
+    for call in calls:
+        # What the user did not call himself is no name for people.
+        if call.name and call.name not in names[-1:]:
+            names.append(call.name)
+    return _Open((*branch.sources, *wholes), (*branch.program, *made), tuple(names))
 
 
 def _shifted(op: Open | Call, by: int) -> Open | Call:

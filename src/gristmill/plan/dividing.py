@@ -17,7 +17,7 @@ _ONE_BY_ONE = frozenset(
         *("map", "filter", "flat_map", "key_by", "map_values", "flat_map_values", "keys", "values"),
         *("alone", "with_itself", "sort_pairs", "foreach"),
         *("broadcast_join", "broadcast_join_left", "broadcast_subtract", "cartesian"),
-        *("count", "reduce_all", "total", "spread_of", "first_few", "last_few", "histogram"),
+        *("take", "count", "reduce_all", "total", "spread_of", "first_few", "last_few", "histogram"),
     )
 )
 

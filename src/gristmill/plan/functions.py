@@ -56,11 +56,15 @@ class ExchangeFunctions(StepFunctions):
         ranges: keys go to partitions by ranges; the last source of each branch, which every task reads as a whole,
             holds samples of the keys.
         descending: keys are sorted the other way around.
+        name: the method that the user called.
+        where: the user's line that called it, such as ``count.py:12``.
     """
 
     fold: Fold | None = None
     ranges: bool = False
     descending: bool = False
+    name: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,15 @@ class JobCode:
 
 @dataclass
 class Counters:
-    """User counters of one attempt: group → name → sum. Integers only; addition is their only operation."""
+    """What user code counts in one attempt. Addition is the only operation.
+
+    Attributes:
+        groups: counters: group → name → sum, of whole numbers.
+        accumulated: what was added to accumulators, by their ids.
+    """
 
     groups: dict[str, dict[str, int]] = field(default_factory=dict)
+    accumulated: dict[str, int | float] = field(default_factory=dict)
 
     def add(self, group: str, name: str, n: int = 1) -> None:
         """Add ``n`` to a counter."""
@@ -158,6 +168,13 @@ def activate_counters(counters: Counters | None) -> None:
     """Make ``counters`` the ones that user code in this process adds to. An executor runs one task at a time."""
     global _active
     _active = counters
+
+
+def accumulate(accumulator: str, n: int | float) -> None:
+    """Add to an accumulator in the attempt that runs in this process; outside of one, do nothing."""
+    if _active is not None:
+        sums = _active.accumulated
+        sums[accumulator] = sums.get(accumulator, 0) + n
 
 
 def count(group: str, name: str, n: int = 1) -> None:

@@ -277,14 +277,17 @@ def branch_counts(plan: StagePlan, inputs: tuple[int, ...]) -> tuple[tuple[int, 
         plan: the stages, with all partitions known.
         inputs: how many tasks read each of the job's inputs.
     """
-    return tuple(
-        tuple(len(branch.turns) or parts for branch, parts in zip(stage.branches, counts, strict=True))
-        for stage, counts in zip(plan.stages, part_counts(plan, inputs), strict=True)
-    )
+    counts = []
+    for stage, parts in zip(plan.stages, part_counts(plan, inputs), strict=True):
+        tasks = tuple(len(branch.turns) or count for branch, count in zip(stage.branches, parts, strict=True))
+        first = stage.sink.first if isinstance(stage.sink, RowsSink) else 0
+        counts.append(_first_tasks(tasks, first) if first else tasks)
+    return tuple(counts)
 
 
 def part_counts(plan: StagePlan, inputs: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """How many parts the sources of each branch of each stage have: as many tasks, unless they were cut otherwise.
+    """How many parts the sources of each branch of each stage have. There are as many tasks, unless they were cut
+    otherwise, or not all are wanted.
 
     The arguments are those of :func:`branch_counts`.
     """
@@ -301,9 +304,7 @@ def part_counts(plan: StagePlan, inputs: tuple[int, ...]) -> tuple[tuple[int, ..
     for stage in plan.stages:
         found = [[n for source in branch.sources if (n := of_source(source)) is not None] for branch in stage.branches]
         assert all(len(set(numbers)) <= 1 for numbers in found), "what a task reads together is cut alike"
-        parts = tuple(numbers[0] if numbers else 1 for numbers in found)
-        first = stage.sink.first if isinstance(stage.sink, RowsSink) else 0
-        counts[stage.id] = _first_tasks(parts, first) if first else parts
+        counts[stage.id] = tuple(numbers[0] if numbers else 1 for numbers in found)
     return tuple(counts.values())
 
 

@@ -169,11 +169,16 @@ class Dispatcher:
                     pass  # the scheduler does not know of the stage
         for event in beginning(job):
             self._feed(event)
+        job.announced = True
+        for stage in job.prepared.plan.stages:  # one without tasks is whole at once
+            if job.tally.are_whole((stage.id,)):
+                self._cut_readers(job, stage.id)
         if job.resumption is not None:
             for worker in self._workers.values():
                 job.resumption.keeps(worker.worker, worker.kept.get(job.id, ()))
             job.resumption.wait_until = self._clock() + self._rejoin_seconds
         elif job.prepared.spec.session:
+            job.tally.done_before(self.keeping.done_before(job.prepared, job.tally.task_counts()))
             for event, result in self.keeping.known(job.prepared, job.tally.task_counts(), self._workers):
                 if result is not None:
                     job.tally.kept(event.attempt, result)
@@ -403,8 +408,12 @@ class Dispatcher:
                 job.drain_until = self._clock() + (_DRAIN_SECONDS if self._threaded else 0.0)
 
     def _stage_is_whole(self, job: Job, stage: int, made: tuple[int, ...]) -> None:
-        """Its readers are cut by what it has made, if they can be, and go on."""
         job.tally.stage_is_whole(stage, made)
+        if job.announced:
+            self._cut_readers(job, stage)
+
+    def _cut_readers(self, job: Job, stage: int) -> None:
+        """A stage is whole: its readers are cut by what it has made, if they can be, and go on."""
         for reader, decision in replanning.decisions(job, stage):
             self.keeping.decided(job.prepared, reader, decision)
             for event in replanning.carry_out(job, reader, decision):

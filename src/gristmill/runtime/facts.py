@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, get_args
 
 from gristmill.errors import FailureReport, JournalFailed
-from gristmill.plan.adapt import Decision
+from gristmill.plan.decision import Decision
 from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.tally import digest_of, packed

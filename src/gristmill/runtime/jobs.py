@@ -109,6 +109,7 @@ class Job:
         submitted: when, in seconds since the epoch.
         state: RUNNING until the scheduler has said how it ends.
         begun: the scheduler knows of it.
+        announced: the scheduler knows all its stages.
         ending: its output is being put in place, or removed, in another thread.
         resumption: what an earlier coordinator had done, until that is made known to the scheduler.
         awaited: what cannot be seen yet of what it needs; it is waited for until ``await_until``.
@@ -130,6 +131,7 @@ class Job:
     submitted: float = 0.0
     state: JobState = JobState.RUNNING
     begun: bool = False
+    announced: bool = False
     ending: bool = False
     resumption: Resumption | None = None
     awaited: str = ""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from gristmill.plan.adapt import Decision, fits, may_adapt
+from gristmill.plan.adapt import fits, may_adapt
+from gristmill.plan.decision import Decision
 from gristmill.plan.stages import RowsSink, Stage, StagePlan
 from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.jobs import PreparedJob
@@ -71,6 +72,22 @@ class Keeping:
                 for index, digest in enumerate(digests):
                     if digest is not None:
                         yield TaskRestored(AttemptId(job, stage.id, index, 1), None, True, digest=digest), None
+
+    def done_before(self, prepared: PreparedJob, tasks: Sequence[int]) -> Iterator[TaskId]:
+        """The tasks that have made what is kept, also those of which that is lost, or does not fit.
+
+        The arguments are those of :meth:`known`.
+        """
+        session = self._sessions.get(prepared.spec.session)
+        if session is None:
+            return
+        found, behind = _found(session, prepared.plan)
+        for stage in sorted(behind.union(stage.id for stage in found)):
+            digests = session.digests.get(prepared.origins[stage], [])
+            if len(digests) == tasks[stage]:
+                for index, digest in enumerate(digests):
+                    if digest is not None:
+                        yield TaskId(prepared.spec.job, stage, index)
 
     def decided(self, prepared: PreparedJob, stage: int, decision: Decision) -> None:
         """It was decided how a stage is cut."""

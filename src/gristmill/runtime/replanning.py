@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gristmill.plan import adapt
-from gristmill.plan.adapt import Decision
+from gristmill.plan.decision import Decision
 from gristmill.runtime.facts import StageReplanned
 from gristmill.scheduling import events
 

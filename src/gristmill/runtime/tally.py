@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import Enum
 from hashlib import blake2b
 from typing import Any
@@ -30,7 +30,8 @@ from gristmill.plan.stages import (
     part_counts,
 )
 from gristmill.runtime.contracts import Progress, TaskResult, TaskSpec
-from gristmill.runtime.views import JobView, StageView
+from gristmill.runtime.stage_tally import StageTally, stage_view
+from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId, TaskId
 from gristmill.shuffle.contracts import BlockInfo, PackedSegments
@@ -38,8 +39,6 @@ from gristmill.storage.contracts import PartFile, Split, Splits
 
 _FAILURES_SHOWN = 5
 _HOT_KEYS_SHOWN = 5
-_HOT_TIMES = 4
-_HOT_ROWS = 10_000
 _MANY_SEGMENTS = 16  # so many are worth packing
 _NO_ROWS = 1 + (1 << 56)  # the digest of a block without rows: no other is as large, and 0 means that none is known
 
@@ -68,52 +67,6 @@ class Fate(Enum):
     WAITED = "waited"  # behind another in its slot, or for a launch that could not arrive: it never began
 
 
-@dataclass
-class _StageTally:
-    """One stage's sums over accepted attempts."""
-
-    stage: Stage
-    branches: tuple[int, ...]  # how many tasks each has
-    parts: tuple[int, ...]  # and how many parts its sources have
-    done: int = 0
-    running: int = 0
-    records_in: int = 0
-    records_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    bytes_total: int = 0
-    made: tuple[int, ...] | None = None  # once it was whole: the bytes of each partition; empty if that is not known
-    hot_keys: dict[str, int] = field(default_factory=dict)  # that tasks named → rows
-
-    @property
-    def tasks(self) -> int:
-        return sum(self.branches)
-
-    def place_of(self, index: int) -> tuple[int, int]:
-        """The branch of a task, and the task's number within it."""
-        for branch, count in enumerate(self.branches):
-            if index < count:
-                return branch, index
-            index -= count
-        raise IndexError(index)
-
-    def add(self, result: TaskResult, sign: int) -> None:
-        self.done += sign
-        self.records_in += sign * result.records_in
-        self.records_out += sign * result.records_out
-        self.bytes_in += sign * result.bytes_in
-        self.bytes_out += sign * result.bytes_out
-        for key, rows in result.hot_keys:
-            self.hot_keys[key] = self.hot_keys.get(key, 0) + sign * rows
-
-    def hot(self) -> Iterator[tuple[str, int]]:
-        """Keys with so many rows that their task has several times what it should have."""
-        parts = sum(self.parts)
-        if parts > 1:
-            least = min(_HOT_TIMES * self.records_in // parts, self.records_in // 2)
-            yield from ((key, rows) for key, rows in self.hot_keys.items() if rows >= max(_HOT_ROWS, least))
-
-
 class JobTally:
     """The results of one job's tasks. Sums follow the accepted attempts, whatever is accepted or lost in between."""
 
@@ -132,6 +85,8 @@ class JobTally:
         self._running: dict[AttemptId, Progress] = {}
         self._input_bytes: dict[AttemptId, int] = {}  # of the attempts that run
         self._counters = Counters()
+        self._accumulated: dict[TaskId, Mapping[str, int | float]] = {}  # stays, though a result is revoked
+        self._done_before: set[TaskId] = set()  # in earlier jobs, which have told what these tasks accumulate
         self._spilled_bytes = 0
         self._bad_records = 0
         self._attempts = 0
@@ -140,10 +95,10 @@ class JobTally:
         self.resumed_after_seconds = 0.0  # see JobView
         self._fates: dict[AttemptId, Fate] = {}  # of attempts that are over, and have not answered
 
-    def _tallies(self, plan: StagePlan) -> list[_StageTally]:
+    def _tallies(self, plan: StagePlan) -> list[StageTally]:
         inputs = tuple(map(len, self._splits))
         counts = zip(plan.stages, branch_counts(plan, inputs), part_counts(plan, inputs), strict=True)
-        return [_StageTally(stage, tasks, parts) for stage, tasks, parts in counts]
+        return [StageTally(stage, tasks, parts) for stage, tasks, parts in counts]
 
     def replanned(self, plan: StagePlan) -> None:
         """Stages are cut otherwise than before, and others were added. No task of them was launched."""
@@ -317,6 +272,7 @@ class JobTally:
         self._attempts += 1
         self._results[attempt.task] = packed(result)
         self._count(attempt.stage, result, 1)
+        self._accumulate(attempt.task, result)
         if has_block and result.block is not None:
             self._block_makers[result.block.path] = attempt.task
 
@@ -328,12 +284,17 @@ class JobTally:
         if made.block is not None:
             self._block_makers[made.block.path] = attempt.task
 
+    def done_before(self, tasks: Iterable[TaskId]) -> None:
+        """These were done in earlier jobs of the session. If they run again, what they accumulate counts no more."""
+        self._done_before.update(tasks)
+
     def accepted(self, attempt: AttemptId, result: TaskResult) -> None:
         """This attempt's result is the one that counts for its task."""
         task = attempt.task
         self.revoked(task)
         self._results[task] = packed(result)
         self._count(attempt.stage, result, 1)
+        self._accumulate(task, result)
         if result.block is not None and result.block.path:
             self._block_makers[result.block.path] = task
 
@@ -353,6 +314,19 @@ class JobTally:
         for group, names in result.counters.items():
             for name, n in names.items():
                 self._counters.add(group, name, sign * n)
+
+    def _accumulate(self, task: TaskId, result: TaskResult) -> None:
+        """Take note of what a task accumulates; if it runs again it is the same, and counts once."""
+        if result.accumulated and task not in self._done_before:
+            self._accumulated[task] = result.accumulated
+
+    def _sums(self) -> dict[str, int | float]:
+        """What all tasks accumulate, in their order: so sums of floats are the same each time."""
+        sums: dict[str, int | float] = {}
+        for _, accumulated in sorted(self._accumulated.items()):
+            for accumulator, n in accumulated.items():
+                sums[accumulator] = sums.get(accumulator, 0) + n
+        return sums
 
     def freed(self, task: TaskId, *, kept: bool = False) -> list[BlockInfo]:
         """The blocks of a task, which nothing will read again: the one that counts, and those that it has replaced.
@@ -407,7 +381,7 @@ class JobTally:
             name=self._name,
             state=state,
             seconds=seconds,
-            stages=tuple(_stage_view(self._stages[stage.id], running_now[stage.id]) for stage in self.plan.in_order),
+            stages=tuple(stage_view(self._stages[stage.id], running_now[stage.id]) for stage in self.plan.in_order),
             attempts=self._attempts,
             failed_attempts=self._failed_attempts,
             records_in=sum(stage.records_in for stage in readers),
@@ -420,23 +394,10 @@ class JobTally:
             failures=tuple(self._failures),
             resumed_after_seconds=self.resumed_after_seconds,
             note=note,
+            accumulated={} if state is JobState.RUNNING else self._sums(),
             adaptations=self.plan.notes,
             hot_keys=tuple(sorted(hot, key=lambda one: (-one[1], one[0]))[:_HOT_KEYS_SHOWN]),
         )
-
-
-def _stage_view(tally: _StageTally, running: Progress) -> StageView:
-    return StageView(
-        id=tally.stage.id,
-        name=tally.stage.name,
-        reads_shuffle=tally.stage.reads_shuffle,
-        tasks=tally.tasks,
-        done=tally.done,
-        running=tally.running,
-        records_in=tally.records_in + running.records_in,
-        bytes_in=tally.bytes_in + running.bytes_in,
-        bytes_total=tally.bytes_total,
-    )
 
 
 def summary_of(view: JobView, output: str | None) -> dict[str, Any]:
