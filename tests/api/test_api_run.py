@@ -453,8 +453,8 @@ def test_what_cannot_travel_is_made_in_init(tmp_path: Path) -> None:
 
 
 def test_outputs_elsewhere_are_refused(text: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="object stores cannot be written yet"):
-        WordCount.run(text, "s3://bucket/out", on="inline")
+    with pytest.raises(UsageError, match="The output nowhere://bucket/out cannot be written"):
+        WordCount.run(text, "nowhere://bucket/out", on="inline")
     with pytest.raises(UsageError, match="names no path"):
         WordCount.run(text, "file://host", on="inline")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs as pafs
 from s3_server import ENVIRONMENT, s3_server
@@ -212,6 +214,25 @@ def test_no_secret_is_shown(place: str) -> None:
     with pytest.raises(OutputNotWritable) as caught:
         open_output(bad, JOB)
     assert "terrible-secret" not in str(caught.value)
+
+
+def test_all_files_have_one_schema(place: str) -> None:
+    output = open_output(place, JOB)
+    files: list[PartFile] = []
+    for number, value in enumerate([None, 1, 2.5]):
+        attempt = f"{JOB}-s1-t{number:05d}-a1"
+        parts = open_parts(output.staged_at, attempt, number, "r", "parquet", WriteOptions().to_pairs())
+        parts.write([None], [{"a": value}])
+        files += parts.close()
+    output.commit(files, {})
+    there = objects(place)
+    listed = read_manifest(place)
+    assert listed is not None
+    assert set(there) == {"_SUCCESS", *(file.name for file in listed)}
+    tables = [pq.read_table(io.BytesIO(there[file.name])) for file in listed]
+    assert [table.to_pydict() for table in tables] == [{"a": [None]}, {"a": [1.0]}, {"a": [2.5]}]
+    assert {str(table.schema) for table in tables} == {"a: double"}
+    assert all(len(there[file.name]) == file.size_bytes for file in listed)
 
 
 def test_bad_records(place: str) -> None:

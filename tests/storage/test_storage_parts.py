@@ -25,8 +25,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import dataset, orc
 
-from gristmill.errors import DiskFull, OutputUnencodable, UsageError
+from gristmill.errors import DiskFull, OutputNotWritable, OutputUnencodable, UsageError
+from gristmill.storage.commit import OutputCommit
 from gristmill.storage.contracts import PartFile
+from gristmill.storage.manifest import read_manifest
 from gristmill.storage.targets import LocalTarget
 from gristmill.storage.writers import partitioned
 from gristmill.storage.writers.hive import NULL, folder_of
@@ -506,3 +508,77 @@ def test_rows_that_are_held_are_gone_when_the_attempt_fails(tmp_path: Path, limi
         parts.close()
     parts.discard()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+# One schema for all
+
+
+def commit_parquet(folder: Path, tasks: Sequence[Sequence[Any]], **options: Any) -> Path:
+    commit = OutputCommit.prepare(folder / "out", "job", False)
+    files: list[PartFile] = []
+    for number, elements in enumerate(tasks):
+        pairs = WriteOptions.of("parquet", **options).to_pairs()
+        parts = open_parts(commit.staging, f"a{number}", number, "r", "parquet", pairs, folder)
+        parts.write([None] * len(elements), elements)
+        files += parts.close()
+    commit.commit(files, {"job_id": "job"})
+    listed = read_manifest(folder / "out")
+    assert listed is not None
+    assert all((folder / "out" / file.name).stat().st_size == file.size_bytes for file in listed)
+    assert sum(file.rows or 0 for file in listed) == sum(map(len, tasks))
+    return folder / "out"
+
+
+def test_all_files_of_an_output_have_one_schema(tmp_path: Path) -> None:
+    tasks = [
+        [{"a": None, "b": 1, "c": None}] * 300,
+        [{"a": "x", "b": None, "c": [1, 2]}],
+        [{"a": None, "b": 1.5}],
+        [],
+        [{"a": "y", "b": 2, "c": [3]}],
+    ]
+    output = commit_parquet(tmp_path, tasks, compression="zstd")
+    wanted = pa.schema([("a", pa.string()), ("b", pa.float64()), ("c", pa.list_(pa.int64()))])
+    files = sorted(output.glob("part-*"))
+    assert [pq.read_schema(path) for path in files] == [wanted] * 4
+    assert {pq.read_metadata(path).row_group(0).column(0).compression for path in files} == {"ZSTD"}
+    found = dataset.dataset(files).to_table().to_pylist()
+    assert found == [{"c": None, **row} for task in tasks for row in task]
+
+
+def test_one_schema_across_folders(tmp_path: Path) -> None:
+    rows = [{"k": n % 3, "v": None if n % 3 == 0 else n} for n in range(9)]
+    output = commit_parquet(tmp_path, [rows[:5], rows[5:]], partition_by="k")
+    assert {str(pq.read_schema(path)) for path in output.rglob("*.parquet")} == {"v: int64"}
+
+
+@pytest.mark.parametrize("tasks", [[[{"a": 1}], [{"a": "x"}]], [[{"a": (1 << 60) + 1}], [{"a": 0.5}]]])
+def test_what_no_schema_fits_stays_as_it_is(tmp_path: Path, tasks: list[list[Any]]) -> None:
+    output = commit_parquet(tmp_path, tasks)
+    found = [pq.read_table(path).to_pylist() for path in sorted(output.glob("part-*"))]
+    assert found == tasks
+
+
+def test_a_commit_that_ends_while_files_are_written_again_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    commit = OutputCommit.prepare(tmp_path / "out", "job", False, needed_by=tmp_path / "folder")
+    files: list[PartFile] = []
+    for number, value in enumerate([None, 1, None]):
+        parts = open_parts(commit.staging, f"a{number}", number, "r", "parquet", WriteOptions().to_pairs())
+        parts.write([None], [{"a": value}])
+        files += parts.close()
+
+    def fail(*_: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr("gristmill.storage.commit.rename_new", fail)
+    with pytest.raises(OutputNotWritable):
+        commit.commit(files, {"job_id": "job"})
+    monkeypatch.undo()
+    commit.abort(tmp_path / "folder" / "staged")
+    again = OutputCommit.adopt(tmp_path / "out", "job", False, files, kept=tmp_path / "folder" / "staged")
+    assert all((again.staging / file.staged).stat().st_size == file.size_bytes for file in files)
+    again.commit(files, {"job_id": "job"})
+    assert {str(pq.read_schema(path)) for path in (tmp_path / "out").glob("part-*")} == {"a: int64"}

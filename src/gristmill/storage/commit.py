@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.errors import OutputExists, OutputNotWritable
-from gristmill.storage import manifest
+from gristmill.storage import manifest, schemas
 from gristmill.storage.append import append as append_files
 from gristmill.storage.append import locked
 from gristmill.storage.contracts import PartFile
@@ -220,12 +220,14 @@ class OutputCommit:
         final = self.staging / FINAL
         final.mkdir()
         folders = {final}
+        parts = self._with_one_schema(parts, final)
         for number, part in enumerate(parts):
             target = final / part.final
             if target.parent not in folders:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 folders.add(target.parent)
-            rename_new(self.staging / part.staged, target)
+            if not os.path.lexists(target):  # else it was written again
+                rename_new(self.staging / part.staged, target)
             if number == 0:
                 failpoint("commit.first-part-named")
         failpoint("commit.parts-named")
@@ -238,6 +240,22 @@ class OutputCommit:
         for folder in folders:
             sync_folder(folder)
         failpoint("commit.synced")
+
+    def _with_one_schema(self, parts: Sequence[PartFile], final: Path) -> list[PartFile]:
+        """Write parts whose columns have not the types of the others' again, under their final names."""
+        staging = self.staging
+        schema, others = schemas.to_be_rewritten(parts, lambda part: (staging / part.staged).open("rb"))
+        again: dict[str, PartFile] = {}
+        for part in others:
+            target = final / part.final
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with (staging / part.staged).open("rb") as source, target.open("wb") as file:
+                fits = schemas.rewrite(source, file, schema)
+            if fits:
+                again[part.final] = replace(part, size_bytes=target.stat().st_size)
+            else:
+                target.unlink()
+        return [again.get(part.final, part) for part in parts]
 
     def _publish(self) -> None:
         final = self.staging / FINAL

@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.errors import OutputExists, OutputNotWritable
-from gristmill.storage import manifest
+from gristmill.storage import manifest, schemas
 from gristmill.storage.contracts import PartFile
 from gristmill.storage.failpoints import failpoint
 from gristmill.storage.manifest import SUCCESS, ListedFile, Manifest
-from gristmill.storage.targets import ObjectTarget, place_of, staging_of
+from gristmill.storage.targets import ObjectTarget, place_of, staging_of, with_mark
 from gristmill.storage.uris import shown
 
 _MARKER = "_gristmill-"
 _MARKER_SUFFIX = ".json"
 _DELETES_AT_ONCE = 16
+_REWRITTEN = "s"
 
 
 class ObjectCommit:
@@ -115,7 +116,7 @@ class ObjectCommit:
                 self._publish(parts, summary)
             failpoint("objects.published")
         with suppress(OSError):  # it is complete; what does not count is in nobody's way
-            self._clean({part.final for part in parts})
+            self._clean()
         failpoint("objects.cleaned")
 
     def abort(self, keep: Path | None = None) -> None:  # noqa: ARG002 - nothing can be moved there
@@ -147,6 +148,7 @@ class ObjectCommit:
             raise OutputExists(
                 f"The output {shown(self.output)} was made by somebody else meanwhile. Name another one."
             )
+        parts = self._with_one_schema(parts)
         failpoint("objects.checked")
         content = manifest.describe(parts, {**summary, "job_id": self._job})
         if self._mode == "append" and found:
@@ -160,14 +162,27 @@ class ObjectCommit:
         self._store.write(SUCCESS, manifest.encode(content))
         self.published = True
 
-    def _clean(self, kept: set[str]) -> None:
+    def _with_one_schema(self, parts: Sequence[PartFile]) -> list[PartFile]:
+        """Write parts whose columns have not the types of the others' again, under other names."""
+        target = self._store.target
+        schema, others = schemas.to_be_rewritten(parts, lambda part: target.open(part.staged))
+        again: dict[str, PartFile] = {}
+        for part in others:
+            name = with_mark(part.final, _REWRITTEN)
+            with target.open(part.staged) as source, target.create(name) as file:
+                fits = schemas.rewrite(source, file, schema)
+            if fits:
+                again[part.final] = PartFile(name, name, part.rows, target.size(name) or 0)
+        return [again.get(part.final, part) for part in parts]
+
+    def _clean(self) -> None:
         """Delete what does not count."""
         names = self._store.names()
         jobs = _marked(names) - {self._job}
         listed = self._store.manifest()
         if listed is None or not listed.holds(self._job):
             return  # somebody has replaced it already
-        kept = kept | {file.name for file in listed.files}
+        kept = {file.name for file in listed.files}
         useless = []
         for name in names:
             mine = _is_of(name, self._job)
@@ -238,15 +253,15 @@ class _Store:
     """The objects below a place."""
 
     def __init__(self, output: str) -> None:
-        self._target = ObjectTarget(output)
+        self.target = ObjectTarget(output)
 
     def sizes(self) -> dict[str, int]:
         """All objects and their sizes, by their names relative to the place."""
         from pyarrow.fs import FileSelector
 
-        base = self._target.path("")
+        base = self.target.path("")
         selector = FileSelector(base.rstrip("/"), allow_not_found=True, recursive=True)
-        return {info.path[len(base) :]: info.size for info in self._target.fs.get_file_info(selector) if info.is_file}
+        return {info.path[len(base) :]: info.size for info in self.target.fs.get_file_info(selector) if info.is_file}
 
     def names(self) -> list[str]:
         """The names of all objects."""
@@ -254,17 +269,17 @@ class _Store:
 
     def manifest(self) -> Manifest | None:
         """What ``_SUCCESS`` lists."""
-        return manifest.load(self._target.uri)
+        return manifest.load(self.target.uri)
 
     def write(self, name: str, data: bytes) -> None:
         """Write an object; it appears in one step."""
-        with self._target.fs.open_output_stream(self._target.path(name)) as stream:
+        with self.target.fs.open_output_stream(self.target.path(name)) as stream:
             stream.write(data)
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects."""
         with ThreadPoolExecutor(_DELETES_AT_ONCE) as pool:
-            for _ in pool.map(self._target.remove, names):
+            for _ in pool.map(self.target.remove, names):
                 pass
 
     def mark(self, job: str, needed_by: Path | None) -> None:
@@ -284,7 +299,7 @@ class _Store:
     def owner(self, job: str) -> dict[str, Any]:
         """Who has begun a job; empty if that is not known."""
         try:
-            with self._target.fs.open_input_stream(self._target.path(_marker(job))) as stream:
+            with self.target.fs.open_input_stream(self.target.path(_marker(job))) as stream:
                 found = json.loads(stream.read())
         except (OSError, ValueError):
             return {}
