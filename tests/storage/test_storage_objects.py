@@ -270,7 +270,15 @@ if sys.argv[4] == "abort":
 else:
     output.commit(parts, {"job_id": "crashed"})
 """
+_EACH_MODE = ("objects.checked", "objects.published")
 PARTS = [PartFile(name, name, 1, 4) for name in (f"part-r-{n:05d}-crashed-s1-t{n:05d}-a1" for n in range(3))]
+
+
+CRASHES = [
+    pytest.param(point, mode, marks=() if mode == "append" or point in _EACH_MODE else pytest.mark.soak)
+    for point in OBJECT_POINTS
+    for mode in outputs.MODES
+]
 
 
 def crash(place: str, point: str, mode: str, needed_by: Path | None = None) -> None:
@@ -287,8 +295,7 @@ def expected(mode: str, *, published: bool) -> list[str] | None:
     return ["new"] * 3 if mode != "append" else before + ["new"] * 3
 
 
-@pytest.mark.parametrize("mode", outputs.MODES)
-@pytest.mark.parametrize("point", OBJECT_POINTS)
+@pytest.mark.parametrize(("point", "mode"), CRASHES)
 def test_a_crash_leaves_the_old_or_the_whole_new_output(place: str, point: str, mode: str) -> None:
     if mode != "error":
         run(place, "old")
@@ -308,8 +315,7 @@ def test_a_crash_leaves_the_old_or_the_whole_new_output(place: str, point: str, 
         assert set(objects(place)) == {"_SUCCESS", *(file.name for file in listed)}
 
 
-@pytest.mark.parametrize("mode", outputs.MODES)
-@pytest.mark.parametrize("point", OBJECT_POINTS)
+@pytest.mark.parametrize(("point", "mode"), CRASHES)
 def test_another_process_takes_over_from_a_crash(place: str, point: str, mode: str, tmp_path: Path) -> None:
     if mode != "error":
         run(place, "old")
