@@ -191,6 +191,9 @@ def format_rate(records: int, seconds: float) -> str:
     return f"{format_count(round(records / seconds))}/s"
 
 
+_NOTES_SHOWN = 5
+
+
 @dataclass(frozen=True)
 class SummaryLine:
     """A label and what stands beside it."""
@@ -226,6 +229,11 @@ def summary_lines(view: JobView, output: str | None = None) -> list[SummaryLine]
         were = "was" if view.bad_records == 1 else "were"
         text = f"{_records(view.bad_records)} {were} set aside{where}"
         lines.append(SummaryLine("bad records", text, alarm=True))
+    if view.hot_keys:
+        lines.append(SummaryLine("hot keys", ", ".join(f"{key} {rows:,} rows" for key, rows in view.hot_keys)))
+    lines.extend(SummaryLine("adapted", note) for note in view.adaptations[:_NOTES_SHOWN])
+    if len(view.adaptations) > _NOTES_SHOWN:
+        lines.append(SummaryLine("adapted", f"… and {len(view.adaptations) - _NOTES_SHOWN:,} more"))
     lines.extend(
         SummaryLine(f"{group}.{name}", f"{n:,}")
         for group, names in sorted(view.counters.items())

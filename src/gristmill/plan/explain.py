@@ -24,7 +24,7 @@ _READS = {
 
 
 def explain(plan: StagePlan, *, inputs: Sequence[int] | None = None) -> str:
-    """One block of lines a stage, in the order in which they run.
+    """One block of lines a stage, in the order in which they run, with what was adapted and why.
 
     Args:
         plan: what to describe.
@@ -32,12 +32,23 @@ def explain(plan: StagePlan, *, inputs: Sequence[int] | None = None) -> str:
     """
     counts = None if inputs is None else branch_counts(plan, tuple(inputs))
     return "\n".join(
-        _explain_stage(stage, None if counts is None else sum(counts[stage.id]), len(inputs or "") != 1)
-        for stage in plan.stages
+        "\n".join(
+            [
+                *_explain_stage(stage, None if counts is None else sum(counts[stage.id]), len(inputs or "") != 1),
+                *(f"  adapted: {text}" for text in _notes_of(plan, stage)),
+            ]
+        )
+        for stage in plan.in_order
     )
 
 
-def _explain_stage(stage: Stage, tasks: int | None, numbered: bool) -> str:
+def _notes_of(plan: StagePlan, stage: Stage) -> list[str]:
+    """What was adapted of a stage, and why."""
+    prefix = f"stage {stage.id} ({stage.name}): "
+    return [note.removeprefix(prefix) for note in plan.notes if note.startswith(prefix)]
+
+
+def _explain_stage(stage: Stage, tasks: int | None, numbered: bool) -> list[str]:
     count = "" if tasks is None else f", {tasks} task{'' if tasks == 1 else 's'}"
     lines = [f"stage {stage.id}: {stage.name}{count}"]
     for branch in stage.branches:
@@ -45,7 +56,7 @@ def _explain_stage(stage: Stage, tasks: int | None, numbered: bool) -> str:
         if len(stage.branches) > 1 and branch is not stage.branches[0]:
             verbs[0] = "and   "
         lines += [f"  {verb} {_source(source, numbered)}" for verb, source in zip(verbs, branch.sources, strict=False)]
-    return "\n".join([*lines, f"  write  {_sink(stage.sink)}"])
+    return [*lines, f"  write  {_sink(stage.sink)}"]
 
 
 def _source(source: Source, numbered: bool) -> str:

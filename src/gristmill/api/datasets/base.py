@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gristmill.api.datasets.dataset import Dataset
     from gristmill.api.rows import Rows
     from gristmill.api.session import Session
+    from gristmill.runtime.views import JobView
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -50,6 +51,8 @@ class Partitioned:
 
 class Elements(Generic[T_co]):
     """A dataset as its mixins see it."""
+
+    _ran: JobView | None = None  # how the last action on it went
 
     def __init__(
         self, node: Node, session: Session | None = None, partitioned: Partitioned | None = None, kind: str = ""
@@ -132,7 +135,9 @@ class Elements(Generic[T_co]):
             node: what to compute.
             first: so many of its tasks are enough; 0: all.
         """
-        return self._runner.rows(node, call_site()[0], first)
+        rows = self._runner.rows(node, call_site()[0], first)
+        self._ran = rows.view
+        return rows
 
     def _results(self, node: Node) -> Iterator[Any]:
         """Compute what ``node`` stands for now, and hand out its elements one by one, in their order."""

@@ -11,7 +11,7 @@ from gristmill.api.datasets.narrow import Narrow
 from gristmill.api.datasets.numbering import Numbering
 from gristmill.api.datasets.order import Order
 from gristmill.api.datasets.sets import Sets
-from gristmill.api.datasets.shown import Explanation, chain_of, html_of, tree_of
+from gristmill.api.datasets.shown import Explanation, chain_of, html_of, run_of, tree_of
 from gristmill.api.datasets.writing import Writing
 
 
@@ -38,13 +38,18 @@ class Dataset(
     """
 
     def explain(self) -> str:
-        """The plan as text: the steps with the lines that built them, and the stages that they will run in."""
+        """The plan as text: the steps with the lines that built them, and the stages that they will run in.
+
+        After an action on this dataset it also tells how that one ran: with how many tasks, and what was adapted to
+        the sizes that were measured, and why.
+        """
         from gristmill.plan.cut import cut
         from gristmill.plan.explain import explain
         from gristmill.plan.stages import RowsSink
 
         stages = explain(cut(self._node, RowsSink()).plan)
-        return Explanation(f"{tree_of(self._node)}\n\n{stages}")
+        ran = "" if self._ran is None else f"\n\n{run_of(self._ran)}"
+        return Explanation(f"{tree_of(self._node)}\n\n{stages}{ran}")
 
     def __repr__(self) -> str:
         kind = f"[{self._kind}]" if self._kind else ""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from gristmill.plan.logical import Exchange, Keep, Node, Pipe, Read, Union
+
+if TYPE_CHECKING:
+    from gristmill.runtime.views import JobView
 
 _STEPS_SHOWN = 40
 
@@ -72,6 +76,19 @@ def html_of(node: Node, kind: str) -> str:
     )
     title = html.escape(f"Dataset[{kind}]" if kind else "Dataset")
     return f"<div><b>{title}</b>, not computed<table>{rows}</table></div>"
+
+
+def run_of(view: JobView) -> str:
+    """How a job ran: its stages, in order, and what was adapted to what was measured."""
+    lines = [f"as it ran last, in job {view.job}:"]
+    for stage in view.stages:
+        prefix = f"stage {stage.id} ({stage.name}): "
+        lines.append(f"stage {stage.id}: {stage.name}, {stage.tasks:,} task{'' if stage.tasks == 1 else 's'}")
+        notes = (note.removeprefix(prefix) for note in view.adaptations if note.startswith(prefix))
+        lines += [f"  adapted: {note}" for note in notes]
+    if view.hot_keys:
+        lines.append("hot keys: " + ", ".join(f"{key} {rows:,} rows" for key, rows in view.hot_keys))
+    return "\n".join(lines)
 
 
 class Explanation(str):

@@ -86,4 +86,6 @@ class Writing(Elements[T_co]):
             raise UsageError(f"{mode!r} is not a mode of writing; there are: {', '.join(_MODES)}.")
         options = WriteOptions.of(format, **given)
         sink = OutputSink(format, "", options.to_pairs())
-        return self._runner.write(self._node, call_site()[0], sink, output, mode)
+        result = self._runner.write(self._node, call_site()[0], sink, output, mode)
+        self._ran = result.view
+        return result
