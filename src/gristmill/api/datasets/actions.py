@@ -289,17 +289,20 @@ class Actions(Elements[T_co]):
 
 def is_read_by_task(node: Node) -> bool:
     """Whether a task's elements come from splits, or from what the session keeps, and need no other task."""
-    match node:
-        case Read():
-            return True
-        case Keep():
-            return bool(node.kept)
-        case Pipe():
-            return not node.sides and all(map(is_read_by_task, node.children))
-        case Union():
-            return all(map(is_read_by_task, node.children))
-        case _:
-            return False
+    pending = [node]
+    while pending:
+        match pending.pop():
+            case Read():
+                pass
+            case Keep(_, kept) if kept:
+                pass
+            case Pipe(children, _, ()):
+                pending.extend(children)
+            case Union(children):
+                pending.extend(children)
+            case _:
+                return False
+    return True
 
 
 def _merged(dataset: Elements[Any], part: tuple[Any, ...], merge: tuple[Any, ...]) -> Iterator[Any]:
