@@ -133,6 +133,8 @@ def default_data_dir() -> Path:
     return base / "gristmill"
 
 
+CHECKPOINT_FORMAT = "pickle"
+"""Of elements that come back as they were; read only if a program asks for it."""
 INPUT_FORMATS = ("text", "whole", "csv", "jsonl", "parquet", "orc", "avro")
 OUTPUT_FORMATS = ("text", "csv", "jsonl", "parquet", "orc", "avro")
 _OF_TEXT = ("none", "gzip", "bz2", "zstd")

@@ -96,3 +96,21 @@ def blocks_of(session: Session) -> list[Path]:
     twin = twin_of(folder)
     assert SHARED_MEMORY.is_dir() == (twin is not None)
     return found + (list(twin.glob("*.block")) if twin is not None and twin.is_dir() else [])
+
+
+def test_a_checkpoint_forgets_where_it_came_from(session: Session, tmp_path: Path) -> None:
+    source = text(tmp_path)
+    numbers = session.read_text(source).map(lambda line: (line, {len(line)}))
+    expected = numbers.collect()
+    assert numbers.checkpoint(tmp_path / "checkpoint") is numbers
+    source.unlink()
+    assert numbers.collect() == expected
+    assert session.read_checkpoint(tmp_path / "checkpoint").map(lambda pair: pair[0]).count() == LINES
+
+
+def test_a_checkpoint_of_nowhere_goes_with_its_session(tmp_path: Path) -> None:
+    with gm.Session(on="inline", data_dir=tmp_path / "data") as session:
+        numbers = session.range(10).checkpoint()
+        assert numbers.collect() == list(range(10))
+        assert list((tmp_path / "data" / "checkpoints").iterdir())
+    assert not list((tmp_path / "data" / "checkpoints").iterdir())

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import threading
 import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
     from gristmill.api.rows import Rows
     from gristmill.plan.logical import Node
     from gristmill.plan.stages import OutputSink
+    from gristmill.runtime.views import Observer
 
 
 class Engine(Protocol):
@@ -46,7 +52,8 @@ class Session(Sources):
             ``GRISTMILL_ON`` says, else ``local``.
         options: those of :meth:`gristmill.MapReduce.run` that say how a job runs: ``executors``, ``memory``,
             ``reducers``, ``split_size``, ``max_attempts``, ``task_timeout``, ``data_dir``, ``task_cpus``,
-            ``task_memory``, ``speculation``, ``py_files``.
+            ``task_memory``, ``speculation``, ``py_files``; and ``progress``: True for bars on the terminal while an
+            action runs, or a function that is told how each action's job stands.
 
     Raises:
         UsageError: an option does not exist, or its value is not possible.
@@ -57,9 +64,15 @@ class Session(Sources):
 
         if on is not None:
             options["on"] = on
-        elif where := os.environ.get("GRISTMILL_ON"):
-            options.setdefault("on", where)
+        where = os.environ.get("GRISTMILL_ON")
+        options = {**({"on": where} if where else {}), **_defaults, **options}
+        self._progress: Observer | bool | None = options.pop("progress", None)
         self._options = parse_options(options)  # type: ignore[arg-type]
+        if self._options.py_files:
+            from gristmill.api.shipping import add_to_path
+
+            add_to_path(self._options.py_files)
+        self._scratch: list[Path] = []
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._closed = False
@@ -102,6 +115,13 @@ class Session(Sources):
         if self._engine is not None and not self._closed:
             self._engine.unpersist(kept)
 
+    def scratch_folder(self) -> str:
+        """A folder of this machine that is not there yet, and goes when the session is closed."""
+        folder = Path(self._options.data_dir).absolute() / "checkpoints" / secrets.token_hex(8)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._scratch.append(folder)
+        return str(folder)
+
     @property
     def is_closed(self) -> bool:
         """Whether it was closed."""
@@ -112,6 +132,8 @@ class Session(Sources):
         with self._lock:
             self._closed = True
         self._finalizer()
+        for folder in self._scratch:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _opened(self) -> Engine:
         with self._lock:
@@ -122,14 +144,20 @@ class Session(Sources):
                 if self._options.is_remote:
                     from gristmill.api.session_remote import RemoteEngine
 
-                    engine = RemoteEngine(self._options)
+                    engine = RemoteEngine(self._options, self._observer)
                 else:
                     from gristmill.api.session_local import LocalEngine
 
-                    engine = LocalEngine(self._options)
+                    engine = LocalEngine(self._options, self._observer)
                 self._engine = engine
                 self._finalizer = weakref.finalize(self, engine.close)
             return self._engine
+
+    def _observer(self) -> Observer | None:
+        """Who is told how the next job stands."""
+        from gristmill.api.mapreduce import observer_of
+
+        return observer_of(self._progress)
 
     def __enter__(self) -> Self:
         return self
@@ -146,6 +174,7 @@ def _nothing() -> None:
     """There is nothing to end."""
 
 
+_defaults: dict[str, Any] = {}  # options of sessions that are not told otherwise
 _default: Session | None = None
 _default_lock = threading.Lock()
 
@@ -157,3 +186,20 @@ def default_session() -> Session:
         if _default is None or _default.is_closed:
             _default = Session()
         return _default
+
+
+@contextmanager
+def session_defaults(options: Mapping[str, Any]) -> Iterator[None]:
+    """Let sessions be made with these options, unless they are given others; the default one ends with the block."""
+    global _default
+    before = dict(_defaults)
+    _defaults.update(options)
+    try:
+        yield
+    finally:
+        _defaults.clear()
+        _defaults.update(before)
+        with _default_lock:
+            session, _default = _default, None
+        if session is not None:
+            session.close()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from gristmill.config import CHECKPOINT_FORMAT
 from gristmill.records.block import RecordBlock
 from gristmill.storage.contracts import Split
 from gristmill.storage.read_options import ReadOptions
-from gristmill.storage.readers import avro, csv, jsonl, orc, parquet, text, whole
+from gristmill.storage.readers import avro, csv, jsonl, orc, parquet, pickle, text, whole
 from gristmill.storage.readers.shape import shaped
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _READERS: dict[str, Callable[[Split, int], Iterator[RecordBlock]]] = {
     "parquet": parquet.read,
     "orc": orc.read,
     "avro": avro.read,
+    CHECKPOINT_FORMAT: pickle.read,
 }
 _BY_RECORD = ("csv", "jsonl", "avro")  # formats whose readers know nothing of columns
 _BATCHES = {"parquet": parquet.read_batches, "orc": orc.read_batches}
@@ -37,6 +39,7 @@ def open_split(split: Split, max_record_bytes: int) -> Iterator[RecordBlock]:
     - ``whole``: one record: the file's name is the key, its content the value.
     - ``parquet``, ``orc``: a record is a dict.
     - ``avro``: a record is what its schema says, mostly a dict.
+    - ``pickle``: a record is the object that it was. Only programs ask for it: who reads a pickle trusts its writer.
 
     Dicts hold what the split's options say: all columns or some, those of the file's folders too, and only records
     that the filter keeps. A block may thus be empty.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from gristmill.config import INPUT_FORMATS, KIB, MAX_SPLIT_BYTES, MIB
+from gristmill.config import CHECKPOINT_FORMAT, INPUT_FORMATS, KIB, MAX_SPLIT_BYTES, MIB
 from gristmill.errors import InputUnreadable, UsageError
 from gristmill.storage.contracts import Split
 from gristmill.storage.finding import expand
@@ -93,7 +93,7 @@ def resolve_inputs(
         InputUnreadable: a file cannot be opened for reading.
         UsageError: there is no such format or option.
     """
-    if format is not None and format not in INPUT_FORMATS:
+    if format is not None and format not in (*INPUT_FORMATS, CHECKPOINT_FORMAT):
         raise UsageError(f"{format!r} is not an input format; there are: {', '.join(INPUT_FORMATS)}.")
     wanted = ReadOptions.from_pairs(options)
     if format is not None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gristmill.api.datasets.base import Elements, T_co
+from gristmill.api.datasets.where import call_site
+from gristmill.config import CHECKPOINT_FORMAT
 from gristmill.errors import UsageError
-from gristmill.plan.logical import Keep
+from gristmill.plan.logical import Keep, Read
+from gristmill.plan.stages import InputSpec, OutputSink
 
 if TYPE_CHECKING:
     from gristmill.api.datasets.dataset import Dataset
@@ -23,9 +27,6 @@ class StorageLevel(StrEnum):
     """In memory; what does not fit goes to disk."""
     DISK = "DISK"
     """On disk."""
-
-
-CHECKPOINT = "CHECKPOINT"
 
 
 class Keeping(Elements[T_co]):
@@ -60,13 +61,26 @@ class Keeping(Elements[T_co]):
             raise UsageError(f"{level!r} is not a storage level; there are: {levels}.") from None
         return self._keep(f"{level}_COMPRESSED" if compressed else str(level))
 
-    def checkpoint(self) -> Dataset[T_co]:
-        """Keep the elements in durable storage, once an action has computed them. They are never computed again.
+    def checkpoint(self, folder: str | os.PathLike[str] | None = None) -> Dataset[T_co]:
+        """Compute the elements now and write them to durable storage, all or nothing; from then on they are read there.
+
+        What they were made from is forgotten: they are never computed again, whatever is lost, and a long chain of
+        rounds becomes short. Elements come back as the objects that they were, so read only checkpoints of your own
+        (they are pickles); ``session.read_checkpoint(folder)`` does.
+
+        Args:
+            folder: where, on storage that all workers see, or a URI; it must not be there. None: on this machine, for
+                as long as the session is open.
 
         Returns:
             This dataset itself.
         """
-        return self._keep(CHECKPOINT)
+        place = os.fspath(folder) if folder is not None else self._runner.scratch_folder()
+        self._runner.write(self._node, "checkpoint", OutputSink(CHECKPOINT_FORMAT, ""), place, "error")
+        _, where = call_site()
+        self._node = Read(InputSpec((place,), CHECKPOINT_FORMAT), name="checkpoint", where=where)
+        self._partitioned = None
+        return self._dataset
 
     def unpersist(self) -> Dataset[T_co]:
         """Forget what is kept of this dataset. Later actions compute it again.

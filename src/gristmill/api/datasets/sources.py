@@ -11,6 +11,7 @@ from gristmill.api.datasets.base import checked_partitions
 from gristmill.api.datasets.kinds import kind_of_element
 from gristmill.api.datasets.makers import Items, Numbers, Rows, partitions_for
 from gristmill.api.datasets.where import call_site
+from gristmill.config import CHECKPOINT_FORMAT
 from gristmill.errors import UsageError
 from gristmill.plan.functions import Maker
 from gristmill.plan.logical import Read
@@ -44,6 +45,13 @@ class Sources:
         Text is UTF-8; bytes that are not come through as Python's surrogateescape keeps them.
         """
         return self._read("text", paths, "str")
+
+    def read_checkpoint(self, folder: str | os.PathLike[str]) -> Dataset[Any]:
+        """The elements of a checkpoint that an earlier session has written.
+
+        They are pickles: whoever wrote them can make the tasks that read them do anything. Read only your own.
+        """
+        return self._read(CHECKPOINT_FORMAT, folder, "")
 
     def read_whole_files(self, paths: Paths) -> Dataset[tuple[str, str]]:
         """A pair (path, content) for each file. A file must fit in memory."""
