@@ -104,8 +104,9 @@ class Keeping:
         if session is None:
             return []
         plan = prepared.plan
-        _, behind = _found(session, plan)
-        known = [(stage, session.decisions.get(prepared.origins[stage])) for stage in sorted(behind)]
+        found, behind = _found(session, plan)
+        done = sorted(behind.union(stage.id for stage in found))
+        known = [(stage, session.decisions.get(prepared.origins[stage])) for stage in done]
         return [
             (stage, decision)
             for stage, decision in known
