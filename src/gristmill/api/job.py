@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+from gristmill.api.shared import tell_accumulators
 from gristmill.config import OUTPUT_FORMATS, JobOptions, default_data_dir, format_size, parse_size
 from gristmill.errors import JobCancelled, UsageError
 from gristmill.plan.build import build_plan, shapes_of
@@ -118,6 +119,7 @@ class JobHandle:
         self._output = output
         self._format = format
         self._result: JobResult | None = None
+        self._has_ended = False
         # Also when the program ends: no process and no staging folder stays behind.
         self._finalizer = weakref.finalize(self, resources.close)
 
@@ -166,6 +168,9 @@ class JobHandle:
             raise
         if outcome is None:
             raise TimeoutError(f"Job {self.job_id} still runs.")
+        if not self._has_ended:
+            self._has_ended = True
+            tell_accumulators(outcome.view.accumulated)
         self._note_end(outcome)
         if outcome.error is None:
             # A private output lies in the folder; elements lie in the session's.
@@ -413,5 +418,11 @@ def _input_list(inputs: Inputs) -> tuple[str, ...]:
     return tuple(os.fspath(item) for item in several)
 
 
-def _output_path(output: Path | str | None, folder: JobFolder) -> Path:
-    return Path(output) if output is not None else folder.path / "output"
+def _output_path(output: Path | str | None, folder: JobFolder) -> Path | str:
+    """The folder, or the URI, that a job has written to."""
+    from gristmill.storage.places import output_path
+    from gristmill.storage.targets import is_object_uri
+
+    if output is None:
+        return folder.path / "output"
+    return str(output) if is_object_uri(str(output)) else Path(output_path(output))

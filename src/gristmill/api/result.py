@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from gristmill.runtime.jobfolder import JobFolder
+    from gristmill.storage.manifest import ListedFile
 
 
 class JobResult:
@@ -27,9 +28,9 @@ class JobResult:
     it sooner.
     """
 
-    def __init__(self, view: JobView, folder: Path, format: str, private: JobFolder | None) -> None:
+    def __init__(self, view: JobView, place: Path | str, format: str, private: JobFolder | None) -> None:
         self._view = view
-        self._folder = folder
+        self._place = place  # a folder, or the URI of a place on an object store
         self._format = format
         self._private = private is not None
         self._closed = False
@@ -51,9 +52,9 @@ class JobResult:
         return self._view.counters
 
     @property
-    def output(self) -> Path | None:
-        """The folder with the result; None if the job was run without output."""
-        return None if self._private else self._folder
+    def output(self) -> Path | str | None:
+        """The folder with the result, or its URI; None if the job was run without output."""
+        return None if self._private else self._place
 
     @property
     def view(self) -> JobView:
@@ -63,11 +64,13 @@ class JobResult:
     @property
     def stored_bytes(self) -> int:
         """How large the result is, as it is stored."""
-        return sum(part.stat().st_size for part in self._folder.glob("part-*"))
+        if isinstance(self._place, Path):
+            return sum(part.stat().st_size for part in self._parts(self._place))
+        return sum(file.size_bytes for file in self._listed())
 
     def summary(self) -> dict[str, Any]:
         """The job in figures, as ``--json`` prints them."""
-        return summary_of(self._view, None if self._private else str(self._folder))
+        return summary_of(self._view, None if self._private else str(self._place))
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """The pairs, part by part in order."""
@@ -79,8 +82,27 @@ class JobResult:
             raise GristmillError(f"The result of job {self.job_id} was closed, and its files are gone.")
         from gristmill.storage.writers import read_part
 
-        for part in sorted(self._folder.glob("part-*")):
+        if not isinstance(self._place, Path):
+            raise GristmillError(
+                f"The result is in {self._place}, and is not read from there by this object. Read it as a dataset: "
+                f"gristmill.read_{self._format}({self._place!r})."
+            )
+        for part in self._parts(self._place):
             yield from read_part(part, self._format)
+
+    def _parts(self, folder: Path) -> list[Path]:
+        """The job's own files: there may be those of others, which it has added to."""
+        if names := {file.name for file in self._listed()}:
+            return [folder / name for name in sorted(names)]
+        return sorted(folder.rglob("part-*"))
+
+    def _listed(self) -> list[ListedFile]:
+        from gristmill.storage import manifest
+
+        found = manifest.load(self._place)
+        files = [] if found is None else [file for file in found.files if "part-" in file.name]
+        own = [file for file in files if self.job_id in file.name]
+        return own or files
 
     def lines(self) -> Iterator[str]:
         """The pairs as lines of text, some thousand at a time, as the format ``text`` writes them."""
@@ -112,5 +134,5 @@ class JobResult:
         self.close()
 
     def __repr__(self) -> str:
-        where = "" if self._private else f" in {self._folder}"
+        where = "" if self._private else f" in {self._place}"
         return f"<JobResult {self.job_id}: {self.state}, {self._view.records_out} records{where}>"
