@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gristmill.api.datasets.dataset import Dataset
-    from gristmill.api.datasets.joins import broadcast
     from gristmill.api.datasets.keeping import StorageLevel
     from gristmill.api.datasets.sources import (
         from_arrow,
@@ -31,7 +30,9 @@ if TYPE_CHECKING:
     from gristmill.api.mr import KeyValue
     from gristmill.api.result import JobResult
     from gristmill.api.session import Session
+    from gristmill.api.shared import Accumulator, Broadcast, accumulator, broadcast
     from gristmill.errors import (
+        BroadcastDestroyed,
         CollectTooLarge,
         EmptyDataset,
         GristmillError,
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accumulator",
+    "Broadcast",
+    "BroadcastDestroyed",
     "CollectTooLarge",
     "Dataset",
     "EmptyDataset",
@@ -76,6 +80,7 @@ __all__ = [
     "UnpicklableCode",
     "UsageError",
     "__version__",
+    "accumulator",
     "broadcast",
     "count",
     "from_arrow",
@@ -92,7 +97,11 @@ __all__ = [
 
 _SOURCES = "gristmill.api.datasets.sources"
 
+_SHARED = "gristmill.api.shared"
+
 _HOMES = {
+    "Accumulator": _SHARED,
+    "Broadcast": _SHARED,
     "Dataset": "gristmill.api.datasets.dataset",
     "JobHandle": "gristmill.api.job",
     "JobResult": "gristmill.api.result",
@@ -102,7 +111,8 @@ _HOMES = {
     "Stats": "gristmill.api.datasets.stats",
     "Step": "gristmill.api.mapreduce",
     "StorageLevel": "gristmill.api.datasets.keeping",
-    "broadcast": "gristmill.api.datasets.joins",
+    "accumulator": _SHARED,
+    "broadcast": _SHARED,
     "count": "gristmill.plan.functions",
     "range": _SOURCES,  # not in __all__: `from gristmill import *` must not hide Python's own
     **dict.fromkeys((name for name in __all__ if name.startswith(("from_", "read_"))), _SOURCES),

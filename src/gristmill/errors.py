@@ -14,7 +14,8 @@
     │   ├── KeyTaken                an idempotency key was used before, for another job
     │   ├── VersionMismatch         another minor version of Python, or another version of Gristmill
     │   ├── NotAuthorized           the server does not know the token
-    │   └── SessionClosed           a dataset's session was closed, or has expired
+    │   ├── SessionClosed           a dataset's session was closed, or has expired
+    │   └── BroadcastDestroyed      a broadcast was destroyed, and is used after that
     ├── EmptyDataset                an action needs an element, and the dataset has none
     ├── CollectTooLarge             what collect() would bring here is larger than its limit
     ├── ServerUnreachable           no server there, or it is full: try again (exit code 75)
@@ -189,6 +190,10 @@ class NotAuthorized(UsageError):
 
 class SessionClosed(UsageError):
     """A dataset's session was closed, or has expired: what it kept is gone, and nothing runs in it any more."""
+
+
+class BroadcastDestroyed(UsageError):
+    """A broadcast was destroyed, and is used after that."""
 
 
 class EmptyDataset(GristmillError, ValueError):

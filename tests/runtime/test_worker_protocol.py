@@ -88,12 +88,16 @@ def test_a_job_comes_back_with_what_the_worker_adds() -> None:
         ticket="secret",
         shuffle_dir="s3://b/x",
         inputs=(("/in/a", 5), ("/in/b", 0)),
+        broadcasts=("def",),
+        driver=True,
     )
     message = convert.job_message(job, "sha", "/out/.stage/probe", "text")
-    got = convert.job_spec(pb.AddJob.FromString(message.SerializeToString()), b"code", ["/blobs/abc"], "/mine", 99)
+    heard = pb.AddJob.FromString(message.SerializeToString())
+    got = convert.job_spec(heard, b"code", ["/blobs/abc"], ["/blobs/def"], "/mine", 99)
     assert (got.code, got.bundles, got.folder, got.memory_bytes) == (b"code", ("/blobs/abc",), "/mine", 99)
-    for name in ("job", "import_paths", "staging", "max_bad_records", "max_record_bytes", "epoch", "ticket"):
+    for name in ("job", "import_paths", "staging", "max_bad_records", "max_record_bytes", "epoch", "ticket", "driver"):
         assert getattr(got, name) == getattr(job, name)
+    assert got.broadcasts == ("/blobs/def",)
     assert (got.task_timeout_seconds, got.shuffle_dir) == (1.5, "s3://b/x")
     assert [(file.path, file.size_bytes) for file in message.inputs] == list(job.inputs)
 
@@ -107,6 +111,7 @@ def test_results_and_reports_come_back() -> None:
         block=BlockInfo("/b", (SegmentInfo(0, 1, 2, 3),)),
         parts=(PartFile("s", "f", 1, 2),),
         seconds=0.25,
+        accumulated={"a": 3, "b": 0.1},
     )
     assert TaskResult.from_json(json.loads(convert.json_bytes(result))) == result
     assert FailureReport.from_json(json.loads(convert.json_bytes(report))) == report

@@ -225,7 +225,7 @@ class MapReduce:
             raise StopLoading
         from gristmill.api.loading import job_of_class
 
-        observer = _observer(options.pop("progress", None))
+        observer = observer_of(options.pop("progress", None))
         parsed = parse_options(options)
         if parsed.py_files:
             from gristmill.api.shipping import add_to_path
@@ -310,7 +310,8 @@ _FIELDS = {
 }
 
 
-def _observer(progress: Observer | bool | None) -> Observer | None:
+def observer_of(progress: Observer | bool | None) -> Observer | None:
+    """Who is told how a job stands, by what the user gave as ``progress``."""
     return (Bars() if progress else None) if isinstance(progress, bool) else progress
 
 

@@ -72,6 +72,8 @@ class SubmitRequest:
             "mode": job.mode,
             "origins": list(job.origins),
             "bundles": list(job.bundles),
+            "broadcasts": list(job.broadcasts),
+            "driver": job.driver,
             "sources": dict(job.sources),
             "seen": [asdict(file) for file in self.seen],
             "seen_files": self.seen_files,
@@ -97,6 +99,8 @@ class SubmitRequest:
                 mode=_text(data.get("mode", "error")),
                 origins=tuple(map(_text, data.get("origins", ()))),
                 bundles=tuple(map(_text, data.get("bundles", ()))),
+                broadcasts=tuple(map(_text, data.get("broadcasts", ()))),
+                driver=data.get("driver") is True,
                 sources={_text(name): _text(digest) for name, digest in data.get("sources", {}).items()},
             )
             seen = tuple(SeenFile(**file) for file in data.get("seen", ()))

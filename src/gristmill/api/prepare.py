@@ -45,6 +45,8 @@ class Submission:
         options: how to run it, with the job's own wishes filled in.
         import_paths: where executors look for modules.
         bundles: zip files that came along with the job: paths, or the SHA-256 of what was uploaded.
+        broadcasts: files with the values of broadcasts, or the SHA-256 of what was uploaded.
+        driver: it is a program with jobs of its own.
         sources: what the code is made of: the SHA-256 of each file by its name. Empty when that is not known.
         base: the folder that relative inputs are relative to; empty: the current one of this process.
         session: the session that the job belongs to; empty: none.
@@ -62,6 +64,8 @@ class Submission:
     options: JobOptions
     import_paths: tuple[str, ...] = ()
     bundles: tuple[str, ...] = ()
+    broadcasts: tuple[str, ...] = ()
+    driver: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
     base: str = ""
     session: str = ""
@@ -198,6 +202,7 @@ def _facts(submission: Submission, files: list[str]) -> Mapping[str, Any]:
         "shuffle_dir": _shuffle_dir(options.shuffle_dir, submission.base),
         "params": {key: repr(value) for key, value in options.params.items()},
         "cwd": os.getcwd(),  # noqa: PTH109 - as it is, not resolved
+        **({"passes": True} if submission.session else {}),  # nobody can take it up if its session is gone
     }
 
 
@@ -227,6 +232,8 @@ def _job_spec(submission: Submission, folder: JobFolder, staging: str, inputs: t
         session_ticket=submission.session_ticket,
         keep_bytes=options.executor_memory_bytes * options.executor_count // KEPT_SHARE,
         begun=time.time(),
+        broadcasts=submission.broadcasts,
+        driver=submission.driver,
     )
 
 

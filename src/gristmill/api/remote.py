@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gristmill.api.client import MissingBlobs, ServerClient, connect
 from gristmill.api.messages import MAX_SEEN_FILES, JobStatus, SeenFile, SubmitRequest
+from gristmill.api.shared import tell_accumulators
 from gristmill.errors import FailureReport, GristmillError, JobFailed, KeyTaken, UsageError
 from gristmill.plan.stages import InputSpec
 from gristmill.runtime.blobs import digest_of
@@ -46,6 +47,7 @@ class RemoteHandle:
         self._job = job
         self._observer = observer
         self._status: JobStatus | None = None
+        self._has_ended = False
         if observer is not None:
             server.on_silence = self._tell_of_silence
 
@@ -113,6 +115,9 @@ class RemoteHandle:
             if self._observer is not None:
                 self._observer(status.view)
             if status.is_over:
+                if not self._has_ended:
+                    self._has_ended = True
+                    tell_accumulators(status.view.accumulated)
                 return status
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"Job {self._job} still runs.")
@@ -204,7 +209,7 @@ def hand_over(
     observer: Observer | None = None,
     *,
     key: str = "",
-    at: str = "/jobs",
+    session: str = "",
 ) -> RemoteHandle:
     """Post a job, and upload what the server does not have of it.
 
@@ -214,14 +219,15 @@ def hand_over(
         blobs: what it names, by SHA-256.
         observer: is told how the job stands while it is waited for.
         key: see :func:`submit_to`.
-        at: where jobs are posted.
+        session: the session that it belongs to, and its blobs with it; empty: none.
     """
     own_key = key or uuid.uuid4().hex
+    at = f"/sessions/{session}" if session else ""
     with _probe(request.submission.output or "") as probe:
         body = replace(request, probe=probe).to_json()
         for _ in range(3):
             try:
-                answer = server.post(at, body, {"Idempotency-Key": own_key})
+                answer = server.post(f"{at}/jobs", body, {"Idempotency-Key": own_key})
                 return RemoteHandle(server, str(answer["id"]), observer)
             except KeyTaken as taken:
                 if not key:
@@ -229,7 +235,7 @@ def hand_over(
                 return RemoteHandle(server, taken.job, observer)
             except MissingBlobs as missing:
                 for name in missing.names:
-                    _upload(server, name, blobs)
+                    _upload(server, f"{at}/blobs/{name}", name, blobs)
     raise GristmillError(f"The server {server.url} loses what it is sent.")
 
 
@@ -272,10 +278,10 @@ def request_for(submission: Submission, code: str) -> SubmitRequest:
     return SubmitRequest(submission, code, seen[:: len(seen) // MAX_SEEN_FILES + 1], len(seen))
 
 
-def _upload(server: ServerClient, name: str, blobs: Mapping[str, bytes]) -> None:
+def _upload(server: ServerClient, path: str, name: str, blobs: Mapping[str, bytes]) -> None:
     if name not in blobs:
         raise GristmillError(f"The server {server.url} asks for {name}, which is not part of the job.")
-    server.call("PUT", f"/blobs/{name}", blobs[name], {"Content-Type": "application/octet-stream"})
+    server.call("PUT", path, blobs[name], {"Content-Type": "application/octet-stream"})
 
 
 def absolute_output(output: str | os.PathLike[str]) -> str:

@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gristmill.api.job import JobHandle, JobResources, open_fleet, sigint_held, within_this_machine
 from gristmill.api.layouts import Layouts
 from gristmill.api.rows import Rows
+from gristmill.api.shared import Broadcast, broadcasts_used, data_of
 from gristmill.config import JobOptions
 from gristmill.plan.cut import Cut, cut
 from gristmill.plan.logical import Node
@@ -22,6 +24,7 @@ from gristmill.plan.stages import OutputSink, RowsSink
 if TYPE_CHECKING:
     from gristmill.api.prepare import Submission
     from gristmill.api.result import JobResult
+    from gristmill.runtime.views import Observer
 
 _CANCEL_SECONDS = 10.0  # how long a cancelled job may take to be over
 
@@ -29,18 +32,19 @@ _CANCEL_SECONDS = 10.0  # how long a cancelled job may take to be over
 class LocalEngine:
     """See :class:`~gristmill.api.session.Engine`."""
 
-    def __init__(self, options: JobOptions) -> None:
+    def __init__(self, options: JobOptions, observe: Callable[[], Observer | None] = lambda: None) -> None:
         from gristmill.runtime.coordinator import Coordinator
         from gristmill.runtime.jobfolder import JobFolder
 
         self._options = within_this_machine(options)
+        self._observe = observe
         self._pid = os.getpid()
         self._layouts = Layouts()
         with sigint_held(), ExitStack() as undo:
             self._coordinator = Coordinator(open_fleet(self._options), threaded=options.on != "inline")
             undo.callback(self._coordinator.close)
             self._coordinator.start()
-            self._folder = JobFolder.create(options.data_dir, {"name": "session"}, time.time())
+            self._folder = JobFolder.create(options.data_dir, {"name": "session", "passes": True}, time.time())
             undo.pop_all()
 
     def rows(self, node: Node, name: str, first: int = 0) -> Rows:
@@ -61,6 +65,26 @@ class LocalEngine:
         """Forget what is kept under a name."""
         self._coordinator.forget(self._folder.job, kept)
 
+    def _send(self, broadcast: Broadcast[Any]) -> str:
+        """Write the value of a broadcast down, where executors find it; the file."""
+        path = self._broadcasts / broadcast.digest
+        if not path.exists():
+            self._broadcasts.mkdir(mode=0o700, exist_ok=True)
+            partial = path.with_name(f"{path.name}.new")
+            partial.write_bytes(data_of(broadcast, self._destroy))
+            partial.replace(path)
+        return str(path)
+
+    def _destroy(self, digest: str) -> None:
+        """Forget the value of a broadcast."""
+        if os.getpid() == self._pid:
+            (self._broadcasts / digest).unlink(missing_ok=True)
+            self._coordinator.forget_broadcast(self._folder.job, digest)
+
+    @property
+    def _broadcasts(self) -> Path:
+        return self._folder.path / "broadcasts"
+
     def close(self) -> None:
         """End all. A fork of this process does nothing: the executors are not its own."""
         if os.getpid() == self._pid:
@@ -72,20 +96,30 @@ class LocalEngine:
         from gristmill.runtime.registry import RunningJob
 
         with sigint_held(), ExitStack() as undo:
-            submission = submission_of(made, name, output, replace(self._options, overwrite=mode == "overwrite"))
+            options = replace(self._options, overwrite=mode == "overwrite")
+            submission = submission_of(made, name, output, options, self._send)
             wanted = self._layouts.wanted(made.plan)
             preparation = prepare(replace(submission, session=self._folder.job, mode=mode, reducers=wanted))
             undo.callback(preparation.undo)
             self._layouts.note(made.plan, preparation.prepared.plan)
-            running = self._coordinator.submit(preparation.prepared)
+            running = self._coordinator.submit(preparation.prepared, self._observe())
             assert isinstance(running, RunningJob), "without a key it is another job each time"
             undo.pop_all()
             resources = JobResources(lambda: _end(running), preparation.folder)
             return JobHandle(name, running, resources, output, submission.format)
 
 
-def submission_of(made: Cut, name: str, output: str | None, options: JobOptions) -> Submission:
+def submission_of(
+    made: Cut, name: str, output: str | None, options: JobOptions, send: Callable[[Broadcast[Any]], str]
+) -> Submission:
     """A dataset's plan as a job.
+
+    Args:
+        made: the plan.
+        name: for people.
+        output: where the result is to appear, if it has a place of its own.
+        options: how to run it.
+        send: brings a broadcast to where tasks can read it; where that is.
 
     Raises:
         UnpicklableCode: a function uses something that cannot travel to another process.
@@ -94,16 +128,19 @@ def submission_of(made: Cut, name: str, output: str | None, options: JobOptions)
     from gristmill.api.pickling import pickle_code
     from gristmill.api.prepare import Submission
 
+    with broadcasts_used() as used:
+        code = pickle_code(made.code)
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     return Submission(
         name=name,
-        code=pickle_code(made.code),
+        code=code,
         plan=made.plan,
         inputs=made.inputs,
         output=output,
         options=options,
         import_paths=import_paths((str(Path(script).absolute().parent),) if script else ()),
         origins=made.origins,
+        broadcasts=tuple(send(broadcast) for _, broadcast in sorted(used.items())),
     )
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gristmill.api.client import ServerClient, connect
 from gristmill.api.remote import RemoteHandle, absolute_output, hand_over, request_for
 from gristmill.api.rows import Rows
 from gristmill.api.session_local import submission_of
+from gristmill.api.shared import Broadcast, data_of
 from gristmill.config import JobOptions
 from gristmill.errors import GristmillError, SessionClosed
 from gristmill.plan.cut import Cut, cut
@@ -28,6 +27,7 @@ from gristmill.runtime.reading import BlockInfo, SegmentInfo
 
 if TYPE_CHECKING:
     from gristmill.api.result import JobResult
+    from gristmill.runtime.views import Observer
 
 T = TypeVar("T")
 
@@ -40,14 +40,18 @@ class RemoteEngine:
     A server that was restarted knows the session no more. Then another one is opened, and what was kept is made again.
     """
 
-    def __init__(self, options: JobOptions) -> None:
+    def __init__(self, options: JobOptions, observe: Callable[[], Observer | None] = lambda: None) -> None:
+        from gristmill.runtime.jobfolder import JobFolder
+
         self._options = options
+        self._observe = observe
         self._server = connect(options.on, options.token_file, options.data_dir)
         self._renewing = connect(options.on, options.token_file, options.data_dir)  # for the thread that renews
         self._lock = threading.Lock()
         self._session, self._lease_seconds = _open(self._server)
         self._pid = os.getpid()
-        self._scratch = Path(tempfile.mkdtemp(prefix="gristmill-"))
+        self._folder = JobFolder.create(options.data_dir, {"name": "session", "passes": True}, time.time())
+        self._broadcasts: dict[str, str] = {}  # the session that has each, by its digest
         self._closing = threading.Event()
         threading.Thread(target=self._renew, name="gristmill-lease", daemon=True).start()
 
@@ -87,7 +91,7 @@ class RemoteEngine:
         if os.getpid() != self._pid or self._closing.is_set():
             return
         self._closing.set()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._folder.remove()
         with suppress(GristmillError):  # the server is away: then the lease ends it
             self._server.delete(f"/sessions/{self._session}")
 
@@ -104,11 +108,18 @@ class RemoteEngine:
     def _submit(self, session: str, made: Cut, name: str, output: str | None, mode: str, key: str = "") -> RemoteHandle:
         from gristmill.api.shipping import Shipment
 
-        submission = submission_of(made, name, output, self._options)
+        values: dict[str, bytes] = {}
+
+        def send(broadcast: Broadcast[Any]) -> str:
+            if self._broadcasts.get(broadcast.digest) != session:
+                values[broadcast.digest] = data_of(broadcast, self._destroy)
+            return broadcast.digest
+
+        submission = submission_of(made, name, output, self._options, send)
         code = submission.code
         shipment = Shipment(code, self._options.py_files)
         bundle = shipment.bundle()
-        blobs = {digest_of(data): data for data in (code, bundle) if data is not None}
+        blobs = {**values, **{digest_of(data): data for data in (code, bundle) if data is not None}}
         submission = replace(
             submission,
             code=b"",
@@ -119,11 +130,23 @@ class RemoteEngine:
             sources=shipment.sources(),
         )
         request = request_for(submission, digest_of(code))
-        return hand_over(self._server, request, blobs, key=key, at=f"/sessions/{session}/jobs")
+        handle = hand_over(self._server, request, blobs, self._observe(), key=key, session=session)
+        self._broadcasts.update(dict.fromkeys(values, session))
+        return handle
+
+    def _destroy(self, digest: str) -> None:
+        """Forget the value of a broadcast."""
+        if (
+            os.getpid() == self._pid
+            and self._broadcasts.pop(digest, "") == self._session
+            and not self._closing.is_set()
+        ):
+            with suppress(GristmillError):  # the session has ended, and with it all that it was sent
+                self._server.delete(f"/sessions/{self._session}/broadcasts/{digest}")
 
     def _bring(self, session: str, kept: str, blocks: Sequence[BlockInfo]) -> Iterator[BlockInfo]:
         for block in blocks:
-            path = self._scratch / secrets.token_hex(8)
+            path = self._folder.path / secrets.token_hex(8)
             try:
                 self._server.download(f"/sessions/{session}/kept/{kept}/{block.path}", path)
                 yield replace(block, path=str(path))

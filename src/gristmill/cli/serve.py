@@ -55,6 +55,14 @@ _WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
     metavar="DURATION",
     help="A worker that has not said so for this long is lost; its tasks run elsewhere.",
 )
+@click.option(
+    "--session-lease",
+    callback=duration_seconds,
+    default="60s",
+    show_default=True,
+    metavar="DURATION",
+    help="A program that uses datasets and has not been heard of for this long is gone: what it has here is removed.",
+)
 @token_file_option("Holds the token that clients and workers must bring.", "DATA_DIR/token, made when it is not there")
 def serve(
     host: str,
@@ -64,6 +72,7 @@ def serve(
     memory: int | None,
     heartbeat: float,
     heartbeat_limit: float,
+    session_lease: float,
     token_file: Path | None,
 ) -> None:
     """Run a server for jobs and workers.
@@ -85,6 +94,7 @@ def serve(
         beat_seconds=heartbeat,
         lost_seconds=heartbeat_limit,
         token_file=token_file,
+        lease_seconds=session_lease,
     )
     with Server(settings) as server:
         _greet(server, settings.executors)

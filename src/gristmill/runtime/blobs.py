@@ -89,6 +89,10 @@ class BlobStore:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return PartialBlob(path)
 
+    def remove(self, name: str) -> None:
+        """Delete a blob, if it is here."""
+        self.path(name).unlink(missing_ok=True)
+
     def prune(self, now: float, max_age_seconds: float = MAX_AGE_SECONDS) -> None:
         """Delete what nobody has asked for in a long time, and what a dead process left unfinished."""
         with suppress(OSError):

@@ -41,6 +41,10 @@ class JobSpec:
         session_ticket: opens the blocks that it keeps at other workers.
         keep_bytes: what sessions may keep in the memory of this machine.
         begun: when the job came here, in seconds since the epoch.
+        broadcasts: files with the values of broadcasts that the job's functions use, each named by its SHA-256. In a
+            job that is sent to workers: the SHA-256, and each worker puts in where it keeps them.
+        driver: its one task is a program that submits jobs itself, and waits for them.
+        server: the address of the server, as this worker knows it; empty when there is none.
     """
 
     job: str
@@ -61,6 +65,9 @@ class JobSpec:
     session_ticket: str = ""
     keep_bytes: int = 0
     begun: float = 0.0
+    broadcasts: tuple[str, ...] = ()
+    driver: bool = False
+    server: str = ""
 
     def file_name(self, attempt: AttemptId) -> str:
         """What files of an attempt are named after: it is used once, whatever is restarted."""
@@ -139,6 +146,7 @@ class TaskResult:
     parts: tuple[PartFile, ...] = ()
     seconds: float = 0.0  # from its begin to its end, in the executor
     hot_keys: tuple[tuple[str, int], ...] = ()  # for people: keys with many rows, and how many; the most first
+    accumulated: Mapping[str, int | float] = field(default_factory=dict)  # what was added to accumulators, by their ids
 
     def to_json(self) -> dict[str, Any]:
         """As values that ``json.dumps`` takes. What is as it is by default is left out: many tasks make little."""
@@ -149,6 +157,8 @@ class TaskResult:
             made["last_bad"] = self.last_bad.to_json()
         if self.parts:
             made["parts"] = [asdict(part) for part in self.parts]
+        if self.accumulated:
+            made["accumulated"] = numbers_to_json(self.accumulated)
         return made
 
     @classmethod
@@ -161,12 +171,24 @@ class TaskResult:
             fields["last_bad"] = FailureReport.from_json(last_bad)
         if "parts" in fields:
             fields["parts"] = tuple(PartFile(**part) for part in fields["parts"])
+        if "accumulated" in fields:
+            fields["accumulated"] = numbers_from_json(fields["accumulated"])
         if "hot_keys" in fields:
             fields["hot_keys"] = tuple((str(key), int(rows)) for key, rows in fields["hot_keys"])
         return cls(**fields)
 
 
 _NOTHING = vars(TaskResult())
+
+
+def numbers_to_json(numbers: Mapping[str, int | float]) -> dict[str, int | str]:
+    """Numbers as JSON can carry them all: floats as text, for there are some that JSON does not know."""
+    return {name: repr(n) if isinstance(n, float) else n for name, n in numbers.items()}
+
+
+def numbers_from_json(data: Mapping[str, int | str]) -> dict[str, int | float]:
+    """The inverse of :func:`numbers_to_json`."""
+    return {name: float(n) if isinstance(n, str) else n for name, n in data.items()}
 
 
 # What a fleet tells the coordinator. Any thread may call; the callee only queues.

@@ -26,6 +26,7 @@ from gristmill.runtime.inbox import (
     CancelJob,
     Enders,
     Forget,
+    ForgetBroadcast,
     Item,
     JobOver,
     JournalBroken,
@@ -160,6 +161,10 @@ class Coordinator:
         """Keep nothing of a session any more, at no worker. Its jobs are over. Returns at once."""
         self._queue.put(Forget(session))
         self._fleet.drop_job(session)
+
+    def forget_broadcast(self, session: str, digest: str) -> None:
+        """A broadcast is used no more by a session. Returns at once."""
+        self._queue.put(ForgetBroadcast(session, digest))
 
     def kept(self, session: str, kept: str) -> list[BlockInfo]:
         """The blocks that a session keeps under a name, in the order of their tasks; those that made none left out."""
@@ -298,6 +303,8 @@ class Coordinator:
                     self._dispatcher.cancel(found)
             case Forget(session, kept):
                 self._dispatcher.forget(session, kept)
+            case ForgetBroadcast(session, digest):
+                self._fleet.drop_job(f"{session}/{digest}")
             case JobOver():
                 self._ended(item)
             case StorageBack():

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from gristmill.errors import FailureReport, GristmillError
 from gristmill.plan.stages import Stage
+from gristmill.runtime import broadcasts
 from gristmill.runtime.attempts import run_attempt, unforeseen_report
 from gristmill.runtime.contracts import JobSpec, Progress, TaskResult, TaskSpec
 from gristmill.runtime.logs import OutputRedirect, log_path, log_tail
@@ -103,6 +104,7 @@ class _Executor:
             self._send({"type": "recalled", "attempt": str(subject)})
         elif verb == "drop":
             self._jobs.drop(subject)
+            broadcasts.forget(subject)
             self._redirect.close()
         else:
             raise GristmillError(f"unknown order {verb!r}")

@@ -40,6 +40,14 @@ class Forget:
 
 
 @dataclass(frozen=True)
+class ForgetBroadcast:
+    """A session uses a broadcast no more."""
+
+    session: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class JobOver:
     """Another thread is done with the end of a job; or it crashed."""
 
@@ -68,7 +76,7 @@ class Stop:
     """The loop is to end."""
 
 
-Item = FleetEvent | Submit | CancelJob | Forget | JobOver | StorageBack | JournalBroken | Stop
+Item = FleetEvent | Submit | CancelJob | Forget | ForgetBroadcast | JobOver | StorageBack | JournalBroken | Stop
 
 
 class Enders:

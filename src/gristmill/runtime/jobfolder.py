@@ -170,6 +170,7 @@ class _Dead:
 
     path: Path
     touched: float
+    passes: bool  # nobody can use it any more: it was of a session, or of a job of one, that was killed
 
 
 def prune(
@@ -177,6 +178,7 @@ def prune(
 ) -> tuple[str, ...]:
     """Delete folders of dead jobs that are too old; then the oldest, until the rest is small enough.
 
+    What a killed program has left of its session goes at once: nobody can take that up.
     What cannot be read or deleted is left for another time: housekeeping must not fail a job.
 
     Returns:
@@ -186,8 +188,8 @@ def prune(
     sizes = {folder.path: _size_of(folder.path) for folder in kept}
     total = sum(sizes.values())
     pruned = []
-    for folder in kept:
-        if now - folder.touched <= max_age_seconds and total <= max_total_bytes:
+    for folder in sorted(kept, key=lambda folder: not folder.passes):
+        if not folder.passes and now - folder.touched <= max_age_seconds and total <= max_total_bytes:
             break  # what follows is younger still
         try:
             lock = _seize(folder.path)
@@ -221,7 +223,7 @@ def _dead_folders(jobs: Path, now: float | None = None) -> Iterator[_Dead]:
         if not facts and a_worker_lives:
             continue  # it keeps blocks of a server's job there
         if not _is_locked(path / _LOCK) and not _is_running(facts):
-            yield _Dead(path, touched)
+            yield _Dead(path, touched, bool(facts.get("passes")) and facts.get("state") == "running")
 
 
 def _this_process() -> dict[str, Any]:

@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from gristmill.config import format_duration
@@ -246,6 +247,9 @@ class ExecutorPool:
         if known is None:
             known = slot.jobs[job.job] = KnownJob()
             self._order(slot, ("job", job))
+            for path in job.broadcasts:  # what it loads of them outlives the job, but not the session
+                slot.jobs.setdefault(job.session, KnownJob())
+                slot.jobs.setdefault(f"{job.session}/{Path(path).name}", KnownJob())
         if spec.stage.id not in known.stages:
             known.stages.add(spec.stage.id)
             self._order(slot, ("stage", (job.job, spec.stage)))

@@ -127,6 +127,7 @@ class _Attempt:
             block=made.block,
             parts=made.parts + ((bad,) if bad else ()),
             hot_keys=self._blocks.hot_keys,
+            accumulated=counters.accumulated,
         )
 
     def _run_program(self, plan: ProgramPlan) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gristmill.config import format_size
 from gristmill.errors import FailureReport
+from gristmill.runtime.contracts import numbers_from_json, numbers_to_json
 from gristmill.scheduling.commands import JobState
 
 
@@ -54,6 +55,7 @@ class JobView:
     resumed_after_seconds: float = 0.0  # a local job that was taken up: between its first start and this run's
     note: str = ""  # why nothing happens, or what else should be known; one sentence, mostly empty
     adaptations: tuple[str, ...] = ()  # how stages were cut by what was measured, and why; a sentence each
+    accumulated: Mapping[str, int | float] = field(default_factory=dict)  # for the owner of accumulators; at the end
     hot_keys: tuple[tuple[str, int], ...] = ()  # keys with so many rows that their task takes long, the worst first
 
     def to_json(self) -> dict[str, Any]:
@@ -62,6 +64,7 @@ class JobView:
         data["state"] = self.state.value
         data["stages"] = [dict(vars(stage)) for stage in self.stages]
         data["counters"] = {group: dict(names) for group, names in self.counters.items()}
+        data["accumulated"] = numbers_to_json(self.accumulated)
         data["failures"] = [report.to_json() for report in self.failures]
         return data
 
@@ -72,6 +75,7 @@ class JobView:
         view["state"] = JobState(view["state"])
         view["stages"] = tuple(StageView(**stage) for stage in view["stages"])
         view["failures"] = tuple(FailureReport.from_json(report) for report in view.get("failures", ()))
+        view["accumulated"] = numbers_from_json(view.get("accumulated", {}))
         view["adaptations"] = tuple(view.get("adaptations", ()))
         view["hot_keys"] = tuple((key, rows) for key, rows in view.get("hot_keys", ()))
         return cls(**view)

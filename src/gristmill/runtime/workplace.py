@@ -284,8 +284,9 @@ class Workplace:
         """Fetch a job's code and make its folders; or why that cannot be."""
         dirs = self._premises.dirs
         try:
-            code = self._code(job.code)
-            bundles = [str(self._blob(name)) for name in job.bundles]
+            code = self._code(job.code, job.session)
+            bundles = [str(self._blob(name, job.session)) for name in job.bundles]
+            broadcasts = [str(self._blob(name, job.session)) for name in job.broadcasts]
         except OSError as error:
             what = f"the code of job {job.job} cannot be kept in {dirs.paths[0]}: {error.strerror or error}"
             return FailureReport("DiskFull" if is_full(error) else "DataDirFailed", what)
@@ -294,7 +295,8 @@ class Workplace:
         folder = str(_job_folder(dirs.paths[0], job.job))
         memory = self._premises.executor_memory_bytes
         kept = memory * self._premises.executors // KEPT_SHARE
-        spec = replace(job_spec(job, code, bundles, folder, memory), keep_bytes=kept, begun=time.time())
+        spec = job_spec(job, code, bundles, broadcasts, folder, memory)
+        spec = replace(spec, keep_bytes=kept, begun=time.time(), server=self._premises.front.url)
         for root in dirs.healthy:
             try:
                 prepare_folder(spec, str(_job_folder(root, job.job)))
@@ -309,21 +311,27 @@ class Workplace:
             self._premises.blocks.allow(job.session, job.session_ticket)
         return None
 
-    def _code(self, name: str) -> bytes:
+    def _code(self, name: str, session: str) -> bytes:
         """A job's code. It needs no room on a disk: if there is none, that is for the attempts to say."""
         try:
-            return self._blob(name).read_bytes()
+            return self._blob(name, session).read_bytes()
         except OSError as error:
             if not is_full(error):
                 raise
             return self._fetch(name)
 
-    def _blob(self, name: str) -> Path:
-        """A blob of the coordinator's, fetched if it is not here yet, into the first directory that has room for it."""
-        stores = [BlobStore(root / "blobs") for root in self._premises.dirs.healthy or self._premises.dirs.paths]
-        for store in stores:
+    def _blob(self, name: str, session: str) -> Path:
+        """A blob of the coordinator's, fetched if it is not here yet, into the first directory that has room for it.
+
+        That of a session goes with the session.
+        """
+        roots = self._premises.dirs.healthy or self._premises.dirs.paths
+        stores = [BlobStore(root / "blobs") for root in roots]
+        own = [BlobStore(_blobs_of(root, session)) for root in roots] if session else stores
+        for store in (*own, *stores):
             if store.has(name):
                 return store.path(name)
+        stores = own
         data = self._fetch(name)
         for store in stores[:-1]:
             with suppress(OSError):
@@ -341,6 +349,11 @@ class Workplace:
         return self._premises.front.blob(name)
 
     def _drop_job(self, job: str) -> None:
+        session, _, broadcast = job.partition("/")
+        if broadcast:
+            for root in self._premises.dirs.healthy:
+                BlobStore(_blobs_of(root, session)).remove(broadcast)
+            return
         self._jobs.discard(job)
         self._premises.blocks.forget(job)
         self._premises.dirs.remove_job(job)
@@ -377,3 +390,7 @@ class Workplace:
 
 def _job_folder(root: Path, job: str) -> Path:
     return root / "jobs" / job
+
+
+def _blobs_of(root: Path, session: str) -> Path:
+    return _job_folder(root, session) / "blobs"

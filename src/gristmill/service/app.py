@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gristmill.api.messages import SubmitRequest, check_versions
-from gristmill.config import MIB, VERSION, format_size
+from gristmill.config import VERSION
 from gristmill.errors import (
     GristmillError,
     JournalFailed,
@@ -29,20 +30,27 @@ from gristmill.errors import (
     UsageError,
     VersionMismatch,
 )
-from gristmill.runtime.blobs import BlobStore, is_blob_name
+from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.outcome import error_to_json
 from gristmill.service.auth import same
+from gristmill.service.drivers import Drivers
 from gristmill.service.jobs import JobService, MissingBlobs
-from gristmill.service.requests import API, json_of
+from gristmill.service.requests import API, DRIVER, check_name, driver_of, json_of, receive
 from gristmill.service.session_routes import add_sessions
 from gristmill.service.sessions import SessionService
 
-MAX_BLOB_BYTES = 1024 * MIB
 _MAX_WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
 _PROBLEM = "application/problem+json"
 _log = logging.getLogger(__name__)
-_TITLES = {400: "Bad request", 401: "Not authorized", 404: "Not found", 409: "Conflict", 413: "Too large"}
+_TITLES = {
+    400: "Bad request",
+    401: "Not authorized",
+    403: "Forbidden",
+    404: "Not found",
+    409: "Conflict",
+    413: "Too large",
+}
 
 JoinFacts = Callable[[str], Mapping[str, Any]]
 """What a worker must know, told to one that reached this server under a host name."""
@@ -68,7 +76,7 @@ def create_app(
     _answer_errors(app)
     _add_jobs(app, jobs)
     add_sessions(app, sessions)
-    _add_blobs(app, jobs.blobs, code_of)
+    _add_blobs(app, jobs.blobs, sessions.find_blob, code_of)
 
     @app.get("/livez")
     async def livez() -> dict[str, str]:
@@ -80,30 +88,38 @@ def create_app(
         """What a worker must know before it joins."""
         return dict(join_facts(request.url.hostname or ""))
 
-    return _Guard(app, token)
+    return _Guard(app, token, jobs.drivers)
 
 
 class _Guard:
-    """Lets only those in who bring the token."""
+    """Lets only those in who bring the token; and drivers with theirs, where these lead."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: str, drivers: Drivers) -> None:
         self._app = app
         self._token = token
+        self._drivers = drivers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/livez" and not self._knows(scope):
-            answer = _problem(401, "The token is missing or is not this server's.", NotAuthorized)
-            answer.headers["WWW-Authenticate"] = "Bearer"
-            await answer(scope, receive, send)
-            return
+        if scope["type"] == "http" and scope["path"] != "/livez" and not same(token := _token_in(scope), self._token):
+            driver = scope[DRIVER] = self._drivers.find(token)
+            if not driver:
+                answer = _problem(401, "The token is missing or is not this server's.", NotAuthorized)
+                answer.headers["WWW-Authenticate"] = "Bearer"
+                await answer(scope, receive, send)
+                return
+            if not self._drivers.may(driver, scope["method"], scope["path"].removeprefix(API)):
+                answer = _problem(403, "A driver may use its own sessions and jobs, and nothing else.", NotAuthorized)
+                await answer(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
-    def _knows(self, scope: Scope) -> bool:
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                scheme, _, token = value.decode("latin-1").partition(" ")
-                return scheme.lower() == "bearer" and same(token.strip(), self._token)
-        return False
+
+def _token_in(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            return token.strip() if scheme.lower() == "bearer" else ""
+    return ""
 
 
 def _add_jobs(app: FastAPI, jobs: JobService) -> None:
@@ -117,7 +133,7 @@ def _add_jobs(app: FastAPI, jobs: JobService) -> None:
         check_versions(headers.get("gristmill-version", ""), headers.get("gristmill-python", ""), "this client")
         wanted = SubmitRequest.from_json(await json_of(request))
         key = headers.get("idempotency-key", "")
-        return {"id": await run_in_threadpool(jobs.submit, wanted, key)}
+        return {"id": await run_in_threadpool(jobs.submit, wanted, key, None, driver_of(request))}
 
     @app.get(f"{API}/jobs")
     async def listing() -> dict[str, Any]:
@@ -154,20 +170,26 @@ def _add_jobs(app: FastAPI, jobs: JobService) -> None:
         return {"logs": [{"attempt": attempt, "text": text} for attempt, text in found]}
 
 
-def _add_blobs(app: FastAPI, blobs: BlobStore, code_of: Callable[[str], bytes | None]) -> None:
+def _add_blobs(
+    app: FastAPI,
+    blobs: BlobStore,
+    find_blob: Callable[[str], Path | None],
+    code_of: Callable[[str], bytes | None],
+) -> None:
     @app.head(f"{API}/blobs/{{name}}")
     async def has(name: str) -> Response:
         """Whether a blob is here."""
-        _check_name(name)
+        check_name(name)
         found = await run_in_threadpool(blobs.has, name)
         return Response(status_code=200 if found or code_of(name) is not None else 404)
 
     @app.get(f"{API}/blobs/{{name}}")
     async def get(name: str) -> Response:
         """A blob's bytes."""
-        _check_name(name)
-        if await run_in_threadpool(blobs.has, name):
-            return FileResponse(blobs.path(name), media_type="application/octet-stream")
+        check_name(name)
+        found = blobs.path(name) if await run_in_threadpool(blobs.has, name) else None
+        if found is not None or (found := await run_in_threadpool(find_blob, name)) is not None:
+            return FileResponse(found, media_type="application/octet-stream")
         if (code := code_of(name)) is not None:
             return Response(code, media_type="application/octet-stream")
         raise HTTPException(404, f"There is no blob {name}.")
@@ -175,21 +197,8 @@ def _add_blobs(app: FastAPI, blobs: BlobStore, code_of: Callable[[str], bytes | 
     @app.put(f"{API}/blobs/{{name}}", status_code=201)
     async def put(name: str, request: Request) -> dict[str, str]:
         """Upload a blob. It must be what its name says."""
-        _check_name(name)
-        with await run_in_threadpool(blobs.receive, name) as partial:
-            size = 0
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > MAX_BLOB_BYTES:
-                    raise HTTPException(413, f"A blob has at most {format_size(MAX_BLOB_BYTES)}.")
-                partial.write(chunk)
-            await run_in_threadpool(partial.finish)
+        await receive(blobs, name, request)
         return {"sha256": name}
-
-
-def _check_name(name: str) -> None:
-    if not is_blob_name(name):
-        raise HTTPException(400, f"{name!r} is not a SHA-256 in hexadecimal digits.")
 
 
 def _no_such_job(job: str) -> HTTPException:

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gristmill.api.job import replay_command
@@ -22,7 +22,8 @@ from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.coordinator import Coordinator
 from gristmill.runtime.joblogs import LogKeeper, logs_below
 from gristmill.runtime.outcome import error_to_json
-from gristmill.runtime.registry import KnownJob
+from gristmill.runtime.registry import KnownJob, RunningJob
+from gristmill.service.drivers import Drivers
 
 _CLOCKS_SECONDS = 2.0  # file systems keep times of change more or less exactly
 _SETTLE_SECONDS = 1.0
@@ -36,6 +37,23 @@ class MissingBlobs(UsageError):
         super().__init__(f"Not uploaded yet: {', '.join(names)}.")
 
 
+@dataclass
+class SessionOfJob:
+    """What a job needs of the session that it belongs to.
+
+    Attributes:
+        id: its id.
+        ticket: opens the blocks that it keeps.
+        blobs: what its client has uploaded.
+        layouts: how what it keeps is cut.
+    """
+
+    id: str
+    ticket: str
+    blobs: BlobStore
+    layouts: Layouts = field(default_factory=Layouts)
+
+
 class JobService:
     """What the REST interface does, apart from HTTP.
 
@@ -47,9 +65,11 @@ class JobService:
 
     Attributes:
         closing: the server is about to end: nobody is to be kept waiting.
+        drivers: the programs that run as jobs here.
     """
 
     def __init__(self, coordinator: Coordinator, blobs: BlobStore, data_dir: Path, logs: LogKeeper) -> None:
+        self.drivers = Drivers()
         self._logs = logs
         self.blobs = blobs
         self.closing = False
@@ -61,49 +81,60 @@ class JobService:
         self,
         request: SubmitRequest,
         key: str,
-        session: tuple[str, str] = ("", ""),
-        layouts: Layouts | None = None,
+        session: SessionOfJob | None = None,
+        driver: str = "",
     ) -> str:
         """Take a job in; its id. It is durable when this returns.
 
         Args:
             request: the job.
             key: the same key with the same request is the same job, however often it comes; empty: always another one.
-            session: that which the job belongs to, and what opens its blocks.
-            layouts: what that knows of what it keeps.
+            session: that which the job belongs to.
+            driver: the job whose program submits this one; empty: a client does.
 
         Raises:
             MissingBlobs: parts of its code are not here.
             KeyTaken: the key came with another request before.
             PathNotShared: the server does not see what the client sees.
+            ServerUnreachable: as many drivers run as can.
             UsageError: something else is wrong with it.
         """
+        if request.submission.driver:
+            _check_driver(request.submission, session, driver)
         with self._submitting:
             asked = request.digest() if key else ""
             if key and (known := self._coordinator.find_by_key(key, asked)) is not None:
                 return known.job
             job = request.submission
-            missing = [name for name in (request.code, *job.bundles) if not self.blobs.has(name)]
+            stores = [self.blobs] if session is None else [session.blobs, self.blobs]
+            names = (request.code, *job.bundles, *job.broadcasts)
+            missing = [name for name in names if not any(store.has(name) for store in stores)]
             if missing:
                 raise MissingBlobs(missing)
             _check_sight(request)
-            _check_output(job, session[0])
-            options = server_options(job.options, self._data_dir)
-            job = replace(job, options=options, session=session[0], session_ticket=session[1])
-            if layouts is not None:
-                job = replace(job, reducers=layouts.wanted(job.plan))
-            preparation = _prepared(replace(request, submission=job), self.blobs)
-            if layouts is not None:
-                layouts.note(job.plan, preparation.prepared.plan)
+            _check_output(job, session)
+            if job.driver:
+                self.drivers.check_room()
+            job = replace(job, options=server_options(job.options, self._data_dir))
+            if session is not None:
+                wanted = session.layouts.wanted(job.plan)
+                job = replace(job, session=session.id, session_ticket=session.ticket, reducers=wanted)
+            store = next(store for store in stores if store.has(request.code))
+            preparation = _prepared(replace(request, submission=job), store)
+            if session is not None:
+                session.layouts.note(job.plan, preparation.prepared.plan)
             try:
                 _check_count(request, preparation)
-                prepared = replace(preparation.prepared, replay=replay_command(preparation.folder))
+                replay = "" if job.driver else replay_command(preparation.folder)
+                prepared = replace(preparation.prepared, replay=replay)
                 running = self._coordinator.submit(prepared, folder=preparation.folder, key=key, request=asked)
             except BaseException:
                 preparation.undo()
                 raise
             if running.job != preparation.prepared.spec.job:
                 preparation.undo()
+            if isinstance(running, RunningJob):
+                self.drivers.note(running, driver)
             return running.job
 
     def status(self, job: str) -> JobStatus | None:
@@ -171,9 +202,16 @@ def _prepared(request: SubmitRequest, blobs: BlobStore) -> Preparation:
 _only_the_client = "The machine that submits the job sees it, but the server does not: put it where all workers see it."
 
 
-def _check_output(job: Submission, session: str) -> None:
-    if job.output is None and (job.format or not session):
+def _check_output(job: Submission, session: SessionOfJob | None) -> None:
+    if job.output is None and (job.format or not (session or job.driver)):
         raise UsageError("A job on a server needs an output on a path that the server and all workers see.")
+
+
+def _check_driver(job: Submission, session: SessionOfJob | None, driver: str) -> None:
+    if session is not None or driver:
+        raise UsageError("A driver is submitted by a client, not by another driver or in a session.")
+    if len(job.plan.stages) != 1 or [spec.made for spec in job.inputs] != [1] or job.output is not None:
+        raise UsageError("A driver is one task, and has no output of its own.")
 
 
 def _check_sight(request: SubmitRequest) -> None:

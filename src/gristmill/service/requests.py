@@ -6,12 +6,50 @@ import json
 from typing import Any
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from gristmill.config import MIB, format_size
+from gristmill.runtime.blobs import BlobStore, is_blob_name
 
 API = "/api/v1"
+DRIVER = "gristmill.driver"
+"""In the scope of a call that came with a driver's token: the driver's job."""
+
+MAX_BLOB_BYTES = 1024 * MIB
 _MAX_REQUEST_BYTES = 64 * MIB
+
+
+def driver_of(request: Request) -> str:
+    """The job of the driver that calls; empty if it is a client."""
+    return str(request.scope.get(DRIVER, ""))
+
+
+def check_name(name: str) -> None:
+    """See that this can be the name of a blob.
+
+    Raises:
+        HTTPException: it cannot.
+    """
+    if not is_blob_name(name):
+        raise HTTPException(400, f"{name!r} is not a SHA-256 in hexadecimal digits.")
+
+
+async def receive(blobs: BlobStore, name: str, request: Request) -> None:
+    """Keep the body of a request as a blob.
+
+    Raises:
+        HTTPException: it is too large, or not what its name says.
+    """
+    check_name(name)
+    with await run_in_threadpool(blobs.receive, name) as partial:
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MAX_BLOB_BYTES:
+                raise HTTPException(413, f"A blob has at most {format_size(MAX_BLOB_BYTES)}.")
+            partial.write(chunk)
+        await run_in_threadpool(partial.finish)
 
 
 async def json_of(request: Request) -> Any:

@@ -19,14 +19,14 @@ from gristmill.config import default_data_dir
 from gristmill.errors import JournalFailed, UsageError
 from gristmill.fleets.cluster import BEAT_SECONDS, LOST_SECONDS, ClusterFleet
 from gristmill.runtime.blobs import BlobStore
-from gristmill.runtime.coordinator import Coordinator
+from gristmill.runtime.coordinator import Coordinator, RunningJob
 from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.service.app import create_app
 from gristmill.service.auth import TOKEN, server_token
 from gristmill.service.jobs import JobService
 from gristmill.service.own_worker import OwnWorker
-from gristmill.service.sessions import SessionService
+from gristmill.service.sessions import LEASE_SECONDS, SessionService
 
 try:
     import fcntl
@@ -55,6 +55,7 @@ class ServeSettings:
         beat_seconds: how often each worker says that it lives.
         lost_seconds: without that for so long it is lost.
         token_file: holds the token; None: ``DATA_DIR/token``, drawn when there is none.
+        lease_seconds: the client of a session may be silent for so long.
     """
 
     host: str = "127.0.0.1"
@@ -65,6 +66,7 @@ class ServeSettings:
     beat_seconds: float = BEAT_SECONDS
     lost_seconds: float = LOST_SECONDS
     token_file: Path | None = None
+    lease_seconds: float = LEASE_SECONDS
 
     def __post_init__(self) -> None:
         if self.lost_seconds < 2 * self.beat_seconds:
@@ -94,6 +96,7 @@ class Server:
         self.url = self.public_url = ""
         self.token_file = settings.token_file or settings.data_dir.absolute() / TOKEN
         self.resumed: tuple[str, ...] = ()
+        self._resumed: list[RunningJob] = []
         self._coordinator: Coordinator | None = None
         self._rest: threading.Thread | None = None
         self._fleet: ClusterFleet | None = None
@@ -165,7 +168,10 @@ class Server:
         coordinator = self._open_coordinator(fleet, data_dir, close)
         self._fleet = fleet
         jobs = self._jobs = JobService(coordinator, blobs, data_dir, self.logs)
-        sessions = SessionService(coordinator, fleet, jobs, data_dir)
+        resumed = self._resumed
+        for running in resumed:
+            jobs.drivers.note(running)
+        sessions = SessionService(coordinator, fleet, jobs, data_dir, settings.lease_seconds, resumed=resumed)
         close.callback(sessions.close)
         app = create_app(jobs, sessions, token, lambda host: _join_facts(fleet, host), fleet.blob)
         self._rest = _serve(app, listening, close)
@@ -185,7 +191,8 @@ class Server:
         # A worker that is not back by then would count as lost.
         coordinator = Coordinator(fleet, journal=journal, rejoin_seconds=self._settings.lost_seconds)
         close.callback(coordinator.close)
-        self.resumed = tuple(running.job for running in coordinator.resume_all())
+        self._resumed = coordinator.resume_all()
+        self.resumed = tuple(running.job for running in self._resumed)
         fleet.await_jobs(self.resumed)
         coordinator.start()
         self._coordinator = coordinator

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from gristmill.api.messages import SubmitRequest, check_versions
 from gristmill.config import MIB
-from gristmill.service.requests import API, json_of
+from gristmill.service.requests import API, check_name, driver_of, json_of, receive
 from gristmill.service.sessions import SessionService
 
 _CHUNK_BYTES = MIB
@@ -24,9 +24,10 @@ def add_sessions(app: FastAPI, sessions: SessionService) -> None:
     """Answer calls about sessions."""
 
     @app.post(f"{API}/sessions", status_code=201)
-    async def begin() -> dict[str, Any]:
+    async def begin(request: Request) -> dict[str, Any]:
         """Begin a session. It ends when nothing is heard of its client for ``lease_seconds``."""
-        return {"id": await run_in_threadpool(sessions.open), "lease_seconds": sessions.lease_seconds}
+        session = await run_in_threadpool(sessions.open, driver_of(request))
+        return {"id": session, "lease_seconds": sessions.lease_seconds}
 
     @app.post(f"{API}/sessions/{{session}}/renew")
     async def renew(session: str) -> dict[str, Any]:
@@ -48,6 +49,20 @@ def add_sessions(app: FastAPI, sessions: SessionService) -> None:
         wanted = SubmitRequest.from_json(await json_of(request))
         key = headers.get("idempotency-key", "")
         return {"id": await run_in_threadpool(sessions.submit, session, wanted, key)}
+
+    @app.put(f"{API}/sessions/{{session}}/blobs/{{name}}", status_code=201)
+    async def upload(session: str, name: str, request: Request) -> dict[str, str]:
+        """Upload a blob that goes with the session; as ``PUT /blobs``."""
+        await receive(await run_in_threadpool(sessions.blobs, session), name, request)
+        await run_in_threadpool(sessions.uploaded, session)
+        return {"sha256": name}
+
+    @app.delete(f"{API}/sessions/{{session}}/broadcasts/{{digest}}", status_code=204)
+    async def destroy(session: str, digest: str) -> Response:
+        """Delete the value of a broadcast, wherever it was sent to."""
+        check_name(digest)
+        await run_in_threadpool(sessions.forget_broadcast, session, digest)
+        return Response(status_code=204)
 
     @app.get(f"{API}/sessions/{{session}}/kept/{{kept}}")
     async def result(session: str, kept: str) -> dict[str, Any]:

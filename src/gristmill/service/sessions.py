@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gristmill.api.layouts import Layouts
 from gristmill.api.messages import SubmitRequest
 from gristmill.errors import GristmillError, SessionClosed
 from gristmill.fleets.cluster import ClusterFleet
-from gristmill.runtime.coordinator import Coordinator
+from gristmill.runtime.blobs import BlobStore
+from gristmill.runtime.coordinator import Coordinator, RunningJob
 from gristmill.runtime.jobfolder import JobFolder
 from gristmill.runtime.reading import BlockInfo, bring
-from gristmill.service.jobs import JobService
+from gristmill.service.jobs import JobService, SessionOfJob
 
 LEASE_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
@@ -31,17 +32,20 @@ _END_SECONDS = 10.0  # for the jobs of a session that ends
 _log = logging.getLogger(__name__)
 
 
-@dataclass
-class _Session:
+@dataclass(kw_only=True)
+class _Session(SessionOfJob):
     folder: JobFolder
-    ticket: str
     until: float  # on the service's clock
+    driver: str = ""  # whose session it is, if it is one's
     jobs: list[str] = field(default_factory=list)
-    layouts: Layouts = field(default_factory=Layouts)
 
-    @property
-    def id(self) -> str:
-        return self.folder.job
+
+@dataclass
+class _Left:
+    """What a server that was killed has left of a session: jobs that were taken up, and what they keep."""
+
+    until: float
+    jobs: list[str] = field(default_factory=list)
 
 
 class SessionService:
@@ -54,6 +58,8 @@ class SessionService:
         data_dir: the server's own.
         lease_seconds: how long a client may be silent.
         clock: seconds, monotonic.
+        resumed: the jobs of an earlier server that go on. Those of sessions are cancelled, unless their clients ask for
+            them within the time of a lease.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class SessionService:
         data_dir: Path,
         lease_seconds: float = LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        resumed: Sequence[RunningJob] = (),
     ) -> None:
         self._coordinator = coordinator
         self._fleet = fleet
@@ -72,6 +79,10 @@ class SessionService:
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._sessions: dict[str, _Session] = {}
+        self._left: dict[str, _Left] = {}
+        for running in resumed:
+            if session := running.held.prepared.spec.session:
+                self._left.setdefault(session, _Left(clock() + lease_seconds)).jobs.append(running.job)
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="gristmill-sessions", daemon=True)
@@ -82,17 +93,65 @@ class SessionService:
         """How long a client may be silent."""
         return self._lease_seconds
 
-    def open(self) -> str:
+    def open(self, driver: str = "") -> str:
         """Begin a session; its id.
+
+        Args:
+            driver: the job whose program does so; empty: a client does.
 
         Raises:
             UsageError: the data directory cannot be written.
         """
-        folder = JobFolder.create(self._data_dir, {"name": "session"}, time.time())
-        session = _Session(folder, secrets.token_hex(16), self._clock() + self._lease_seconds)
+        folder = JobFolder.create(self._data_dir, {"name": "session", "passes": True}, time.time())
+        session = _Session(
+            id=folder.job,
+            ticket=secrets.token_hex(16),
+            blobs=BlobStore(folder.path / "blobs"),
+            folder=folder,
+            until=self._clock() + self._lease_seconds,
+            driver=driver,
+        )
         with self._lock:
             self._sessions[session.id] = session
+        self._jobs.drivers.note_session(session.id, driver)
         return session.id
+
+    def blobs(self, session: str) -> BlobStore:
+        """What its client has uploaded.
+
+        Raises:
+            SessionClosed: there is no such session, or not any more.
+        """
+        self.renew(session)
+        with self._lock:
+            return self._find(session).blobs
+
+    def uploaded(self, session: str) -> None:
+        """Something was uploaded. If the session has ended meanwhile, it is removed.
+
+        Raises:
+            SessionClosed: it has.
+        """
+        try:
+            self.renew(session)
+        except SessionClosed:
+            shutil.rmtree(self._data_dir / "jobs" / session, ignore_errors=True)
+            raise
+
+    def find_blob(self, name: str) -> Path | None:
+        """A blob that the client of any session has uploaded."""
+        with self._lock:
+            stores = [session.blobs for session in self._sessions.values()]
+        return next((store.path(name) for store in stores if store.has(name)), None)
+
+    def forget_broadcast(self, session: str, digest: str) -> None:
+        """Delete the value of a broadcast.
+
+        Raises:
+            SessionClosed: there is no such session, or not any more.
+        """
+        self.blobs(session).remove(digest)
+        self._coordinator.forget_broadcast(session, digest)
 
     def renew(self, session: str) -> None:
         """Its client lives.
@@ -112,9 +171,15 @@ class SessionService:
         self.renew(session)
         with self._lock:
             found = self._find(session)
-        job = self._jobs.submit(request, key, session=(found.id, found.ticket), layouts=found.layouts)
-        found.jobs.append(job)
-        return job
+        job = self._jobs.submit(request, key, found, found.driver)
+        with self._lock:
+            found.jobs.append(job)
+            for left in self._left.values():
+                left.jobs = [other for other in left.jobs if other != job]
+            if session in self._sessions:
+                return job
+        self._cancel([job])  # the session has ended meanwhile
+        raise SessionClosed(f"Session {session} has ended.")
 
     def result(self, session: str, kept: str) -> list[BlockInfo]:
         """The blocks that are kept under a name, in order.
@@ -175,24 +240,40 @@ class SessionService:
     def _watch(self) -> None:
         while not self._closing.wait(min(_LOOK_SECONDS, self._lease_seconds / 4)):
             now = self._clock()
-            with self._lock:
-                late = [session for session in self._sessions.values() if session.until < now]
-            for session in late:
-                _log.warning("The client of session %s was silent for %g s: it ends.", session.id, self._lease_seconds)
+            try:
+                self._end_late(now)
+            except Exception:  # the thread's last line: the other sessions must end, too
+                _log.exception("a session could not be ended")
+
+    def _end_late(self, now: float) -> None:
+        with self._lock:
+            late = [session for session in self._sessions.values() if session.until < now]
+            alone = [session for session in self._sessions.values() if session.driver]
+            left = [session for session, found in self._left.items() if found.until < now]
+            gone = [(session, self._left.pop(session).jobs) for session in left]
+        for session in late:
+            _log.warning("The client of session %s was silent for %g s: it ends.", session.id, self._lease_seconds)
+            self.end(session.id)
+        for session in alone:
+            if self._jobs.drivers.is_over(session.driver):
                 self.end(session.id)
+        for name, jobs in gone:
+            self._cancel(jobs)
+            self._coordinator.end_session(name)
 
     def _end(self, session: _Session) -> None:
-        for running in self._cancelled(session.jobs):
-            with suppress(GristmillError):
-                running()
+        self._cancel(session.jobs)
         self._coordinator.end_session(session.id)
         session.folder.remove()
 
-    def _cancelled(self, jobs: Sequence[str]) -> Iterator[Callable[[], object]]:
-        """Cancel jobs; what waits for each of them."""
-        found = [running for job in jobs if (running := self._coordinator.find(job)) is not None]
+    def _cancel(self, jobs: Sequence[str]) -> None:
+        """Cancel those that are not over, and remove what is left of them: nobody will ask for it."""
+        found = [running for job in jobs if isinstance(running := self._coordinator.find(job), RunningJob)]
+        found = [running for running in found if running.outcome is None]
         for running in found:
             with suppress(GristmillError):
                 running.cancel()
         for running in found:
-            yield lambda running=running: running.wait(_END_SECONDS)  # type: ignore[misc]
+            with suppress(GristmillError):
+                if running.wait(_END_SECONDS) is not None:
+                    shutil.rmtree(self._data_dir / "jobs" / running.job, ignore_errors=True)

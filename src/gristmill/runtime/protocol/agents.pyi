@@ -242,7 +242,7 @@ class Order(_message.Message):
     def __init__(self, add_job: _Optional[_Union[AddJob, _Mapping]] = ..., add_stage: _Optional[_Union[AddStage, _Mapping]] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ..., cancel: _Optional[_Union[Attempt, _Mapping]] = ..., free: _Optional[_Union[Free, _Mapping]] = ..., drop_job: _Optional[str] = ..., recall: _Optional[_Union[Attempt, _Mapping]] = ...) -> None: ...
 
 class AddJob(_message.Message):
-    __slots__ = ("job", "code", "import_paths", "bundles", "staging", "max_bad_records", "max_record_bytes", "task_timeout_seconds", "epoch", "ticket", "shuffle_dir", "inputs", "probe", "probe_text", "session", "session_ticket")
+    __slots__ = ("job", "code", "import_paths", "bundles", "staging", "max_bad_records", "max_record_bytes", "task_timeout_seconds", "epoch", "ticket", "shuffle_dir", "inputs", "probe", "probe_text", "session", "session_ticket", "broadcasts", "driver")
     JOB_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     IMPORT_PATHS_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +259,8 @@ class AddJob(_message.Message):
     PROBE_TEXT_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SESSION_TICKET_FIELD_NUMBER: _ClassVar[int]
+    BROADCASTS_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_FIELD_NUMBER: _ClassVar[int]
     job: str
     code: str
     import_paths: _containers.RepeatedScalarFieldContainer[str]
@@ -275,7 +277,9 @@ class AddJob(_message.Message):
     probe_text: str
     session: str
     session_ticket: str
-    def __init__(self, job: _Optional[str] = ..., code: _Optional[str] = ..., import_paths: _Optional[_Iterable[str]] = ..., bundles: _Optional[_Iterable[str]] = ..., staging: _Optional[str] = ..., max_bad_records: _Optional[int] = ..., max_record_bytes: _Optional[int] = ..., task_timeout_seconds: _Optional[float] = ..., epoch: _Optional[int] = ..., ticket: _Optional[str] = ..., shuffle_dir: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., probe: _Optional[str] = ..., probe_text: _Optional[str] = ..., session: _Optional[str] = ..., session_ticket: _Optional[str] = ...) -> None: ...
+    broadcasts: _containers.RepeatedScalarFieldContainer[str]
+    driver: bool
+    def __init__(self, job: _Optional[str] = ..., code: _Optional[str] = ..., import_paths: _Optional[_Iterable[str]] = ..., bundles: _Optional[_Iterable[str]] = ..., staging: _Optional[str] = ..., max_bad_records: _Optional[int] = ..., max_record_bytes: _Optional[int] = ..., task_timeout_seconds: _Optional[float] = ..., epoch: _Optional[int] = ..., ticket: _Optional[str] = ..., shuffle_dir: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., probe: _Optional[str] = ..., probe_text: _Optional[str] = ..., session: _Optional[str] = ..., session_ticket: _Optional[str] = ..., broadcasts: _Optional[_Iterable[str]] = ..., driver: _Optional[bool] = ...) -> None: ...
 
 class File(_message.Message):
     __slots__ = ("path", "size_bytes")

@@ -64,16 +64,21 @@ def job_message(job: JobSpec, code: str, probe: str, probe_text: str) -> pb.AddJ
         probe_text=probe_text,
         session=job.session,
         session_ticket=job.session_ticket,
+        broadcasts=job.broadcasts,
+        driver=job.driver,
     )
 
 
-def job_spec(message: pb.AddJob, code: bytes, bundles: Sequence[str], folder: str, memory_bytes: int) -> JobSpec:
+def job_spec(
+    message: pb.AddJob, code: bytes, bundles: Sequence[str], broadcasts: Sequence[str], folder: str, memory_bytes: int
+) -> JobSpec:
     """The job for this worker's executors.
 
     Args:
         message: what the coordinator said.
         code: what was fetched.
         bundles: where this worker keeps them.
+        broadcasts: likewise.
         folder: where its attempts write.
         memory_bytes: of one executor here.
     """
@@ -93,6 +98,8 @@ def job_spec(message: pb.AddJob, code: bytes, bundles: Sequence[str], folder: st
         shuffle_dir=message.shuffle_dir,
         session=message.session,
         session_ticket=message.session_ticket,
+        broadcasts=tuple(broadcasts),
+        driver=message.driver,
     )
 
 

@@ -1,0 +1,109 @@
+"""Drivers: programs that run as tasks of this server, and submit jobs to it.
+
+A driver needs a token, and the environment of an executor has none: user code of all jobs runs there. So each driver
+has one of its own. It is made of its job's id and of the ticket that only the server and the executor of that job know,
+it opens nothing but sessions and jobs that this driver has made, and it is worth nothing once the job is over.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from gristmill.errors import ServerUnreachable
+from gristmill.runtime.registry import RunningJob
+from gristmill.service.auth import same
+
+MAX_DRIVERS = 16
+"""So many run at a time: each has an executor beside those that run tasks."""
+
+
+@dataclass
+class _Driver:
+    running: RunningJob
+    sessions: set[str] = field(default_factory=set)
+    jobs: set[str] = field(default_factory=set)
+
+
+class Drivers:
+    """Those that run. Any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._drivers: dict[str, _Driver] = {}
+
+    def check_room(self) -> None:
+        """See that one more may run.
+
+        Raises:
+            ServerUnreachable: not now.
+        """
+        with self._lock:
+            self._tidy()
+            if len(self._drivers) >= MAX_DRIVERS:
+                raise ServerUnreachable(f"This server runs {MAX_DRIVERS} drivers, and no more at a time.")
+
+    def note(self, running: RunningJob, driver: str = "") -> None:
+        """A job runs here: it may be a driver, or that of one."""
+        with self._lock:
+            self._tidy()
+            if running.held.prepared.spec.driver:
+                self._drivers.setdefault(running.job, _Driver(running))
+            elif driver in self._drivers:
+                self._drivers[driver].jobs.add(running.job)
+
+    def note_session(self, session: str, driver: str) -> None:
+        """A driver has begun a session."""
+        with self._lock:
+            if driver in self._drivers:
+                self._drivers[driver].sessions.add(session)
+
+    def is_over(self, driver: str) -> bool:
+        """Whether a driver has ended, however it did."""
+        with self._lock:
+            found = self._drivers.get(driver)
+        return found is None or found.running.outcome is not None
+
+    def find(self, token: str) -> str:
+        """The driver whose token this is; empty if there is none, or it is over."""
+        job, _, ticket = token.partition(".")
+        with self._lock:
+            found = self._drivers.get(job)
+        if (
+            found is None
+            or found.running.outcome is not None
+            or not same(ticket, found.running.held.prepared.spec.ticket)
+        ):
+            return ""
+        return job
+
+    def may(self, driver: str, method: str, path: str) -> bool:
+        """Whether a driver's token opens this.
+
+        Args:
+            driver: the driver.
+            method: of HTTP.
+            path: below ``/api/v1``.
+        """
+        with self._lock:
+            found = self._drivers.get(driver)
+        match (method, *path.strip("/").split("/")):
+            case ("POST", "sessions" | "jobs"):
+                return found is not None
+            case (_, "sessions", session, *_):
+                return found is not None and session in found.sessions
+            case (_, "jobs", job, *_):
+                return found is not None and job in found.jobs
+            case ("HEAD" | "PUT", "blobs", _):
+                return found is not None
+        return False
+
+    def _tidy(self) -> None:
+        """Forget those that are over. Their sessions end by themselves."""
+        for driver in [driver for driver, found in self._drivers.items() if found.running.outcome is not None]:
+            del self._drivers[driver]
+
+
+def token_of(job: str, ticket: str) -> str:
+    """The token of a driver."""
+    return f"{job}.{ticket}"
