@@ -331,6 +331,9 @@ class BlockUnreachable(TaskError):
 class JobFailed(GristmillError):
     """The job ended without output.
 
+    Its cause is the TaskError that its report describes. It is made when it is asked for: if it were set, Python would
+    print it in front of the traceback, though the message says all of it.
+
     Attributes:
         report: the failure that ended it, or None.
         job_folder: where blocks and logs were kept, or empty.
@@ -339,7 +342,18 @@ class JobFailed(GristmillError):
     def __init__(self, message: str, report: FailureReport | None = None, job_folder: str = "") -> None:
         self.report = report
         self.job_folder = job_folder
+        self._cause: BaseException | None = None
         super().__init__(message)
+
+    @property
+    def __cause__(self) -> BaseException | None:
+        if self._cause is None and self.report is not None:
+            self._cause = task_error(self.report)
+        return self._cause
+
+    @__cause__.setter
+    def __cause__(self, cause: BaseException | None) -> None:
+        self._cause = cause
 
 
 class TooManyBadRecords(JobFailed):

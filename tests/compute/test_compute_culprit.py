@@ -23,7 +23,7 @@ def test_the_record_and_the_line_are_found() -> None:
     found = find_culprit(mapper, None, ["fine", "also fine", "triple", "set"], shuffled=True)
     assert found is not None
     index, error, frame = found
-    assert (index, type(error)) == (2, UserCodeError)
+    assert index == 2 and isinstance(error, UserCodeError)
     assert frame is not None
     assert frame.source == "yield line, 1, 2"
 

@@ -36,6 +36,9 @@ _HEADLINES = {
     "KeyTypeRefused": "A key has a type that cannot be a key",
     "RecordTooLong": "A record is too long",
     "RecordMalformed": "An input cannot be read as its format",
+    "InputUnreachable": "An input cannot be reached",
+    "LengthsDiffer": "Datasets that are zipped have different lengths",
+    "OutputUnreachable": "The output cannot be reached",
     "BadRecordLimit": "More records failed than --max-bad-records allows",
     "OutputUnencodable": "A result cannot be written in the output's format",
     "ExecutorDied": "The process that ran a task died",
@@ -56,6 +59,9 @@ _ADVICE = {
     "RecordTooLong": "Is the input really lines of text? Set such records aside with --max-bad-records N.",
     "RecordMalformed": "Look at the file there; name its format with --input-format, or set such records aside with "
     "--max-bad-records N.",
+    "InputUnreachable": "See whether its storage is up, and whether the machines that run tasks may read it.",
+    "LengthsDiffer": "Use zip_with_index() and join() to put together what has gaps.",
+    "OutputUnreachable": "See whether its storage is up, and whether the machines that run tasks may write there.",
     "BadRecordLimit": "Correct the function, or allow more with --max-bad-records N.",
     "OutputUnencodable": "Choose another --output-format (text takes anything), or yield plainer values.",
     "ExecutorDied": "Look at its last lines; run it in this process with --on inline to see it happen.",
@@ -122,7 +128,8 @@ def failure_text(report: FailureReport) -> str:
     else:
         lines += [_bad(f"{_HEADLINES.get(_error(report), 'A task failed')}."), report.message]
     lines += _particulars(report)
-    if report.log_tail.strip() and report.error != "UserCodeError":
+    # What a function has printed has nothing to do with why it raised; what a program has said before it ended may.
+    if report.log_tail.strip() and (report.error != "UserCodeError" or report.function == "pipe"):
         lines += ["", "The last lines of its output:"]
         lines += [f"  | {line}" for line in report.log_tail.rstrip().splitlines()[-_LOG_LINES:]]
     return "\n".join(lines)
@@ -163,9 +170,11 @@ def _frame(frame: Frame, strong: bool) -> list[str]:
 def _particulars(report: FailureReport) -> list[str]:
     rows: list[tuple[str, str]] = []
     if built := report.details.get("built"):
-        rows.append(("Step", f"{report.function}, built at {_short(str(built))}"))
+        role = report.details.get("role")
+        step = f"{report.function} (its {role})" if role else report.function
+        rows.append(("Step", f"{step}, built at {_short(str(built))}"))
     if report.record:
-        rows.append(("Key" if report.function in ("reducer", "combiner") else "Record", _cut(report.record)))
+        rows.append((_unit(report), _cut(report.record)))
     if report.source:
         rows.append(("In", _place(report)))
     if task := _task(report):
@@ -175,6 +184,12 @@ def _particulars(report: FailureReport) -> list[str]:
     if advice := report.advice or _advice(report):
         rows.append(("Advice", advice))
     return ["", *(_row(label, text) for label, text in rows)] if rows else []
+
+
+def _unit(report: FailureReport) -> str:
+    """What the record of a report is."""
+    is_key = report.function in ("reducer", "combiner", "partitioner") or report.details.get("unit") == "key"
+    return "Key" if is_key else "Last" if "unit" in report.details else "Record"
 
 
 def _advice(report: FailureReport) -> str:

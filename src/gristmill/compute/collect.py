@@ -17,7 +17,7 @@ from gristmill.compute.combine import combine_group, fan_in, merge_blocks
 from gristmill.compute.culprit import check_pair, encode_or_refuse
 from gristmill.compute.fold import is_sum
 from gristmill.compute.folding import Folds, fold_combiner
-from gristmill.compute.guard import misuse, user_error
+from gristmill.compute.guard import locate, misuse, user_error
 from gristmill.compute.inline import Inlined
 from gristmill.compute.weight import weight
 from gristmill.errors import GristmillError
@@ -363,7 +363,7 @@ def _checked(partitioner: Partitioner) -> Partitioner:
         except GristmillError:
             raise
         except Exception as error:  # whatever user code raises
-            raise user_error(error, "partitioner") from error
+            raise locate(user_error(error, "partitioner"), record=key, source="") from error
         if not isinstance(partition, int) or not 0 <= partition < partitions:
             message = f"The partitioner gave {partition!r} for the key {key!r} and {partitions} partitions."
             raise misuse(partitioner, "partitioner", message, f"It must return an int from 0 to {partitions - 1}.")

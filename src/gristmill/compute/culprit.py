@@ -8,28 +8,81 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import GeneratorType
 from typing import Any
 
-from gristmill.compute.guard import locate, misuse
+from gristmill.compute.guard import cut, in_step, locate, misuse
 from gristmill.compute.mapping import always_iterable
-from gristmill.errors import FailureReport, Frame, KeyTypeRefused, TaskError
+from gristmill.errors import FailureReport, Frame, KeyTypeRefused, TaskError, UserCodeError
+from gristmill.plan.functions import ExchangeFunctions
 from gristmill.records.columns import encode_values
 from gristmill.records.keys import check_key
+
+_PAIRS_ADVICE = "Make pairs of the elements first: .key_by(function), or .map(lambda x: (x, 1))."
+_OF_A_FOLD = ("create", "merge_value", "merge_combiners")
+_SEVERAL_FUNCTIONS = ("combine_by_key", "aggregate_by_key")
+
+
+class NotAPair(UserCodeError):
+    """Something that is not (key, value) was to be grouped.
+
+    Attributes:
+        element: what it is.
+    """
+
+    def __init__(self, report: FailureReport | str, element: Any) -> None:
+        super().__init__(report)
+        self.element = element
+
+
+def no_pair(name: str, *element: Any) -> NotAPair:
+    """The failure of a dataset's method that was to take pairs; ``element`` is what is none, if it is known."""
+    what = f"this element is {_cut(repr(element[0]))}" if element else "there is an element that is none"
+    report = FailureReport(
+        error="UserCodeError",
+        message=f"{name}() takes (key, value) pairs, and {what}.",
+        record=cut(element[0]) if element else "",
+        function=name,
+        advice=_PAIRS_ADVICE,
+    )
+    return NotAPair(report, element[0] if element else None)
+
+
+def in_exchange(error: TaskError, step: ExchangeFunctions) -> TaskError:
+    """A failure of what brings a dataset's pairs together, in the words of those who write datasets.
+
+    Args:
+        error: the failure; its report is changed.
+        step: the exchange.
+    """
+    report = error.report
+    role = report.function
+    if isinstance(error, NotAPair):
+        report = no_pair(step.name, error.element).report
+    elif role == "partitioner" and not report.exception:
+        report = replace(report, advice="The function must return a whole number for every key.")
+    details = dict(report.details)
+    if report.record and role in (*_OF_A_FOLD, "combiner", "partitioner"):
+        details["unit"] = "key"
+    if role in _OF_A_FOLD and step.name in _SEVERAL_FUNCTIONS:
+        details["role"] = role
+    error.report = replace(report, details=details)
+    return in_step(error, step.name, step.where)
 
 
 def check_pair(pair: Any, function: Any, role: str, *, shuffled: bool) -> None:
     """Refuse what is not (key, value), or has a key that cannot be shuffled.
 
     Raises:
-        UserCodeError: it is not a pair.
+        NotAPair: it is none.
         KeyTypeRefused: its key has no order and stable hash. Only if it is to be ``shuffled``.
     """
     try:
         key, _ = pair
     except (TypeError, ValueError) as error:
         message = f"A {role} must yield pairs (key, value); this one yielded {_cut(repr(pair))}."
-        raise misuse(function, role, message, "Write `yield key, value`.") from error
+        raise NotAPair(misuse(function, role, message, "Write `yield key, value`.").report, pair) from error
     if not shuffled:
         return
     check_key(key)

@@ -84,6 +84,27 @@ def locate(error: TaskError, *, record: Any, source: str, offset: int = -1) -> T
     return error
 
 
+def in_step(error: TaskError, name: str, where: str) -> TaskError:
+    """The same error with the step of a dataset that failed, unless it names one already.
+
+    Args:
+        error: the failure.
+        name: the method that the user called.
+        where: his line, such as ``count.py:12``; empty if it is not known.
+    """
+    report = error.report
+    if where and "built" not in report.details:
+        # A function in C has no line of its own.
+        frames = report.frames or (_frame_at(where, name),)
+        error.report = replace(report, function=name, frames=frames, details={**report.details, "built": where})
+    return error
+
+
+def _frame_at(where: str, name: str) -> Frame:
+    file, _, line = where.rpartition(":")
+    return Frame(file, int(line), f"{name}()", linecache.getline(file, int(line)).strip())
+
+
 def user_frames(tb: TracebackType | None) -> tuple[Frame, ...]:
     """The frames of the user's own code, outermost first; those of libraries only if there are no others."""
     frames = [
@@ -91,13 +112,20 @@ def user_frames(tb: TracebackType | None) -> tuple[Frame, ...]:
         for summary in traceback.extract_tb(tb)
         if not summary.filename.startswith(_ENGINE)
     ]
-    own = [frame for frame in frames if not frame.file.startswith((*_LIBRARIES, "<frozen"))]
+    own = [frame for frame in frames if not frame.file.startswith((*_LIBRARIES, "<frozen")) and not _is_cython(frame)]
     return tuple(own or frames)
+
+
+def _is_cython(frame: Frame) -> bool:
+    return frame.file.endswith((".pyx", ".pxi", ".pxd"))
 
 
 def cut(record: Any) -> str:
     """A record for people: its repr, at most 500 characters. A long str is cut before its repr is made."""
     if isinstance(record, (str, bytes)) and len(record) > _RECORD_LIMIT:
         record = record[:_RECORD_LIMIT]
-    text = repr(record)
+    try:
+        text = repr(record)
+    except Exception:  # of a user's class; what is to be told is something else
+        text = f"<{type(record).__qualname__}, whose repr fails>"
     return text if len(text) <= _RECORD_LIMIT else text[: _RECORD_LIMIT - 1] + "…"

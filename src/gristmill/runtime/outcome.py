@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gristmill import errors
-from gristmill.errors import FailureReport, GristmillError, JobCancelled, JobFailed, TooManyBadRecords, task_error
+from gristmill.errors import FailureReport, GristmillError, JobCancelled, JobFailed, TooManyBadRecords
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.events import AttemptId
 
@@ -55,7 +55,7 @@ def error_from_json(data: Mapping[str, Any]) -> GristmillError:
     report = data.get("report")
     if isinstance(cls, type) and issubclass(cls, JobFailed):
         found = None if report is None else FailureReport.from_json(report)
-        return _caused(cls(data["message"], found, data.get("job_folder", "")))
+        return cls(data["message"], found, data.get("job_folder", ""))
     if isinstance(cls, type) and issubclass(cls, errors.TaskError):
         return cls(FailureReport.from_json(report)) if report is not None else GristmillError(data["message"])
     if isinstance(cls, type) and issubclass(cls, GristmillError):
@@ -92,7 +92,7 @@ def with_replay(report: FailureReport, command: str, task: str) -> FailureReport
 
 def job_failed(job: str, report: FailureReport, folder: str) -> JobFailed:
     """A job ended by one attempt."""
-    return _caused(JobFailed(f"Job {job} failed.\n{_describe(report)}{_kept(folder)}", report, folder))
+    return JobFailed(f"Job {job} failed.\n{_describe(report)}{_kept(folder)}", report, folder)
 
 
 def job_rejected(job: str, report: FailureReport, folder: str) -> GristmillError:
@@ -107,13 +107,13 @@ def too_many_bad_records(job: str, count: int, allowed: int, last: FailureReport
     """A job ended because too many of its records failed."""
     what = f"Job {job} failed: {count} records failed, and --max-bad-records allows {allowed}."
     message = f"{what} The last one:\n{_describe(last)}{_kept(folder)}" if last else what + _kept(folder)
-    return _caused(TooManyBadRecords(message, last, folder))
+    return TooManyBadRecords(message, last, folder)
 
 
 def bad_record_limit(job: str, allowed: int, last: FailureReport, folder: str) -> JobFailed:
     """A job ended because one attempt alone met too many records that failed."""
     what = f"Job {job} failed: more records failed than the {allowed} that --max-bad-records allows."
-    return _caused(TooManyBadRecords(f"{what} The last one:\n{_describe(last)}{_kept(folder)}", last, folder))
+    return TooManyBadRecords(f"{what} The last one:\n{_describe(last)}{_kept(folder)}", last, folder)
 
 
 def output_failed(job: str, error: OSError, folder: str) -> JobFailed:
@@ -135,13 +135,6 @@ def job_cancelled(job: str, folder: str) -> JobCancelled:
     return JobCancelled(f"Job {job} was cancelled; no output was written.{_kept(folder)}")
 
 
-def _caused(error: JobFailed) -> JobFailed:
-    """The error with its cause: the exception that stands for the attempt's failure."""
-    if error.report is not None:
-        error.__cause__ = task_error(error.report)
-    return error
-
-
 def _kept(folder: str) -> str:
     return f"\nWhat is kept of it is in {folder}"
 
@@ -156,9 +149,11 @@ def _describe(report: FailureReport) -> str:
             lines.append(f"    {frame.source}")
     lines.append(report.what)
     if built := report.details.get("built"):
-        lines.append(f"in the step: {report.function}, built at {built}")
+        role = report.details.get("role")
+        step = f"{report.function} (its {role})" if role else report.function
+        lines.append(f"in the step: {step}, built at {built}")
     if report.record:
-        lines.append(f"record: {report.record}")
+        lines.append(f"{report.details.get('unit', 'record')}: {report.record}")
     if report.source:
         place = f", offset {report.offset}" if report.offset >= 0 else ""
         lines.append(f"read from: {report.source}{place}")
