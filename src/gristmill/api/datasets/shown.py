@@ -6,48 +6,75 @@ import html
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gristmill.plan.cut import union_of
 from gristmill.plan.logical import Exchange, Keep, Node, Pipe, Read, Union
 
 if TYPE_CHECKING:
     from gristmill.runtime.views import JobView
 
 _STEPS_SHOWN = 40
+_PATHS_SHOWN = 3
+_SENDS_WHOLE = ("broadcast_join", "broadcast_join_left", "broadcast_subtract", "cartesian")
 
 
-def steps_of(node: Node, depth: int = 0, last: tuple[str, str] = ("", "")) -> Iterator[tuple[int, str, str]]:
-    """The steps that lead to a node, the last one first: depth in the tree, name, the user's line."""
-    while True:
+def steps_of(root: Node) -> Iterator[tuple[int, str, str]]:
+    """The steps that lead to a node, the last one first: depth in the tree, name, the user's line.
+
+    What several steps are made of is shown once: a tree may have far more branches than nodes.
+    """
+    pending: list[tuple[Node, int, tuple[str, str], str]] = [(root, 0, ("", ""), "")]
+    shown: set[int] = set()
+    while pending:
+        node, depth, last, remark = pending.pop()
         name, where, children = _step(node)
-        # One method of the user's may have made several nodes.
-        if name and (name, where) != last:
-            yield depth, name, where
-            last = name, where
-        if len(children) != 1:
-            break
-        node = children[0]
-    for child in children:
-        yield from steps_of(child, depth + 1, last)
+        is_again = node.number in shown
+        if children:
+            shown.add(node.number)
+        if name and (name, where) != last:  # one method of the user's may have made several nodes
+            yield depth, name + remark + (", as above" if is_again else ""), where
+            last, remark = (name, where), ""
+        if not is_again:
+            whole = len(children) - len(node.sides) if isinstance(node, Pipe) else len(children)
+            below = depth if len(children) == 1 else depth + 1
+            for place in reversed(range(len(children))):
+                is_sent = place >= whole and len(children) > 1
+                pending.append((children[place], below, last, ", sent whole to every task" if is_sent else remark))
 
 
 def _step(node: Node) -> tuple[str, str, tuple[Node, ...]]:
     match node:
         case Read():
-            paths = ", ".join(node.input.paths[:3]) + (", …" if len(node.input.paths) > 3 else "")
-            return f"{node.name} {paths}".rstrip(), node.where, ()
-        case Pipe():
-            return node.call.name, node.call.where, node.children or node.sides
+            return _read(node), node.where, ()
+        case Pipe(children, call, sides):
+            shown = (*children, *sides) if call.how in _SENDS_WHOLE else children or sides
+            return call.name, call.where, shown
         case Union():
-            return "union", "", node.children
+            return "union", "", tuple(union_of(node))
         case Exchange():
             return node.name, node.where, (node.child,)
         case Keep():
             return f"kept: {node.kept.partition(':')[0]}" if node.kept else "", "", (node.child,)
 
 
+def _read(node: Read) -> str:
+    """What is read, and what of it."""
+    from gristmill.storage.read_options import ReadOptions
+
+    given = node.input
+    if given.made:
+        return f"{node.name} ({given.made} part{'' if given.made == 1 else 's'})"
+    paths = ", ".join(given.paths[:_PATHS_SHOWN]) + (", …" if len(given.paths) > _PATHS_SHOWN else "")
+    options = ReadOptions.from_pairs(given.options)
+    wishes = [] if options.columns is None else [f"columns {', '.join(options.columns)}"]
+    if options.filter:
+        wishes.append("only " + " and ".join(map(str, options.filter)))
+    return f"{node.name} {paths}" + (f" ({'; '.join(wishes)})" if wishes else "")
+
+
 def tree_of(node: Node) -> str:
     """The steps as text, a line each."""
     steps = list(steps_of(node))
-    width = max(2 * depth + len(name) for depth, name, _ in steps)
+    width = max(2 * depth + len(name) for depth, name, _ in steps[:_STEPS_SHOWN])
     lines = [f"{'  ' * depth}{name}".ljust(width) + f"  {where}" for depth, name, where in steps[:_STEPS_SHOWN]]
     if len(steps) > _STEPS_SHOWN:
         lines.append(f"… and {len(steps) - _STEPS_SHOWN} more steps")
