@@ -8,6 +8,7 @@ without ``if __name__ == "__main__"`` is fine.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import importlib.util
@@ -55,6 +56,47 @@ def load_job(spec: str, params: Mapping[str, Any] | None = None) -> Job:
     if isinstance(found, ModuleType):
         return _job_of_module(found, Path(place).stem, params or {}, folder)
     return job_of_class(found, params, folder)
+
+
+def is_script(spec: str) -> bool:
+    """Whether ``spec`` names a script of datasets, which is run, and not a job, which is loaded.
+
+    That must be known before either is done. So it is read: a file that imports ``gristmill`` and has nothing of a job
+    in it (``MapReduce``, a ``mapper`` or ``reducer``, or a class with such methods) is a script.
+    """
+    place, name = _split(spec)
+    if name or not place.endswith(".py"):
+        return False
+    try:
+        tree = ast.parse(Path(place).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False  # who loads it will say what is wrong
+    return _imports_gristmill(tree) and not _has_job(tree)
+
+
+def _imports_gristmill(tree: ast.Module) -> bool:
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        if any(name.partition(".")[0] == "gristmill" for name in names):
+            return True
+    return False
+
+
+def _has_job(tree: ast.Module) -> bool:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name("MapReduce") | ast.Attribute(attr="MapReduce") | ast.alias(name="MapReduce"):
+                return True
+            case ast.ClassDef(bases=[_, *_], body=body):
+                if any(isinstance(one, ast.FunctionDef) and one.name in (*ROLES, "steps") for one in body):
+                    return True
+    top = [one for node in tree.body for one in (node, *ast.iter_child_nodes(node))]
+    names = {one.name for one in top if isinstance(one, ast.FunctionDef)}
+    names |= {one.asname or one.name for one in top if isinstance(one, ast.alias)}
+    names |= {one.id for one in top if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+    return not names.isdisjoint(("mapper", "reducer"))
 
 
 def job_of_class(cls: type[MapReduce], params: Mapping[str, Any] | None = None, folder: tuple[str, ...] = ()) -> Job:
@@ -158,7 +200,7 @@ def _free_name(path: Path) -> str:
 
 @contextmanager
 def _script_loading() -> Iterator[None]:
-    ScriptLoading.active, ScriptLoading.started = True, None
+    ScriptLoading.active, ScriptLoading.started, ScriptLoading.acts = True, None, False
     try:
         yield
     finally:
@@ -217,8 +259,14 @@ def _choose(module: ModuleType, name: str, place: str) -> type[MapReduce] | Modu
         raise JobNotFound(f"{place} has several jobs: {', '.join(names)}. Say which: {place}:{names[0]}")
     if any(isinstance(vars(module).get(role), FunctionType) for role in ("mapper", "reducer")):
         return module
+    if ScriptLoading.acts:
+        raise JobNotFound(
+            f"{place} is not a job, and not known as a script of datasets: that imports gristmill itself. Run it with "
+            f"python."
+        )
     raise JobNotFound(
-        f"{place} is not a job: it defines neither a subclass of MapReduce nor a function named mapper or reducer."
+        f"{place} is not a job: it defines neither a subclass of MapReduce nor a function named mapper or reducer; and "
+        "it is no script of datasets, for it does not import gristmill."
     )
 
 

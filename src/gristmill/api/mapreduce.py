@@ -60,6 +60,7 @@ class ScriptLoading:
 
     active: ClassVar[bool] = False
     started: ClassVar[type[MapReduce] | None] = None  # the class whose main() or run() the script called
+    acts: ClassVar[bool] = False  # the script wanted to compute a dataset
 
 
 _given_params: ContextVar[Mapping[str, Any] | None] = ContextVar("gristmill_params", default=None)
@@ -310,18 +311,22 @@ _FIELDS = {
 }
 
 
-def observer_of(progress: Observer | bool | None) -> Observer | None:
+def observer_of(progress: Observer | bool | None, *, transient: bool = False) -> Observer | None:
     """Who is told how a job stands, by what the user gave as ``progress``."""
-    return (Bars() if progress else None) if isinstance(progress, bool) else progress
+    return (Bars(transient=transient) if progress else None) if isinstance(progress, bool) else progress
 
 
 class Bars:
-    """An observer that draws bars on the terminal for as long as the job runs."""
+    """An observer that draws bars on the terminal for as long as the job runs.
 
-    def __init__(self) -> None:
+    Args:
+        transient: they vanish at its end, for there are many jobs.
+    """
+
+    def __init__(self, *, transient: bool = False) -> None:
         from gristmill.cli.display import ProgressDisplay
 
-        self._display = ProgressDisplay()
+        self._display = ProgressDisplay(transient=transient)
         self._drawing = False
 
     def __call__(self, view: JobView) -> None:

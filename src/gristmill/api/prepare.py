@@ -165,7 +165,7 @@ def prepare(submission: Submission) -> Preparation:
             place=place,
             mode=mode,
             priority=options.priority,
-            task_cpus=options.task_cpus or 1.0,
+            task_cpus=0.0 if submission.driver else options.task_cpus or 1.0,  # it waits for the tasks of others
             task_memory_bytes=options.task_memory_bytes,
             speculation=options.speculation,
             deaths_expected=options.deaths_expected,

@@ -136,6 +136,11 @@ class Session(Sources):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _opened(self) -> Engine:
+        from gristmill.api.mapreduce import ScriptLoading, StopLoading
+
+        if ScriptLoading.active:  # the file is a script of datasets, and not to be loaded but run
+            ScriptLoading.acts = True
+            raise StopLoading
         with self._lock:
             if self._closed:
                 raise SessionClosed("This session was closed. Make another: with gristmill.Session() as session: …")
@@ -157,7 +162,7 @@ class Session(Sources):
         """Who is told how the next job stands."""
         from gristmill.api.mapreduce import observer_of
 
-        return observer_of(self._progress)
+        return observer_of(self._progress, transient=True)
 
     def __enter__(self) -> Self:
         return self

@@ -25,7 +25,7 @@ from types import ModuleType
 
 from gristmill.config import MIB, format_size
 from gristmill.errors import UsageError
-from gristmill.runtime.bundles import SOURCES, TEXTS
+from gristmill.runtime.bundles import SOURCES, TEXTS, home_of
 
 MAX_BUNDLE_BYTES = 256 * MIB
 _ARCHIVES = (".zip", ".whl", ".egg")
@@ -78,17 +78,18 @@ class Shipment:
     Args:
         pickled: the job's functions, as ``pickle_code`` makes them; the scripts that they come from are read.
         py_files: what ``--py-files`` names.
+        scripts: files that are read as well.
 
     Raises:
         UsageError: there is no such file as one of ``py_files``, or it cannot be sent.
     """
 
-    def __init__(self, pickled: bytes, py_files: Sequence[str] = ()) -> None:
+    def __init__(self, pickled: bytes, py_files: Sequence[str] = (), scripts: Sequence[str] = ()) -> None:
         self._given: dict[str, _Member] = {}  # by name in the zip file
         for name in py_files:
             for member, file in _given_members(name):
                 self._given.setdefault(member, file)
-        self._scripts = dict(_scripts(pickled))
+        self._scripts = {**dict(_scripts(pickled)), **{Path(file).name: _Member(file) for file in scripts}}
         # What was typed in has no file: then the code itself says what it is, even if it says so otherwise each time.
         self._typed_in = pickled if _holds_what_has_no_file(pickled) else None
         self._local = dict(_local_members([*self._scripts.values(), *self._given.values()], _loaded()))
@@ -191,15 +192,25 @@ def _scripts(pickled: bytes) -> Iterator[tuple[str, _Member]]:
     """The files of modules whose functions travel by value."""
     from gristmill.api.pickling import modules_by_value
 
-    for path in map(_file_of, modules_by_value(pickled)):
-        if path is not None:
+    for module in modules_by_value(pickled):
+        if (text := _text_of(module)) is not None:
+            yield Path(module.__file__ or "").name, _Member(module.__file__ or "", text.encode())
+        elif (path := _file_of(module)) is not None:
             yield path.name, _Member(str(path))
 
 
 def _holds_what_has_no_file(pickled: bytes) -> bool:
     from gristmill.api.pickling import modules_by_value
 
-    return any(_file_of(module) is None for module in modules_by_value(pickled))
+    return any(_file_of(module) is None and _text_of(module) is None for module in modules_by_value(pickled))
+
+
+def _text_of(module: ModuleType) -> str | None:
+    """The text of a script that was run by us: its file may be on another machine."""
+    from gristmill.api.driver import ScriptText
+
+    loader = getattr(module, "__loader__", None)
+    return loader.get_source(module.__name__) if isinstance(loader, ScriptText) else None
 
 
 def _file_of(module: ModuleType) -> Path | None:
@@ -290,7 +301,7 @@ def _zip(members: Mapping[str, _Member]) -> bytes:
     """A zip file whose bytes depend on nothing but its members."""
     import zipfile
 
-    home = json.dumps({name: file.home for name, file in sorted(members.items())}, indent=0)
+    home = json.dumps({name: home_of(file.home) for name, file in sorted(members.items())}, indent=0)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted([(SOURCES, home.encode()), *((name, file.data) for name, file in members.items())]):

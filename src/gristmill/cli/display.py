@@ -29,9 +29,11 @@ class ProgressDisplay:
     Args:
         stream: where to; stderr, so that stdout stays clean for data.
         live: whether bars may be drawn there. ``None`` finds out.
+        transient: whether they vanish at the end.
     """
 
-    def __init__(self, stream: TextIO | None = None, live: bool | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, live: bool | None = None, *, transient: bool = False) -> None:
+        self._transient = transient
         self._stream = stream or sys.stderr
         self._live = can_draw(self._stream) if live is None else live
         self._stop = threading.Event()
@@ -72,7 +74,13 @@ class ProgressDisplay:
 
         console = Console(file=self._stream)
         # stdout is left alone: it may be the result. What user code prints to stderr appears above the bars.
-        with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=True) as live:
+        with Live(
+            console=console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=True,
+            transient=self._transient,
+        ) as live:
             while True:
                 stopped = self._stop.wait(_REFRESH_SECONDS)
                 view = self.view

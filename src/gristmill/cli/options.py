@@ -139,8 +139,8 @@ _HERE: tuple[_Option, ...] = (
 
 _ON_A_SERVER: tuple[_Option, ...] = (
     click.option(
-        "-o", "--output", type=str, metavar="DIR", required=True,
-        help="Where the result goes, on a path that all workers see; must not exist.",
+        "-o", "--output", type=str, metavar="DIR",
+        help="Where a job's result goes, on a path that all workers see; must not exist. Not for scripts.",
     ),
 )  # fmt: skip
 
@@ -205,3 +205,14 @@ def job_options(on: str, named: dict[str, Any]) -> JobOptions:
         token_file=named["token_file"],
         params=named["params"],
     )
+
+
+def session_options(named: dict[str, Any]) -> dict[str, Any]:
+    """The values of these options as those of :class:`gristmill.Session`; those that were not given are left out."""
+    return {name: named[name] for name in _OF_SESSIONS if named.get(name) not in (None, ())}
+
+
+_OF_SESSIONS = (
+    "on", "executors", "memory", "reducers", "split_size", "max_attempts", "max_record_size", "task_timeout",
+    "task_cpus", "task_memory", "priority", "speculation", "shuffle_dir", "py_files", "data_dir", "token_file",
+)  # fmt: skip

@@ -109,6 +109,8 @@ def job_failed_text(error: JobFailed) -> str:
     if isinstance(error, TooManyBadRecords) or not error.report:
         # The exception's first line says why; what follows there repeats the report for those who only see the text.
         lines.append(_bad(str(error).partition("\n")[0].removesuffix(" The last one:")))
+    elif str(error.report.details.get("task", "")).startswith("driver "):
+        lines.append(f"{_bad('The script failed.')} What it had written before is there.")
     else:
         lines.append(f"{_bad('The job failed.')} No output was written.")
     if error.report and (command := error.report.details.get("replay")):

@@ -23,16 +23,29 @@ if TYPE_CHECKING:
 
 @click.command(context_settings={"max_content_width": 100})
 @click.argument("job")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("inputs", metavar="INPUT...", nargs=-1)
 @run_options
-def run(job: str, inputs: tuple[str, ...], output: str | None, as_json: bool, **named: Any) -> None:
-    """Run a job and wait for it.
+def run(job: str, inputs: tuple[str, ...], output: str | None, as_json: bool, **named: Any) -> int | None:
+    """Run a job, or a script, and wait for it.
 
     JOB is file.py, file.py:Name or package.module:Name: a MapReduce class, or a module with a function mapper and,
     optionally, combiner, reducer and partitioner. INPUT is a file, a directory or a glob.
+
+    JOB may also be a script that uses datasets. It is run as Python would, with a session as the options say, and what
+    stands for INPUT are its arguments: gristmill run --executors 4 script.py -- ARGS...
     """
+    from gristmill.api.loading import is_script
+
+    if is_script(job):
+        from gristmill.cli.script import run_script
+
+        _check_place(named)
+        return run_script(job, inputs, {**named, "output": output, "as_json": as_json})
+    if not inputs:
+        raise click.UsageError("Missing argument 'INPUT...'.")
     options = _checked_options(output, as_json, named)
     execute(load(job, options), inputs, output, options, as_json)
+    return None
 
 
 def load(job: str, options: JobOptions) -> Job:
@@ -76,9 +89,13 @@ def main_for_job(job_class: type[MapReduce], argv: Sequence[str] | None = None) 
     return run_guarded(lambda: described.main(args=args, prog_name=Path(sys.argv[0]).name, standalone_mode=False))
 
 
-def _checked_options(output: str | None, as_json: bool, named: dict[str, Any]) -> JobOptions:
+def _check_place(named: dict[str, Any]) -> None:
     if named["on"].startswith("http") and (named["executors"] or named["memory"]):
         raise click.UsageError("--executors and --memory are for jobs here: a server's workers have their own.")
+
+
+def _checked_options(output: str | None, as_json: bool, named: dict[str, Any]) -> JobOptions:
+    _check_place(named)
     if as_json and output is None:
         raise click.UsageError("--json needs -o: without it stdout holds the result itself.")
     if named["overwrite"] and output is None:

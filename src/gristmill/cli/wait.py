@@ -40,7 +40,7 @@ def wait(
     announce_silence(client)
     try:
         with display:
-            result = handle.wait(cancel_on_interrupt=False)
+            status = handle.finish(cancel_on_interrupt=False)
     except JobCancelled as error:  # by somebody else: nobody has interrupted us
         show_error(error)
         ctx.exit(1)
@@ -51,4 +51,4 @@ def wait(
         if as_json and handle.last is not None and handle.last.is_over:
             click.echo(json.dumps(handle.last.summary()))
     if not as_json:
-        show_summary(result.view, None if result.output is None else str(result.output))
+        show_summary(status.view, status.output)

@@ -68,13 +68,13 @@ def run_attempt(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult 
         spec: what to do.
         progress: kept up to date while the task runs.
     """
-    from gristmill.runtime import broadcasts
+    from gristmill.runtime import here
     from gristmill.runtime.task import run_task
 
     scratch = scratch_path(job, spec)
     try:
         env = TaskEnvironment(job, scratch, _below(spec.folder or job.folder, "blocks"))
-        broadcasts.enter(job)
+        here.enter(env)
         return run_task(load_code(job), spec, env, progress)
     except TaskError as error:
         if isinstance(error.__cause__, MemoryError):

@@ -9,16 +9,10 @@ from typing import Any
 
 from gristmill.errors import FailureReport, UserCodeError
 from gristmill.runtime.contracts import JobSpec
+from gristmill.runtime.here import job_here
 
 _SHARE = 2  # of an executor's memory, so much may be taken by what no task of the job in work has asked for
-_here: JobSpec | None = None
 _loaded: OrderedDict[tuple[str, str], tuple[int, Any]] = OrderedDict()  # by session and digest: size and value
-
-
-def enter(job: JobSpec | None) -> None:
-    """From now on tasks of this job run here."""
-    global _here
-    _here = job
 
 
 def value_of(digest: str) -> Any:
@@ -27,7 +21,7 @@ def value_of(digest: str) -> Any:
     Raises:
         UserCodeError: no task runs here whose functions use it, or it cannot be loaded.
     """
-    job = _here
+    job = job_here()
     name = ("" if job is None else job.session, digest)
     if (found := _loaded.get(name)) is not None:
         _loaded.move_to_end(name)

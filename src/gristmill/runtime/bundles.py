@@ -56,6 +56,12 @@ def open_bundles(paths: Sequence[str]) -> list[str]:
     return folders
 
 
+def home_of(file: str) -> str:
+    """Where a file lay at home, if it came here in a bundle; else where it is."""
+    bundle = _bundle_of(file)
+    return file if bundle is None else bundle.original.get(file, file)
+
+
 def _open(path: str) -> _Bundle:
     folder = _unpacked(Path(path))
     home = _home_paths(folder)

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from gristmill.plan.adapt import may_adapt, ranges_of
 from gristmill.runtime.contracts import TaskResult
-from gristmill.runtime.jobs import Job
+from gristmill.runtime.jobs import Job, PreparedJob
 from gristmill.runtime.tally import digest_of
 from gristmill.scheduling import events
 
@@ -26,7 +26,7 @@ def beginning(job: Job) -> Iterator[events.Event]:
     yield events.JobSubmitted(
         spec.job,
         seed=crc32(spec.job.encode()),
-        policy=events.RetryPolicy(user_attempts=prepared.max_attempts, deaths_expected=prepared.deaths_expected),
+        policy=_policy(prepared),
         max_bad_records=spec.max_bad_records,
         priority=prepared.priority,
         task_cpus=prepared.task_cpus,
@@ -46,6 +46,16 @@ def beginning(job: Job) -> Iterator[events.Event]:
             awaits_plan=may_adapt(plan, stage),
             reads=ranges_of(stage),
         )
+
+
+def _policy(prepared: PreparedJob) -> events.RetryPolicy:
+    """How often tasks are tried. A driver has done things that must not be done twice, however it was lost."""
+    most = prepared.max_attempts
+    if prepared.spec.driver:
+        return events.RetryPolicy(
+            user_attempts=most, death_attempts=most, memory_attempts=most, lost_attempts=most, fetch_attempts=most
+        )
+    return events.RetryPolicy(user_attempts=most, deaths_expected=prepared.deaths_expected)
 
 
 def remains(

@@ -94,7 +94,7 @@ class ExecutorPool:
 
     def fill_up(self, now: float) -> None:
         """Start what is missing."""
-        while not self._broken and now >= self._next_start and len(self._slots) < self._executors:
+        while not self._broken and now >= self._next_start and self._count_for_tasks() < self._executors:
             ours, theirs = socket.socketpair()
             ours.setblocking(False)
             self._count += 1
@@ -103,6 +103,10 @@ class ExecutorPool:
             self._selector.register(ours, selectors.EVENT_READ, partial(self._on_channel, slot))
             with theirs:
                 self._starter.start_executor(slot.id, theirs)
+
+    def _count_for_tasks(self) -> int:
+        """Slots but for those of drivers, which wait for the tasks of others most of the time."""
+        return sum(not slot.drives for slot in self._slots.values())
 
     def take_starter_events(self) -> None:
         """Take note of who was born and who died."""
@@ -203,13 +207,20 @@ class ExecutorPool:
             result = TaskResult.from_json(note["result"])
             slot.pop(now)
             self._post(AttemptDone(run.spec.attempt, result))
+            self._end_driver(slot)
         elif kind == "failed":
             report = FailureReport.from_json(note["report"])
             slot.pop(now)
-            self._post(AttemptFailed(run.spec.attempt, report, slot_leaves=False))
+            self._post(AttemptFailed(run.spec.attempt, report, slot_leaves=slot.drives))
+            self._end_driver(slot)
         elif kind == "recalled":
             slot.pop(now)
             self._post(AttemptFailed(run.spec.attempt, not_begun(run.spec, "was recalled"), slot_leaves=False))
+
+    def _end_driver(self, slot: Slot) -> None:
+        """A driver's process may hold anything, and is one too many now."""
+        if slot.drives:
+            self._end(slot, Ending.CANCELLED)
 
     def _send(self, slot: Slot) -> None:
         slot.send()
@@ -254,6 +265,7 @@ class ExecutorPool:
             known.stages.add(spec.stage.id)
             self._order(slot, ("stage", (job.job, spec.stage)))
         known.folders.add(spec.folder or job.folder)
+        slot.drives = slot.drives or job.driver
         now, run = time.monotonic(), Run(job, spec)
         if not slot.queue:
             self._watch_from_the_start(slot, run, now)
@@ -320,7 +332,7 @@ class ExecutorPool:
             self._end(slot, why)
         elif run.stalled:
             name_spool(slot.pid, run.job, run.spec)  # the executor itself may not come to it
-        elif now - run.moved > self._settings.stall_seconds:
+        elif now - run.moved > self._settings.stall_seconds and not run.job.driver:
             run.stalled = True
             self._dump_stack(slot, run, now)
 

@@ -89,6 +89,11 @@ def set_for_this_process(name: str, value: str) -> None:
         _for_this_process.add(name)
 
 
+def hide_from_executors(name: str) -> None:
+    """Let executors not inherit an environment variable, though the user has set it: it is a secret, say."""
+    _for_this_process.add(name)
+
+
 def become_subreaper() -> bool:
     """Adopt every descendant whose parent dies, so that none can hide. False where the system cannot do it."""
     if sys.platform != "linux":

@@ -110,6 +110,11 @@ def _check(record: JobRecord, prepared: PreparedJob) -> None:
     if record.cancelled:
         raise job_cancelled(record.job, prepared.spec.folder)
     _check_versions(record)
+    if prepared.spec.driver and prepared.max_attempts == 1:
+        raise JobFailed(
+            f"Job {record.job} cannot go on: it is a script, which may have been running when the server ended, and is "
+            "not run twice. See what it has done, and submit it again; with --driver-attempts N it is run again then."
+        )
     _check_place(record, prepared)
     _check_inputs(record, prepared)
 

@@ -67,6 +67,7 @@ class Slot:
     ending: Ending | None = None  # why the agent has asked for its end
     ending_since: float = 0.0
     silent_since: float | None = None  # its channel has ended
+    drives: bool = False  # it has run a driver: it goes when that is over, and another stands in for it meanwhile
     look_at: float = 0.0  # when it must be looked after next
     events: int = selectors.EVENT_READ  # what its channel is looked at for
     _frames: FrameReader = field(default_factory=FrameReader)

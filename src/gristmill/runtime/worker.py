@@ -31,6 +31,7 @@ from gristmill.errors import GristmillError, NotAuthorized, ServerUnreachable, U
 from gristmill.runtime.attendance import Attendance, Crashed, Refused, StreamOver
 from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.front import Front
+from gristmill.runtime.processes import hide_from_executors
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.whereabouts import address_towards, machine_seen
 from gristmill.runtime.workplace import Broken, Premises, Workplace
@@ -113,6 +114,7 @@ def run_worker(settings: WorkerSettings) -> None:
     """
     from gristmill.shuffle.serve import BlockServer
 
+    hide_from_executors("GRISTMILL_TOKEN")  # user code of all clients runs there
     front = Front(settings.url, settings.token)
     memory_bytes = settings.total_memory_bytes
     host = settings.host or address_towards(front.host)
