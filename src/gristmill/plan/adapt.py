@@ -8,6 +8,9 @@ runs. It is a fact of the job, noted and never made again; :func:`carry_out` mak
 * A skewed partition of a join is read by several tasks: each reads it as some of the parent's tasks made it, and the
   other side whole. Their records come one task after the other: of this partition the order is no longer that of the
   keys, but (range of the parent's tasks, key).
+* A join of which one side proves small reads it as a whole in every task, and the other side's input itself, which so
+  is never exchanged: records come in the order of that input. For this the side with the larger input waits until the
+  smaller one was measured.
 * A skewed partition whose values are folded, or combined, is first merged by several tasks of a stage in between: each
   takes it as some of the parent's tasks made it. The order of values stays, and the order of records.
 
@@ -37,6 +40,7 @@ from gristmill.plan.stages import (
     StagePlan,
     Turn,
 )
+from gristmill.plan.streaming import input_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class Limits:
         skewed_times: … and more than so many times the median.
         piece_bytes: about so many each task of a skewed partition reads; and as many as it reads of other sources.
         most_pieces: in no more it is divided.
+        whole_bytes: if one side of a join has so few, all tasks of the other may read it as a whole …
+        whole_blocks: … in so few segments of blocks.
+        held_bytes: a side whose input has at least so many waits for one …
+        held_times: … whose input is so many times smaller, for that may prove small.
     """
 
     merged_bytes: int = 16 * MIB
@@ -58,6 +66,10 @@ class Limits:
     skewed_times: int = 4
     piece_bytes: int = 8 * MIB
     most_pieces: int = 64
+    whole_bytes: int = 8 * MIB
+    whole_blocks: int = 10_000
+    held_bytes: int = 16 * MIB
+    held_times: int = 4
 
 
 LIMITS = Limits()
@@ -256,6 +268,56 @@ def _merged(weights: Sequence[int], alone: set[int], limits: Limits) -> list[tup
     return tasks
 
 
+def waits_for(plan: StagePlan, stage: Stage, input_bytes: Callable[[int], int]) -> tuple[int, Stage, int] | None:
+    """What must be known before a stage begins, for it may turn out that it is not needed.
+
+    Args:
+        plan: the job's.
+        stage: any.
+        input_bytes: how large each of the job's inputs is; 0 if that is not known.
+
+    Returns:
+        The stage that is to be measured, the one that could do something else then, and what; None: nothing.
+    """
+    if stage.settled or (inputs := input_of(stage)) is None:
+        return None
+    size = sum(map(input_bytes, inputs))
+    for reader in plan.stages:
+        for number, instead in enumerate(reader.instead):
+            if reader.settled or instead.streamed != stage.id or _is_fixed(plan, reader):
+                continue
+            others = input_of(plan.stages[instead.whole])
+            if others is None or not _may_split(plan, reader, reader.branches[0], fixed=False):
+                continue
+            if size >= max(LIMITS.held_bytes, LIMITS.held_times * sum(map(input_bytes, others))):
+                return instead.whole, reader, number
+    return None
+
+
+def turn_around(
+    plan: StagePlan, reader: Stage, number: int, made: Sequence[int], blocks: int, limits: Limits | None = None
+) -> Decision | None:
+    """Decide whether a join reads one side as a whole, now that it is measured; None: it does not.
+
+    Args:
+        plan: the job's.
+        reader: the stage that joins.
+        number: of what it could do instead.
+        made: the bytes of each partition of that side; empty if that is not known.
+        blocks: how many segments of blocks it has.
+        limits: the constants of the decision.
+    """
+    limits = limits or LIMITS
+    size, instead = sum(made), reader.instead[number]
+    if not made or size > limits.whole_bytes or blocks > limits.whole_blocks:
+        return None
+    note = (
+        f"stage {reader.id} ({reader.name}): stage {instead.whole} ({plan.stages[instead.whole].name}) has made only "
+        f"{format_size(size)}, so each task reads all of it, and stage {instead.streamed} is not exchanged"
+    )
+    return Decision((), (note,), number)
+
+
 # Carrying out
 
 
@@ -316,6 +378,8 @@ def _parts(plan: StagePlan, branch: Branch) -> int:
 
 def carry_out(plan: StagePlan, stage: int, decision: Decision) -> StagePlan:
     """The plan with a stage cut as it was decided, and settled. Stages in between are added at the end."""
+    if decision.instead >= 0:
+        return _turned(plan, plan.stages[stage], decision)
     change = _Change(plan, plan.stages[stage])
     branches = change.stage.branches
     if decision.branches:
@@ -323,6 +387,17 @@ def carry_out(plan: StagePlan, stage: int, decision: Decision) -> StagePlan:
     changed = replace(change.stage, branches=branches, settled=True)
     stages = [changed if other.id == stage else other for other in plan.stages]
     return StagePlan((*stages, *change.added), plan.added + len(change.added), plan.notes + decision.notes)
+
+
+def _turned(plan: StagePlan, stage: Stage, decision: Decision) -> StagePlan:
+    """The plan with a stage that does something else, and without the one that it does not need then."""
+    instead = stage.instead[decision.instead]
+    changed = {
+        stage.id: replace(stage, branches=instead.branches, settled=True),
+        instead.streamed: replace(plan.stages[instead.streamed], settled=True, skipped=True),
+    }
+    stages = tuple(changed.get(other.id, other) for other in plan.stages)
+    return replace(plan, stages=stages, notes=plan.notes + decision.notes)
 
 
 def fits(plan: StagePlan, stage: Stage, decision: Decision, tasks: Sequence[int]) -> bool:
@@ -334,6 +409,8 @@ def fits(plan: StagePlan, stage: Stage, decision: Decision, tasks: Sequence[int]
         decision: made for a stage that does the same.
         tasks: how many each stage of the plan has.
     """
+    if decision.instead >= len(stage.instead):
+        return False
     if not decision.branches:
         return True
     if len(decision.branches) != len(stage.branches):

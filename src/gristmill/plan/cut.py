@@ -27,6 +27,7 @@ from gristmill.plan.stages import (
     Stage,
     StagePlan,
 )
+from gristmill.plan.streaming import with_alternatives
 
 _NAMES_SHOWN = 6
 
@@ -80,8 +81,9 @@ class _Cutter:
             from_shuffle = all(not isinstance(source, SplitSource) for one in branches for source in one.sources)
             sink = replace(sink, letter="r" if from_shuffle else "m")
         self.close(root, branches, sink)
+        stages = with_alternatives(self.stages, self.programs, self.steps)
         code = JobCode(tuple(self.steps), programs=tuple(self.programs), makers=self.makers)
-        return Cut(StagePlan(tuple(self.stages)), code, tuple(self.inputs), tuple(self.origins))
+        return Cut(StagePlan(stages), code, tuple(self.inputs), tuple(self.origins))
 
     def visit(self, root: Node) -> tuple[_Open, ...]:
         """The branches that give a node's records.

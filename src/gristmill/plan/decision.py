@@ -47,10 +47,12 @@ class Decision:
     Attributes:
         branches: one for each branch; empty: as it was planned.
         notes: what was adapted and why, for people.
+        instead: which of ``Stage.instead`` it does, and not what was planned; -1: none.
     """
 
     branches: tuple[BranchCut, ...] = ()
     notes: tuple[str, ...] = ()
+    instead: int = -1
 
     def to_json(self) -> list[Any]:
         """As values that ``json.dumps`` takes."""
@@ -58,12 +60,12 @@ class Decision:
             [cut.tasks, *([[*vars(one).values()] for one in some] for some in (cut.pieces, cut.folds))]
             for cut in self.branches
         ]
-        return [cuts, self.notes]
+        return [cuts, self.notes, self.instead]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> Decision:
         """The inverse of :meth:`to_json`."""
-        cuts, notes = data
+        cuts, notes, instead = data
         branches = tuple(
             BranchCut(
                 tuple((begin, end) for begin, end in tasks),
@@ -72,4 +74,4 @@ class Decision:
             )
             for tasks, pieces, folds in cuts
         )
-        return cls(branches, tuple(notes))
+        return cls(branches, tuple(notes), instead)

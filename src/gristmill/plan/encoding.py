@@ -8,6 +8,7 @@ from typing import Any
 from gristmill.plan.stages import (
     Branch,
     InputSpec,
+    Instead,
     MapOp,
     OutputSink,
     ProgramOp,
@@ -32,10 +33,8 @@ def plan_to_json(plan: StagePlan) -> list[Any]:
     return [
         {
             "name": stage.name,
-            "branches": [
-                [list(map(_part, branch.sources)), list(map(_part, branch.ops)), list(branch.splits)]
-                for branch in stage.branches
-            ],
+            "branches": list(map(_branch, stage.branches)),
+            "instead": [[one.streamed, one.whole, list(map(_branch, one.branches))] for one in stage.instead],
             "sink": _part(stage.sink),
         }
         for stage in plan.stages
@@ -50,7 +49,16 @@ def plan_from_json(data: Sequence[Any]) -> StagePlan:
     """
     return StagePlan(
         tuple(
-            Stage(number, tuple(map(_branch_of, stage["branches"])), _part_of(stage["sink"]), str(stage["name"]))
+            Stage(
+                number,
+                tuple(map(_branch_of, stage["branches"])),
+                _part_of(stage["sink"]),
+                str(stage["name"]),
+                tuple(
+                    Instead(streamed, whole, tuple(map(_branch_of, branches)))
+                    for streamed, whole, branches in stage.get("instead", ())
+                ),
+            )
             for number, stage in enumerate(data)
         )
     )
@@ -82,6 +90,10 @@ def _part(value: Any) -> list[Any]:
 def _part_of(value: Any) -> Any:
     name, fields = value
     return _PARTS[name](**{key: Reads(field) if key == "reads" else tupled(field) for key, field in fields.items()})
+
+
+def _branch(branch: Branch) -> list[Any]:
+    return [list(map(_part, branch.sources)), list(map(_part, branch.ops)), list(branch.splits)]
 
 
 def _branch_of(value: Any) -> Branch:

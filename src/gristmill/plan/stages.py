@@ -188,17 +188,38 @@ class Branch:
 
 
 @dataclass(frozen=True)
+class Instead:
+    """What a stage could do that joins two others.
+
+    Attributes:
+        streamed: the parent that would not be needed: its input is read here.
+        whole: the parent that each task would read as a whole.
+        branches: in the place of the stage's own.
+    """
+
+    streamed: int
+    whole: int
+    branches: tuple[Branch, ...]
+
+
+@dataclass(frozen=True)
 class Stage:
     """One stage. Its id is its place in ``StagePlan.stages``; its tasks are numbered through its branches.
 
-    It is ``settled`` when it was decided how it is cut; see ``plan.adapt``.
+    Attributes:
+        name: for people: "map", "reduce", "reduce 1 + map 2".
+        instead: what it could do; see ``plan.adapt``.
+        settled: it was decided how it is cut.
+        skipped: it was decided that it is not needed: it has no tasks.
     """
 
     id: int
     branches: tuple[Branch, ...]
     sink: Sink
-    name: str  # for people: "map", "reduce", "reduce 1 + map 2"
+    name: str
+    instead: tuple[Instead, ...] = ()
     settled: bool = False
+    skipped: bool = False
 
     @property
     def parents(self) -> tuple[int, ...]:
@@ -281,6 +302,8 @@ def branch_counts(plan: StagePlan, inputs: tuple[int, ...]) -> tuple[tuple[int, 
     for stage, parts in zip(plan.stages, part_counts(plan, inputs), strict=True):
         tasks = tuple(len(branch.turns) or count for branch, count in zip(stage.branches, parts, strict=True))
         first = stage.sink.first if isinstance(stage.sink, RowsSink) else 0
+        if stage.skipped:
+            tasks = (0,) * len(tasks)
         counts.append(_first_tasks(tasks, first) if first else tasks)
     return tuple(counts)
 

@@ -170,16 +170,18 @@ class Dispatcher:
         for event in beginning(job):
             self._feed(event)
         job.announced = True
-        for stage in job.prepared.plan.stages:  # one without tasks is whole at once
-            if job.tally.are_whole((stage.id,)):
-                self._cut_readers(job, stage.id)
+        for whole in range(len(job.prepared.plan.stages)):  # one without tasks is whole at once
+            if job.tally.are_whole((whole,)):
+                self._cut_readers(job, whole)
         if job.resumption is not None:
             for worker in self._workers.values():
                 job.resumption.keeps(worker.worker, worker.kept.get(job.id, ()))
             job.resumption.wait_until = self._clock() + self._rejoin_seconds
         elif job.prepared.spec.session:
             job.tally.done_before(self.keeping.done_before(job.prepared, job.tally.task_counts()))
-            for event, result in self.keeping.known(job.prepared, job.tally.task_counts(), self._workers):
+            awaiting = {one.id for one in job.prepared.plan.stages if replanning.awaits(job, one)}
+            counts = job.tally.task_counts()
+            for event, result in self.keeping.known(job.prepared, counts, self._workers, awaiting):
                 if result is not None:
                     job.tally.kept(event.attempt, result)
                 self._feed(event)

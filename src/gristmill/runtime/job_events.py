@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from gristmill.plan.adapt import may_adapt, ranges_of
+from gristmill.plan.adapt import ranges_of
 from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.jobs import Job, PreparedJob
+from gristmill.runtime.replanning import awaits
 from gristmill.runtime.tally import digest_of
 from gristmill.scheduling import events
 
@@ -43,7 +44,7 @@ def beginning(job: Job) -> Iterator[events.Event]:
             counts[stage.id],
             stage is plan.last,
             job.tally.hosts(stage.id),
-            awaits_plan=may_adapt(plan, stage),
+            awaits_plan=awaits(job, stage),
             reads=ranges_of(stage),
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from gristmill.plan.adapt import fits, may_adapt
+from gristmill.plan.adapt import fits
 from gristmill.plan.decision import Decision
 from gristmill.plan.stages import RowsSink, Stage, StagePlan
 from gristmill.runtime.contracts import TaskResult
@@ -43,7 +43,7 @@ class Keeping:
         self._sessions: dict[str, _Session] = {}
 
     def known(
-        self, prepared: PreparedJob, tasks: Sequence[int], workers: Collection[str]
+        self, prepared: PreparedJob, tasks: Sequence[int], workers: Collection[str], awaiting: Collection[int] = ()
     ) -> Iterator[tuple[TaskRestored, TaskResult | None]]:
         """What a job need not do, parents first.
 
@@ -51,6 +51,7 @@ class Keeping:
             prepared: the job.
             tasks: how many tasks each of its stages has.
             workers: those that are there; what others kept is lost.
+            awaiting: stages of which it is not decided yet how they are cut.
 
         Yields:
             The event, and the result if its block can be read.
@@ -62,7 +63,7 @@ class Keeping:
         job = prepared.spec.job
         for stage in prepared.plan.in_order:
             digests = session.digests.get(prepared.origins[stage.id], [])
-            if len(digests) != tasks[stage.id] or may_adapt(prepared.plan, stage):
+            if len(digests) != tasks[stage.id] or stage.id in awaiting:
                 continue  # the input was cut otherwise; whatever was kept is of other tasks
             if stage in found:
                 results = session.kept[_kept(stage)]
@@ -111,7 +112,7 @@ class Keeping:
             (stage, decision)
             for stage, decision in known
             if decision is not None
-            and may_adapt(plan, plan.stages[stage])
+            and not plan.stages[stage].settled
             and fits(plan, plan.stages[stage], decision, tasks)
         ]
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gristmill.compute.combine import fan_in, merge_blocks
+from gristmill.compute.culprit import in_exchange
 from gristmill.compute.group import Group, groups
 from gristmill.compute.hot import MANY_ROWS, HotKeys
-from gristmill.errors import BlockUnreachable, TaskError
+from gristmill.errors import BlockUnreachable, TaskError, UserCodeError
 from gristmill.plan.functions import ExchangeFunctions, Folder, JobCode, StepFunctions
 from gristmill.plan.stages import Reads, ShuffleSource, Source
 from gristmill.runtime.contracts import TaskEnvironment, TaskSpec
@@ -19,7 +21,7 @@ from gristmill.shuffle.blocks import damaged_blocks, read_segment
 from gristmill.shuffle.contracts import BlockInfo as BlockInfo  # those who read blocks through here name them, too
 from gristmill.shuffle.contracts import BlockSource, owner_of
 from gristmill.shuffle.contracts import SegmentInfo as SegmentInfo
-from gristmill.shuffle.merge import merge
+from gristmill.shuffle.merge import Piece, merge
 from gristmill.shuffle.shelf import located, touch
 
 _FETCH_SHARE = 8  # of an executor's memory, so much may be in flight at once
@@ -48,15 +50,20 @@ class BlockInputs:
 
     def groups(self, source: int, on_rows: OnRows) -> Iterator[Group]:
         """The groups of a source's partition, in the order of keys, each with all its values."""
+        return groups(self.pieces(source), on_rows)
+
+    def pieces(self, source: int) -> Iterator[Piece]:
+        """The same as Arrow arrays."""
         blocks, number, _ = self._few_blocks(source)
         sent = sum(block.segment(number).rows for block in blocks)
         pieces = merge([read_segment(block, number) for block in blocks], sent)
-        return groups(self._hot.watch(pieces) if sent >= MANY_ROWS else pieces, on_rows)
+        return self._hot.watch(pieces) if sent >= MANY_ROWS else pieces
 
     def merged(self, source: int, target: Path) -> BlockInfo:
         """One block of all of a source's partition, its values combined."""
         blocks, number, combiner = self._few_blocks(source)
-        return merge_blocks(blocks, [number], target, combiner)
+        with self._named(source):
+            return merge_blocks(blocks, [number], target, combiner)
 
     @property
     def hot_keys(self) -> tuple[tuple[str, int], ...]:
@@ -74,16 +81,32 @@ class BlockInputs:
         scratch = self._env.scratch / f"source-{source}" if source else self._env.scratch
         if self.turn:
             scratch = scratch / f"turn-{self.turn}"
-        merged, numbers, written = fan_in(blocks, [partition], scratch, combiner)
+        with self._named(source):
+            merged, numbers, written = fan_in(blocks, [partition], scratch, combiner)
         self.spilled_bytes += written
         return merged, numbers[0], combiner
+
+    @contextmanager
+    def _named(self, source: int) -> Iterator[None]:
+        """What fails of a source's exchange has its name."""
+        try:
+            yield
+        except UserCodeError as error:
+            shuffle = self._sources[source]
+            step = self._code.steps[shuffle.step] if isinstance(shuffle, ShuffleSource) else None
+            if isinstance(step, ExchangeFunctions):
+                in_exchange(error, step)
+            raise
 
     def rows(self, source: int, on_rows: OnRows) -> Iterator[list[Any]]:
         """The records of a source that is not merged: block after block, some at a time."""
         from gristmill.compute.rows import read_rows
 
+        shuffle = self._sources[source]
+        is_grouped = isinstance(shuffle, ShuffleSource) and shuffle.step >= 0  # written for an exchange
+        read = _read_pairs if is_grouped else read_rows
         for block in self._readable(source):
-            for rows in read_rows(read_segment(block, self._spec.partition)):
+            for rows in read(read_segment(block, self._spec.partition)):
                 on_rows(len(rows))
                 yield rows
 
@@ -154,6 +177,12 @@ class BlockInputs:
                 settings=FetchSettings(budget_bytes=budget),
             )
             self._near.update(zip(some, fetched, strict=True))
+
+
+def _read_pairs(batches: Iterable[Any]) -> Iterator[list[Any]]:
+    """The pairs of grouped batches, in their order."""
+    for batch in batches:
+        yield [(key, value) for key, values in groups((batch,)) for value in values]
 
 
 def records_of(block: BlockInfo) -> Iterator[list[Any]]:

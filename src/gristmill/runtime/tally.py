@@ -28,6 +28,7 @@ from gristmill.plan.stages import (
     Turn,
     branch_counts,
     part_counts,
+    partitions_of,
 )
 from gristmill.runtime.contracts import Progress, TaskResult, TaskSpec
 from gristmill.runtime.stage_tally import StageTally, stage_view
@@ -130,6 +131,15 @@ class JobTally:
         """What stages that are whole have made."""
         return Sizes(lambda stage: self._stages[stage].made or (), self._block_sizes)
 
+    def input_bytes(self, input: int) -> int:
+        """How large one of the job's inputs is; 0 if that is not known."""
+        return sum(split.size_bytes for task in self._splits[input] for split in task)
+
+    def segment_count(self, stage: int) -> int:
+        """How many segments the blocks of a stage have."""
+        results = (self._results.get(TaskId(self.job, stage, task)) for task in range(self._stages[stage].tasks))
+        return sum(len(result.block.segments) for result in results if result is not None and result.block is not None)
+
     def _block_sizes(self, stage: int, partition: int) -> list[int]:
         results = (self._results.get(TaskId(self.job, stage, task)) for task in range(self._stages[stage].tasks))
         blocks = (None if result is None else result.block for result in results)
@@ -189,14 +199,20 @@ class JobTally:
                 return slice
         if source.reads is Reads.TASK:
             return Slice(place, source.parent, turn.part, turn.part + 1, 0)
-        partition = turn.part if source.reads is Reads.PARTITION else 0
+        partition = turn.part if source.reads is Reads.PARTITION else -1
         return Slice(place, source.parent, 0, self._stages[source.parent].tasks, partition)
 
     def _segments(self, slice: Slice) -> Iterator[BlockInfo]:
         """Blocks with one segment each: tasks times partitions of them would be too much for every spec.
 
-        A block that has nothing of the partition is left out.
+        A block that has nothing of the partition is left out. What is read as a whole has all partitions, if there are
+        several: it is small then.
         """
+        if slice.partition < 0:
+            for task in range(slice.begin, slice.end):
+                for partition in range(partitions_of(self.plan, slice.stage)):
+                    yield from self._segments(replace(slice, begin=task, end=task + 1, partition=partition))
+            return
         for task in range(slice.begin, slice.end):
             block = self._results[TaskId(self.job, slice.stage, task)].block
             assert block is not None, "a stage that is read by another keeps the blocks of its tasks"
@@ -381,7 +397,11 @@ class JobTally:
             name=self._name,
             state=state,
             seconds=seconds,
-            stages=tuple(stage_view(self._stages[stage.id], running_now[stage.id]) for stage in self.plan.in_order),
+            stages=tuple(
+                stage_view(self._stages[stage.id], running_now[stage.id])
+                for stage in self.plan.in_order
+                if not stage.skipped
+            ),
             attempts=self._attempts,
             failed_attempts=self._failed_attempts,
             records_in=sum(stage.records_in for stage in readers),

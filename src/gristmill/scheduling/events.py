@@ -193,7 +193,8 @@ class StageReplaced:
     """A stage that awaits a plan is cut into other tasks, or stays as it is. No task of it was launched.
 
     ``parents`` were added before; they may be more than they were, not fewer. ``reads`` says which partitions of its
-    parents each task reads, from the first to the one after the last; empty: task i reads partition i.
+    parents each task reads, from the first to the one after the last; empty: task i reads partition i. ``hosts`` are as
+    in StageAdded.
     """
 
     job: str
@@ -201,6 +202,7 @@ class StageReplaced:
     parents: tuple[int, ...]
     tasks: int
     reads: tuple[tuple[int, int], ...] = ()
+    hosts: tuple[tuple[str, ...], ...] = ()
 
 
 class TaskFinished(NamedTuple):

@@ -24,7 +24,7 @@ from gristmill.scheduling.commands import (
     ReportStage,
     RevokeOutput,
 )
-from gristmill.scheduling.events import AttemptId, TaskFinished, TaskRestored
+from gristmill.scheduling.events import AttemptId, StageReplaced, TaskFinished, TaskRestored
 from gristmill.scheduling.order import refresh_job, refresh_stage
 from gristmill.scheduling.places import count_bytes, find_places
 from gristmill.scheduling.slots import cancel, drop_shape
@@ -50,8 +50,7 @@ def replace_stage(
     job: Job,
     stage: Stage,
     parents: tuple[Stage, ...],
-    tasks: int,
-    reads: tuple[tuple[int, int], ...],
+    event: StageReplaced,
     out: list[Command],
 ) -> None:
     """It is decided how a stage is cut: from now on only its parents block it."""
@@ -60,7 +59,7 @@ def replace_stage(
             parent.children.append(stage)
     stage.parents = parents
     _deepen(stage)
-    stage.cut_again(tasks, reads)
+    stage.cut_again(event.tasks, event.reads, event.hosts)
     stage.awaits_plan = False
     stage.blocked = sum(not parent.available for parent in parents) + (job.held is not None)
     want_parents(state, job, stage)

@@ -214,11 +214,11 @@ class Stage:
     def __post_init__(self) -> None:
         self._cut()
 
-    def cut_again(self, tasks: int, reads: tuple[tuple[int, int], ...]) -> None:
+    def cut_again(self, tasks: int, reads: tuple[tuple[int, int], ...], hosts: tuple[tuple[str, ...], ...]) -> None:
         """Have other tasks; none was ever launched."""
         assert self.counts[TaskState.WAITING] == self.tasks, "its tasks only wait"
         assert not any(self.numbers), "none was launched"
-        self.tasks, self.reads = tasks, reads
+        self.tasks, self.reads, self.hosts = tasks, reads, hosts
         self._cut()
 
     def _cut(self) -> None:

@@ -241,7 +241,7 @@ def _stage_replaced(state: SchedulerState, event: StageReplaced, out: list[Comma
     parents = _parents_of(job, event)
     if not set(stage.parents) <= set(parents):
         raise ValueError(f"stage {event.stage} of job {event.job} was to read what it does not read any more")
-    replace_stage(state, job, stage, parents, event.tasks, event.reads, out)
+    replace_stage(state, job, stage, parents, event, out)
 
 
 def _parents_of(job: Job, event: StageAdded | StageReplaced) -> tuple[Stage, ...]:
