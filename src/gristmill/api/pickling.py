@@ -45,7 +45,9 @@ def pickle_code(code: JobCode, *, stable: bool = False) -> bytes:
     try:
         data = bytes(cloudpickle.dumps(code))
     except Exception as error:  # a value's own __reduce__ or __getstate__ may raise anything
-        raise UnpicklableCode(_explain(code, error)) from error
+        found = _explain(code, error)
+        # The pickler's own traceback is of use only if nothing better was found.
+        raise UnpicklableCode(found or _UNKNOWN.format(error)) from (None if found else error)
     if classes := _script_classes(data):
         code = replace(code, classes=classes)
         data = bytes(cloudpickle.dumps(code))
@@ -87,13 +89,14 @@ class _Culprit:
 
 
 def _explain(code: JobCode, error: Exception) -> str:
+    """What is to blame; empty if that is not found."""
     for function, role, advice in _functions(code):
         if _pickles(function):
             continue
         culprit = next(_Search().function(function, role), None)
         if culprit is not None:  # what refuses by itself to be sent, such as a dataset, knows better what to do
             return _message(culprit, str(error) if isinstance(error, UnpicklableCode) else advice)
-    return str(error) if isinstance(error, UnpicklableCode) else _UNKNOWN.format(error)
+    return str(error) if isinstance(error, UnpicklableCode) else ""
 
 
 def _functions(code: JobCode) -> Iterator[tuple[Any, str, str]]:

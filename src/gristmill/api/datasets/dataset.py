@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gristmill.api.datasets.actions import Actions
 from gristmill.api.datasets.base import T_co
+from gristmill.api.datasets.border import with_short_tracebacks
 from gristmill.api.datasets.joins import Joins
 from gristmill.api.datasets.keeping import Keeping
 from gristmill.api.datasets.keyed import Keyed
@@ -15,6 +16,7 @@ from gristmill.api.datasets.shown import Explanation, chain_of, html_of, run_of,
 from gristmill.api.datasets.writing import Writing
 
 
+@with_short_tracebacks
 class Dataset(
     Narrow[T_co],
     Keyed[T_co],

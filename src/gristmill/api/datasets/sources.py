@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from gristmill.api.datasets.base import checked_partitions
+from gristmill.api.datasets.border import with_short_tracebacks
 from gristmill.api.datasets.kinds import kind_of_element
 from gristmill.api.datasets.makers import Items, Numbers, Rows, partitions_for
 from gristmill.api.datasets.where import call_site
@@ -32,6 +33,7 @@ Filter = Sequence[tuple[str, str, Any]] | None
 Partitioning = Literal["hive", ""] | None
 
 
+@with_short_tracebacks
 class Sources:
     """Makes datasets. ``paths`` name a file, a directory with all below it, a glob or a URI, or are a list of such.
 

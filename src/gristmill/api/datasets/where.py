@@ -14,8 +14,10 @@ def call_site() -> tuple[str, str]:
     A file below the current folder is named from there. The line is empty if nobody outside of the package called.
     """
     frame = sys._getframe(1)
+    name = ""
     while frame.f_code.co_filename.startswith(_PACKAGE):
-        name = frame.f_code.co_name
+        if frame.f_code.co_filename != _BORDER:
+            name = frame.f_code.co_name
         if frame.f_back is None:
             return name, ""
         frame = frame.f_back
@@ -26,4 +28,5 @@ def call_site() -> tuple[str, str]:
 
 
 # As Python names the files of this package, through whatever links it was found.
+_BORDER = str(Path(call_site.__code__.co_filename).with_name("border.py"))
 _PACKAGE = str(Path(call_site.__code__.co_filename).parents[2]) + os.sep

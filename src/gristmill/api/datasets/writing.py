@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from gristmill.api.datasets.base import Elements, T_co
 from gristmill.api.datasets.where import call_site
-from gristmill.errors import UsageError
+from gristmill.errors import OutputExists, UsageError
 from gristmill.plan.stages import OutputSink
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ class Writing(Elements[T_co]):
             raise UsageError(f"{mode!r} is not a mode of writing; there are: {', '.join(_MODES)}.")
         options = WriteOptions.of(format, **given)
         sink = OutputSink(format, "", options.to_pairs())
-        result = self._runner.write(self._node, call_site()[0], sink, output, mode)
+        try:
+            result = self._runner.write(self._node, call_site()[0], sink, output, mode)
+        except OutputExists as error:
+            advice = 'mode="overwrite", or add to it with mode="append"'
+            raise OutputExists(str(error).replace("--overwrite", advice)) from None
         self._ran = result.view
         return result
