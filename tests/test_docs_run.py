@@ -1,9 +1,11 @@
 """The programs and commands of the documentation, run in order as a reader would.
 
 What stands behind the language of a block is not shown to readers: ``python NAME`` is saved as NAME, ``python + NAME``
-is appended to it, ``python`` alone is run; ``sh`` is run, and ``sh fails`` must end with a failure. The lines of
-``sh machines`` are typed on as many machines: all but the last are left running until the page is done. ``sh listed``
-is not run, for it needs another machine or waits for a person.
+is appended to it, ``python`` alone is run, and ``python typed`` is typed at a prompt, the same for the whole page;
+``sh`` is run. ``sh fails`` and ``python typed fails`` must fail. The lines of ``sh machines`` are typed on as many
+machines: all but the last are left running until the page is done. ``sh listed`` and ``python listed`` are not run, for
+they need another machine or wait for a person. A block of ``text`` is what the block before it prints: ``…`` stands for
+anything within a line, and a line of that alone for any lines.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from pathlib import Path
 
 import pytest
 
+from docs_prompt import Prompt
+
 ROOT = Path(__file__).parents[1]
 _MR_COMMANDS = ("coordinator", "worker")
 SOME_JOB = "20261120-132501-a3f9"
@@ -30,7 +34,9 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the commands are for a 
 
 def blocks(path: Path) -> Iterator[tuple[str, str]]:
     """Language line and text of each block of code."""
-    yield from re.findall(r"^```((?:python|sh)\b[^\n]*)\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    yield from re.findall(
+        r"^```((?:python|sh|text)\b[^\n]*)\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
 
 
 def run_page(path: Path, here: Path) -> list[str]:
@@ -52,6 +58,7 @@ class Reader:
     def __init__(self, here: Path) -> None:
         self.printed: list[str] = []
         self._here = here
+        self._prompt: Prompt | None = None
         self._port = free_port()
         self._machines = 0
         (here / ".data").mkdir(mode=0o700)
@@ -71,9 +78,19 @@ class Reader:
         }
 
     def do(self, language: list[str], text: str, machines: ExitStack) -> None:
-        """Save or run one block."""
+        """Save or run one block, or compare it with what the one before it has printed."""
         kind, *rest = language
+        if kind == "text":
+            found = self.printed[-1]
+            assert re.fullmatch(_pattern(text), found), f"The page says:\n{text}\nIt is:\n{found}"
+            return
         text = self._meant(text)
+        if rest[:1] == ["typed"]:
+            self._prompt = self._prompt or machines.enter_context(Prompt(self._here, self._env))
+            said, failed = self._prompt.type(text)
+            assert failed == (rest[1:] == ["fails"]), f"{text}\n{said}"
+            self.printed.append(said)
+            return
         if kind == "python" and rest:
             with (self._here / rest[-1]).open("a" if rest[0] == "+" else "w") as file:
                 file.write("\n" + text if rest[0] == "+" else text)
@@ -127,6 +144,12 @@ class Reader:
                 process.wait(10)
 
 
+def _pattern(text: str) -> str:
+    """A regular expression for what a block of text says."""
+    lines = ["(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + " *\n" for line in text.splitlines()]
+    return "".join(lines)
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -149,9 +172,7 @@ def test_readme(tmp_path: Path) -> None:
 def test_tutorial(tmp_path: Path) -> None:
     printed = run_page(ROOT / "docs" / "tutorial.md", tmp_path)
     assert any("path = line.split()[6]" in text and "'oops'" in text for text in printed)
-    assert "log.odd lines  1" in printed[-2]
-    top = [int(line.split("\t")[1]) for line in printed[-1].splitlines() if line.startswith("/")]
-    assert len(top) == 5 and top == sorted(top, reverse=True)
+    assert any("log.odd lines  1" in text for text in printed)
 
 
 def test_how_to(tmp_path: Path) -> None:
@@ -173,3 +194,7 @@ def test_how_to(tmp_path: Path) -> None:
     assert "free" in next((tmp_path / "good" / "_bad_records").iterdir()).read_text()
     assert "9\n" in printed
     assert any("stones 1\nthe 4\nturns 2\n" in text for text in printed)
+
+
+def test_how_to_datasets(tmp_path: Path) -> None:
+    run_page(ROOT / "docs" / "how-to-datasets.md", tmp_path)
