@@ -38,7 +38,7 @@ class NotAPair(UserCodeError):
 
 def no_pair(name: str, *element: Any) -> NotAPair:
     """The failure of a dataset's method that was to take pairs; ``element`` is what is none, if it is known."""
-    what = f"this element is {_cut(repr(element[0]))}" if element else "there is an element that is none"
+    what = f"this element is {_cut(cut(element[0]))}" if element else "there is an element that is none"
     report = FailureReport(
         error="UserCodeError",
         message=f"{name}() takes (key, value) pairs, and {what}.",
@@ -81,7 +81,7 @@ def check_pair(pair: Any, function: Any, role: str, *, shuffled: bool) -> None:
     try:
         key, _ = pair
     except (TypeError, ValueError) as error:
-        message = f"A {role} must yield pairs (key, value); this one yielded {_cut(repr(pair))}."
+        message = f"A {role} must yield pairs (key, value); this one yielded {_cut(cut(pair))}."
         raise NotAPair(misuse(function, role, message, "Write `yield key, value`.").report, pair) from error
     if not shuffled:
         return
@@ -89,7 +89,7 @@ def check_pair(pair: Any, function: Any, role: str, *, shuffled: bool) -> None:
     try:
         hash(key)
     except TypeError as error:
-        message = f"A key of type {type(key).__qualname__} cannot be hashed: {_cut(repr(key))}"
+        message = f"A key of type {type(key).__qualname__} cannot be hashed: {_cut(cut(key))}"
         raise KeyTypeRefused(FailureReport(error="KeyTypeRefused", message=message)) from error
 
 

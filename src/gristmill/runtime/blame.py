@@ -214,13 +214,19 @@ class Scene:
 
     def _no_pairs(self, error: Exception, frame: FrameType, call: Call) -> TaskError | None:
         """In words for people, if an operator found no pair where one should be."""
-        if not (isinstance(error, (TypeError, ValueError)) and "unpack" in str(error) and _is_operator(frame)):
+        if not isinstance(error, (TypeError, ValueError)) or not _is_operator(frame):
+            return None
+        takes_keys = call.name == "sort_by_key" or call.how == "broadcast_subtract"
+        if "unpack" not in str(error) and not (takes_keys and "subscript" in str(error)):
             return None
         before = self._until(call)[:-1]
         elements: list[Any] = []
         if self.at is not None and _one_by_one(before):
             elements = self._tried(before, [self.at.values[self.at.index]])
-        return no_pair(call.name, *[element for element in elements if not _is_pair(element)][:1])
+        found = no_pair(call.name, *[element for element in elements if not _is_pair(element)][:1])
+        if self.at is not None:
+            found.report = replace(found.report, record="")  # the one it was made of says more
+        return found
 
 
 def _one_by_one(calls: Sequence[Call]) -> bool:
