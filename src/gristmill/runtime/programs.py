@@ -6,24 +6,20 @@ all the way, so that the record in work is known when user code fails.
 
 from __future__ import annotations
 
-import linecache
+import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
-from operator import length_hint
-from pathlib import Path
 from typing import Any, TypeVar
 
-from gristmill.compute import pipes
-from gristmill.compute.guard import locate, user_error, user_frames
 from gristmill.compute.pipes import PIPES
 from gristmill.compute.pipes.context import Context
 from gristmill.compute.pipes.tables import BatchStream
-from gristmill.errors import Frame, TaskError
-from gristmill.plan.functions import Call, JobCode, Maker, Open
-from gristmill.plan.stages import ShuffleSource, SplitSource
-from gristmill.records.block import MalformedRecord, RecordBlock
+from gristmill.errors import TaskError
+from gristmill.plan.functions import Call, ExchangeFunctions, JobCode, Maker, Open
+from gristmill.plan.stages import Reads, ShuffleSink, ShuffleSource, SplitSource
+from gristmill.records.block import MalformedRecord
+from gristmill.runtime.blame import At, Scene
 from gristmill.runtime.contracts import Progress, TaskEnvironment, TaskSpec
 from gristmill.runtime.fusing import Fused, ProgramPlan
 from gristmill.runtime.reading import BlockInputs
@@ -32,25 +28,12 @@ from gristmill.storage.formats import has_batches, open_batches, open_split
 
 T = TypeVar("T")
 
-_OPERATORS = str(Path(pipes.__file__).parent)
 _MADE_CHUNK = 1024
+_FRAMES_LEFT = 1000  # as Python has them by default, for the user's functions
+_FRAMES_A_CALL = 3
+_MOST_CALLS = 4000  # more would not fit in the stack of a thread
 _WHOLE_SHARE = 4  # of an executor's memory, so much may be kept of what tasks read as a whole …
 _DECODED = 8  # … when a byte of a block becomes so many as Python objects
-
-
-@dataclass
-class _At:
-    """The records of which one is in work."""
-
-    block: RecordBlock | None
-    values: Sequence[Any]
-    records: Iterator[Any]
-    source: str
-
-    def record(self) -> tuple[int, Any]:
-        """The one that was taken last, and its place."""
-        index = len(self.values) - length_hint(self.records) - 1
-        return index, self.values[max(index, 0)]
 
 
 class ProgramRun(Context):
@@ -67,11 +50,12 @@ class ProgramRun(Context):
     ) -> None:
         self.task, self.tasks, self.part = spec.before + spec.part, spec.tasks, spec.part
         self.scratch = env.scratch
-        self._code, self._plan, self._program, self._spec, self._env = code, plan, plan.program, spec, env
+        self._code, self._plan, self._spec, self._env = code, plan, spec, env
         self._blocks, self._progress = blocks, progress
         self._sources = spec.stage.branches[spec.branch].sources
-        self._at: _At | None = None
+        self._at: At | None = None
         self._group: Any = None
+        self._calls: list[tuple[Call, Iterator[Any]]] = []  # with the streams that they give
 
     def stream(self, side: int) -> Iterator[Any]:
         """All records of a source that is read as a whole, anew at each call."""
@@ -95,9 +79,13 @@ class ProgramRun(Context):
         self._blocks.turn = turn
         self.part, self.task = part, self._spec.before + part
         self._at = self._group = None
+        self._calls.clear()
         return self._stream()
 
     def _stream(self) -> Iterator[Any]:
+        # A stream of a stream of a stream: each waits within the next one.
+        deepest = _FRAMES_LEFT + _FRAMES_A_CALL * min(len(self._plan.ops), _MOST_CALLS)
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), deepest))
         stack: list[Iterator[Any]] = []
         for place, op in enumerate(self._plan.ops):
             if isinstance(op, Open):
@@ -110,6 +98,7 @@ class ProgramRun(Context):
                 streams = tuple(stack[len(stack) - op.inputs :])
                 del stack[len(stack) - op.inputs :]
                 stack.append(PIPES[op.how](self, op, streams))
+                self._calls.append((op, stack[-1]))
         [stream] = stack
         return stream
 
@@ -121,20 +110,19 @@ class ProgramRun(Context):
 
     def failed(self, error: Exception) -> TaskError:
         """The user's exception with the call that failed, the line that built it, and the record in work."""
-        call = self._culprit(error)
-        report = user_error(error, call.name if call is not None else "program")
-        if call is not None and call.where:
-            frames = report.report.frames or (_frame_at(call.where),)  # a function in C has no line of its own
-            details = {**report.report.details, "built": call.where}
-            report.report = replace(report.report, frames=frames, details=details)
-        if self._at is not None:
-            index, record = self._at.record()
-            block = self._at.block
-            offset = -1 if block is None else block.offset_of(max(index, 0))
-            return locate(report, record=record, source=self._at.source, offset=offset)
-        if self._group is not None:
-            return locate(report, record=self._group[0], source=f"partition {self.task}")
-        return report
+        sink = self._spec.stage.sink
+        step = self._code.steps[sink.step] if isinstance(sink, ShuffleSink) else None
+        partitions = [each for each in self._sources if isinstance(each, ShuffleSource) and each.reads is not Reads.ALL]
+        scene = Scene(
+            context=self,
+            calls=self._calls,
+            last=last if isinstance(last := self._plan.program[-1], Call) else None,
+            step=step if isinstance(step, ExchangeFunctions) else None,
+            at=self._at,
+            group=self._group,
+            partitions=len(partitions),
+        )
+        return scene.blame(error)
 
     def _open(self, number: int) -> Iterator[Any]:
         source = self._sources[number]
@@ -167,7 +155,7 @@ class ProgramRun(Context):
             if block.malformed:
                 raise next(value.error for value in values if isinstance(value, MalformedRecord))
             elements = values if block.key is None else [(block.key, value) for value in values]
-            yield self._taken(_At(block, elements, iter(elements), block.source))
+            yield self._taken(At(block, elements, iter(elements), block.source))
             self._progress.advance(len(elements), block.nbytes)
 
     def _batched(self, number: int, rows: Iterator[Any]) -> Iterator[Any]:
@@ -187,75 +175,17 @@ class ProgramRun(Context):
     def _made(self, maker: Maker, split: Split) -> Iterator[Iterator[Any]]:
         records = maker.make(split.start)
         while values := list(islice(records, _MADE_CHUNK)):
-            yield self._taken(_At(None, values, iter(values), ""))
+            yield self._taken(At(None, values, iter(values), ""))
             self._progress.advance(len(values), 0)
 
-    def _taken(self, at: _At) -> Iterator[Any]:
+    def _taken(self, at: At) -> Iterator[Any]:
         self._at = at
         self._progress.current = at.records
         return at.records
 
-    # Which call failed?
-
-    def _culprit(self, error: Exception) -> Call | None:
-        calls = [op for op in self._program if isinstance(op, Call)]
-        places = {(frame.file, frame.function) for frame in user_frames(error.__traceback__)}
-        for call in reversed(calls):
-            for code in filter(None, map(_code_of, call.arguments)):
-                if (code.co_filename, code.co_name) in places and _has_line(code, error):
-                    return call
-        return self._by_trial(calls)
-
-    def _by_trial(self, calls: Sequence[Call]) -> Call | None:
-        """The call that fails when the record in work goes through one call after the other."""
-        if self._at is None or any(call.inputs != 1 or call.sides for call in calls):
-            return None
-        values: list[Any] = [self._at.record()[1]]
-        self._at, at = None, self._at
-        try:
-            for call in calls:
-                try:
-                    values = list(PIPES[call.how](self, call, (iter(values),)))
-                except Exception:  # whatever user code raises
-                    return call
-        finally:
-            self._at = at
-        return None
-
-
-def is_of_operator(error: Exception) -> bool:
-    """Whether an operator raised it: an operator calls what the user gave it, be that of Python or of C."""
-    if isinstance(error, (MemoryError, OSError, TaskError)):
-        return False
-    file = ""
-    tb = error.__traceback__
-    while tb is not None:
-        file = tb.tb_frame.f_code.co_filename
-        tb = tb.tb_next
-    return file.startswith(_OPERATORS)
-
-
-def _frame_at(where: str) -> Frame:
-    file, _, line = where.rpartition(":")
-    return Frame(file, int(line), "<dataset>", linecache.getline(file, int(line)).strip())
-
 
 def _takes_batches(op: Any) -> bool:
     return isinstance(op, Call) and op.how == "map_batches" and op.inputs == 1
-
-
-def _code_of(function: Any) -> Any:
-    return getattr(function, "__code__", None) or getattr(getattr(function, "__func__", None), "__code__", None)
-
-
-def _has_line(code: Any, error: Exception) -> bool:
-    """Whether that very code is in the traceback: two lambdas on one line have one name."""
-    tb = error.__traceback__
-    while tb is not None:
-        if tb.tb_frame.f_code == code:
-            return True
-        tb = tb.tb_next
-    return False
 
 
 class _Wholes:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from operator import length_hint
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from gristmill.compute.collect import Collector
 from gristmill.compute.culprit import find_culprit
@@ -38,6 +38,9 @@ from gristmill.runtime.reading import BlockInputs
 from gristmill.runtime.sinks import BlockSink, Sink, open_sink
 from gristmill.storage.bad_records import BadRecords
 from gristmill.storage.formats import open_split
+
+if TYPE_CHECKING:
+    from gristmill.runtime.programs import ProgramRun
 
 
 def run_task(code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Progress) -> TaskResult:
@@ -89,6 +92,7 @@ class _Attempt:
         self._program = next((op for op in branch.ops if isinstance(op, ProgramOp)), None)
         self._merges = isinstance(branch.ops[0], MergeOp) if branch.ops else False
         self._plan: ProgramPlan | None = None
+        self._running: ProgramRun | None = None
         if self._program is not None:
             self._plan = plan_of(code, self._program, spec.stage.sink, fusing)
         grouping = None if self._plan is None else self._plan.grouping
@@ -111,7 +115,7 @@ class _Attempt:
                 self._progress.advance(*self._blocks.size_of(0))  # the sink reads them all
             else:
                 self._run_steps()
-            made = self._sink.finish()
+            made = self._finish()
         except (BlockMissing, BlockCorrupt, BlockUnreachable) as error:
             raise self._blocks.all_damaged(error) from error
         bad = self._bad.close()
@@ -131,21 +135,34 @@ class _Attempt:
         )
 
     def _run_program(self, plan: ProgramPlan) -> None:
-        from gristmill.runtime.programs import ProgramRun, is_of_operator
+        from gristmill.runtime.blame import OF_A_STEP, is_of_operator
+        from gristmill.runtime.programs import ProgramRun
 
-        run = ProgramRun(self._code, plan, self._spec, self._env, self._blocks, self._progress)
+        run = self._running = ProgramRun(self._code, plan, self._spec, self._env, self._blocks, self._progress)
         try:
             if plan.grouping is not None and isinstance(self._sink, BlockSink):
                 self._sink.group(run.result(), run.pairs_of)
             else:
                 self._sink.consume(run.result())
         except Exception as error:  # whatever user code raises
-            ours = _is_ours(error) and not is_of_operator(error)
             if plan.is_fused and not isinstance(error, (MemoryError, BdbQuit, OSError, BlockUnreachable)):
                 raise FusedFailed from error
-            if ours:
+            if not isinstance(error, OF_A_STEP) and _is_ours(error) and not is_of_operator(error):
                 raise
-            raise run.failed(error) from error
+            failure = run.failed(error)
+            if failure is error:
+                raise
+            raise failure from error
+
+    def _finish(self) -> TaskResult:
+        try:
+            return self._sink.finish()
+        except TaskError as error:
+            from gristmill.runtime.blame import OF_A_STEP
+
+            if self._running is not None and isinstance(error, OF_A_STEP):
+                self._running.failed(error)  # which puts what it finds into the report
+            raise
 
     def _run_steps(self) -> None:
         self._hook(self._chain.begin(), "mapper_init")
