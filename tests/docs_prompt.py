@@ -50,7 +50,7 @@ class Prompt:
             text=True,
         )
 
-    def type(self, text: str) -> tuple[str, bool]:
+    def enter(self, text: str) -> tuple[str, bool]:
         """Type a block; what was printed, and whether an exception was."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -58,7 +58,7 @@ class Prompt:
         self._process.stdin.flush()
         limit = threading.Timer(_LIMIT_SECONDS, self._process.kill)
         limit.start()
-        printed = []
+        printed: list[str] = []
         try:
             for line in self._process.stdout:
                 if line.startswith(_END):

@@ -87,7 +87,7 @@ class Reader:
         text = self._meant(text)
         if rest[:1] == ["typed"]:
             self._prompt = self._prompt or machines.enter_context(Prompt(self._here, self._env))
-            said, failed = self._prompt.type(text)
+            said, failed = self._prompt.enter(text)
             assert failed == (rest[1:] == ["fails"]), f"{text}\n{said}"
             self.printed.append(said)
             return
