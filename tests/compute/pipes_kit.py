@@ -23,6 +23,9 @@ class Task:
     def whole(self, side: int, build: Callable[[Iterator[Any]], T]) -> T:
         return build(self.stream(side))
 
+    def may_take_ahead(self) -> bool:
+        return False
+
     def stream(self, side: int) -> Iterator[Any]:
         return iter(self._sides[side])
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pipes_kit import Task, piped
 
 from gristmill.compute.pipes import PIPES
-from gristmill.compute.pipes.groups import groups_of_pairs, itself, place_of
+from gristmill.compute.pipes.groups import groups_of_pairs, place_of
+from gristmill.compute.sorting import itself
 from gristmill.compute.values import StreamedValues
 from gristmill.errors import KeyTypeRefused
 from gristmill.plan.functions import Call

@@ -18,11 +18,12 @@ from gristmill.compute.collect import Collector
 from gristmill.compute.combine import fan_in
 from gristmill.compute.group import groups
 from gristmill.compute.ranges import RangePartitioner, bounds_of
-from gristmill.compute.sorted import SortCollector, sort_order
+from gristmill.compute.sorted import SortCollector
 from gristmill.errors import KeyTypeRefused, UserCodeError
 from gristmill.shuffle.blocks import read_segment
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.shuffle.merge import merge
+from gristmill.shuffle.ordering import sort_order
 
 Pairs = list[tuple[Any, Any]]
 

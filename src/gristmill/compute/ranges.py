@@ -21,8 +21,7 @@ class RangePartitioner:
 
     def __init__(self, bounds: Sequence[Any], partitions: int, descending: bool = False) -> None:
         assert len(bounds) < partitions, "a bound lies between two partitions"
-        types = set(map(type, bounds))
-        self.kind: type | None = next((kind for kind in _PLAIN if types == {kind}), None)
+        self.kind = _plain_kind(bounds)
         self.partitions, self.descending = partitions, descending
         self._encoded = [encode_key(bound) for bound in bounds]
         self.bounds: list[Any] = list(bounds) if self.kind is not None else self._encoded
@@ -56,8 +55,16 @@ def bounds_of(samples: Sequence[Any], partitions: int, descending: bool) -> Rang
     Raises:
         KeyTypeRefused: a sample has no order.
     """
-    keyed = {encode_key(sample): sample for sample in samples}
-    ordered = sorted(map(encode_key, samples))
-    count = len(ordered)
-    bounds = [keyed[ordered[count * part // partitions]] for part in range(1, partitions)] if count else []
+    count = len(samples)
+    if _plain_kind(samples) is not None:
+        ordered = sorted(samples)
+    else:
+        keyed = {encode_key(sample): sample for sample in samples}
+        ordered = [keyed[encoded] for encoded in sorted(map(encode_key, samples))]
+    bounds = [ordered[count * part // partitions] for part in range(1, partitions)] if count else []
     return RangePartitioner(bounds, partitions, descending)
+
+
+def _plain_kind(keys: Sequence[Any]) -> type | None:
+    types = set(map(type, keys))
+    return next((kind for kind in _PLAIN if types == {kind}), None)

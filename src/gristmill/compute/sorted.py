@@ -6,10 +6,8 @@ needed. What the blocks hold is the same.
 
 from __future__ import annotations
 
-import sys
-from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,15 +19,16 @@ from gristmill.compute import collect
 from gristmill.compute.collect import Collector
 from gristmill.compute.culprit import check_pair, encode_or_refuse
 from gristmill.compute.ranges import RangePartitioner
+from gristmill.compute.sorting import Sortable
 from gristmill.plan.functions import Fold, Folder, Partitioner
-from gristmill.records.columns import concat_values
+from gristmill.records.columns import concat_values, decode_values
 from gristmill.records.keys import encode_key
 from gristmill.shuffle.blocks import BlockWriter
 from gristmill.shuffle.contracts import BlockInfo
-from gristmill.shuffle.groups import ANY, BATCH_BYTES, INT, STR, join_equal_keys, key_array
+from gristmill.shuffle.groups import ANY, BATCH_BYTES, INT, STR, join_equal_keys, key_array, keys_in, lists_of_one
+from gristmill.shuffle.ordering import sort_order
 
 _COLUMNS = {str: STR, int: INT, bytes: pa.binary()}
-_PREFIX_BYTES = 8
 _BYTES_KIND, _BYTES_END = encode_key(b"")[:1], encode_key(b"")[1:]
 
 
@@ -41,6 +40,7 @@ class SortCollector(Collector):
 
     Args:
         partitions, scratch, target, combiner, partitioner, fold, descending: as a Collector has them.
+        run_bytes: how large runs of columns are; a Collector's, if None. What is sorted is the same however it is cut.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class SortCollector(Collector):
         partitioner: Partitioner | None,
         fold: Fold | None = None,
         descending: bool = False,
+        run_bytes: int | None = None,
     ) -> None:
         super().__init__(partitions, scratch, target, combiner, partitioner, fold, descending)
         plain = combiner is None and fold is None and not descending
@@ -61,9 +62,14 @@ class SortCollector(Collector):
         self._kind: type | None = None  # of the keys in columns
         self._columns: list[tuple[Any, Any]] = []
         self._column_bytes = 0
+        self._run_bytes = collect.RUN_BYTES if run_bytes is None else run_bytes
 
     def consume(self, pairs: Iterator[tuple[Any, Any]]) -> None:
         """Take all of ``pairs``. Raises what a Collector raises."""
+        if isinstance(pairs, Sortable) and self._ranges is not None:
+            for keys, values in pairs.chunks():
+                self._add(keys, values)
+            return
         while self._ranges is not None:
             room = self._chunk - len(self._keys)
             if self._gather(islice(pairs, room)) < room:
@@ -97,25 +103,33 @@ class SortCollector(Collector):
         return len(keys) - before
 
     def _to_columns(self) -> None:
-        """Make arrays of what was gathered, or leave columns for good if keys are not all of one plain type."""
         keys, values = self._keys, self._values
         self._keys, self._values = [], []
-        column = self._column(keys)
+        self._add(keys, values)
+
+    def _add(self, keys: Any, values: Any) -> None:
+        """Add lists or arrays to the columns, or leave columns for good if keys are not all of one plain type."""
+        column = self._column(keys) if self._ranges is not None else None
         if column is None:
             if self._columns:
                 self._cut_columns()
             self._ranges = None
-            super().consume(zip(keys, values, strict=True))
+            super().consume(zip(_listed(keys, keys_in), _listed(values, decode_values), strict=True))
             return
-        held = encode_or_refuse(values, share=False)
+        held = encode_or_refuse(values, share=False) if isinstance(values, list) else values
         self._columns.append((column, held))
         size = column.nbytes + held.nbytes
         self._column_bytes += size
         self._set_chunk(size // len(keys) + 1)
-        if self._column_bytes >= collect.RUN_BYTES:
+        if self._column_bytes >= self._run_bytes:
             self._cut_columns()
 
-    def _column(self, keys: list[Any]) -> Any:
+    def _column(self, keys: Any) -> Any:
+        if not isinstance(keys, list):
+            if self._kind not in (None, str):
+                return None
+            self._kind = str
+            return keys
         types = set(map(type, keys))
         kind = types.pop()
         if types or kind not in _COLUMNS or self._kind not in (None, kind):
@@ -139,15 +153,14 @@ class SortCollector(Collector):
         self._column_bytes = 0
         order = sort_order(keys)
         rows = max(1, len(keys) * BATCH_BYTES // max(1, keys.nbytes + values.nbytes))
-        offsets = pa.array(range(min(rows, len(keys)) + 1), pa.int32())
         with BlockWriter(path, self._partitions) as writer:
             begin = 0
             for partition, end in enumerate(self._ends(keys, order)):
                 # Taken a batch at a time: all at once would need as much memory again, and time to get it.
                 for start in range(begin, end, rows):
                     some = order.slice(start, min(rows, end - start))
-                    lists = pa.ListArray.from_arrays(offsets.slice(0, len(some) + 1), values.take(some))
-                    writer.write(partition, join_equal_keys(_batch(self._kind, keys.take(some), lists)))
+                    batch = _batch(self._kind, keys.take(some), lists_of_one(values.take(some)))
+                    writer.write(partition, join_equal_keys(batch))
                 begin = end
             return writer.finish()
 
@@ -165,39 +178,8 @@ class SortCollector(Collector):
         yield len(order)
 
 
-def sort_order(keys: Any) -> Any:
-    """The places of an array's items in their order, equal ones as they stand.
-
-    Comparing numbers is far faster than comparing strings. So strings are sorted by the first bytes after those that
-    all have in common, and only those that are alike in these by all of theirs.
-    """
-    if not pa.types.is_binary(keys.type) or len(keys) < 2:
-        return pc.array_sort_indices(keys)
-    prefixes = _prefixes(keys)
-    order = pc.array_sort_indices(prefixes)
-    ordered = prefixes.take(order)
-    alike = pc.equal(ordered.slice(1), ordered.slice(0, len(ordered) - 1))
-    if not alike.true_count:
-        return order
-    if alike.true_count > len(keys) // 2:
-        return pc.array_sort_indices(keys)
-    no = pa.array([False])
-    mask = pc.or_(pa.concat_arrays([alike, no]), pa.concat_arrays([no, alike]))
-    places = order.filter(mask)
-    return pc.replace_with_mask(order, mask, places.take(pc.array_sort_indices(keys.take(places))))
-
-
-def _prefixes(keys: Any) -> Any:
-    """As numbers: those are in the order of the keys, but may be equal where keys are not."""
-    low, high = (end.as_py() for end in pc.min_max(keys).values())
-    start = next((place for place, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
-    cut = pc.binary_slice(keys, start, start + _PREFIX_BYTES)
-    padded = pc.ascii_rpad(cut.view(pa.string()), _PREFIX_BYTES, padding="\0")  # of bytes: it looks at no character
-    numbers = array("Q")
-    numbers.frombytes(padded.buffers()[2][: _PREFIX_BYTES * len(keys)])
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    return pa.Array.from_buffers(pa.uint64(), len(keys), [None, pa.py_buffer(numbers)])
+def _listed(column: Any, decode: Callable[[Any], list[Any]]) -> list[Any]:
+    return column if isinstance(column, list) else decode(column)
 
 
 def _batch(kind: type | None, keys: Any, lists: Any) -> Any:

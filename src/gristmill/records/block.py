@@ -25,14 +25,19 @@ class RecordBlock(Protocol):
 
     key: Any
     """The key of every record of the block: None, or the file's name for ``whole``."""
-    values: Sequence[Any]
-    """The records' values; MalformedRecord objects among them where ``malformed`` is not 0."""
     malformed: int
     """How many of ``values`` are MalformedRecord."""
     nbytes: int
     """How many input bytes (as stored, before decompression where that is known) the block stands for."""
+    lines: bytes | None
+    """If ``values`` are lines of text: the same as they stand. ``values`` are made of them when first asked for."""
     source: str
     """The file the records come from, for people."""
+
+    @property
+    def values(self) -> Sequence[Any]:
+        """The records' values; MalformedRecord objects among them where ``malformed`` is not 0."""
+        ...
 
     def offset_of(self, index: int) -> int:
         """Byte offset (row number for parquet) in ``source`` of the record at ``index``. May be slow."""

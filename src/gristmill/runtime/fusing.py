@@ -35,12 +35,14 @@ class ProgramPlan:
         ops: what is run instead.
         grouping: takes what ``ops`` give right into the groups of a fold; None: they give what goes to the sink.
         last: the calls that ``grouping`` stands for.
+        may_fuse: whether anything may be done otherwise than element by element.
     """
 
     program: Program
     ops: tuple[Open | Call | Fused, ...]
     grouping: Grouping | None = None
     last: tuple[Call, ...] = ()
+    may_fuse: bool = False
 
     @property
     def is_fused(self) -> bool:
@@ -63,8 +65,8 @@ def plan_of(code: JobCode, op: ProgramOp, sink: Sink, fusing: bool) -> ProgramPl
     before, last = _cut(program)
     fold = _fold_of(code, sink)
     if fold is not None and last and (grouping := fuse(last, fold)) is not None:
-        return ProgramPlan(program, _streams(before), grouping, last)
-    return ProgramPlan(program, _streams(program))
+        return ProgramPlan(program, _streams(before), grouping, last, may_fuse=True)
+    return ProgramPlan(program, _streams(program), may_fuse=True)
 
 
 def _fold_of(code: JobCode, sink: Sink) -> Fold | None:

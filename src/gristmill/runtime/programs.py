@@ -15,14 +15,15 @@ from typing import Any, TypeVar
 from gristmill.compute.pipes import PIPES
 from gristmill.compute.pipes.context import Context
 from gristmill.compute.pipes.tables import BatchStream
+from gristmill.compute.streams import Groups, Records
 from gristmill.errors import TaskError
 from gristmill.plan.functions import Call, ExchangeFunctions, JobCode, Maker, Open
 from gristmill.plan.stages import Reads, ShuffleSink, ShuffleSource, SplitSource
-from gristmill.records.block import MalformedRecord
+from gristmill.records.block import MalformedRecord, RecordBlock
 from gristmill.runtime.blame import At, Scene
 from gristmill.runtime.contracts import Progress, TaskEnvironment, TaskSpec
 from gristmill.runtime.fusing import Fused, ProgramPlan
-from gristmill.runtime.reading import BlockInputs
+from gristmill.runtime.reading import BlockInputs, OnRows
 from gristmill.storage.contracts import Split
 from gristmill.storage.formats import has_batches, open_batches, open_split
 
@@ -56,6 +57,13 @@ class ProgramRun(Context):
         self._at: At | None = None
         self._group: Any = None
         self._calls: list[tuple[Call, Iterator[Any]]] = []  # with the streams that they give
+        self.took_ahead = False
+
+    def may_take_ahead(self) -> bool:
+        """See :class:`Context`."""
+        if self._plan.may_fuse:
+            self.took_ahead = True
+        return self._plan.may_fuse
 
     def stream(self, side: int) -> Iterator[Any]:
         """All records of a source that is read as a whole, anew at each call."""
@@ -69,10 +77,10 @@ class ProgramRun(Context):
         found: T = _wholes.get(identity, size, limit, lambda: build(self.stream(side)))
         return found
 
-    def result(self) -> Iterator[Any]:
-        """The stream that the program leaves, but for what goes right into groups; of all turns one after the other."""
+    def results(self) -> Iterator[Iterator[Any]]:
+        """The streams that the program leaves, but for what goes right into groups: one for each turn."""
         turns = self._spec.turns
-        return chain.from_iterable(map(self._turn, range(len(turns)), turns)) if turns else self._stream()
+        return map(self._turn, range(len(turns)), turns) if turns else iter((self._stream(),))
 
     def _turn(self, turn: int, part: int) -> Iterator[Any]:
         """The stream of one turn: as if it were that of a task of its own."""
@@ -103,7 +111,7 @@ class ProgramRun(Context):
         return stream
 
     def pairs_of(self, stream: Iterator[Any]) -> Iterator[Any]:
-        """What would go into groups, of what :meth:`result` gives."""
+        """What would go into groups, of what one of :meth:`results` gives."""
         for call in self._plan.last:
             stream = PIPES[call.how](self, call, (stream,))
         return stream
@@ -127,14 +135,34 @@ class ProgramRun(Context):
     def _open(self, number: int) -> Iterator[Any]:
         source = self._sources[number]
         if isinstance(source, SplitSource):
-            return chain.from_iterable(self._lists(source.input))
+            return self._records(source.input)
         if isinstance(source, ShuffleSource) and source.step >= 0:
             return self._groups(number)
         rows, size = self._blocks.size_of(number)
         return chain.from_iterable(self._blocks.rows(number, self._advance(rows, size)))
 
+    def _records(self, number: int) -> Iterator[Any]:
+        if number in self._code.makers:
+            return chain.from_iterable(self._lists(number))
+        return Records(self._blocks_of_splits(), lambda: self._lists(number), self._progress.advance)
+
+    def _blocks_of_splits(self) -> Iterator[RecordBlock]:
+        return chain.from_iterable(map(self._open_split, self._spec.splits))
+
+    def _open_split(self, split: Split) -> Iterator[RecordBlock]:
+        for block in open_split(split, self._env.job.max_record_bytes):
+            if block.malformed:
+                raise next(value.error for value in block.values if isinstance(value, MalformedRecord))
+            yield block
+
     def _groups(self, number: int) -> Iterator[Any]:
-        for group in self._blocks.groups(number, self._advance(*self._blocks.size_of(number))):
+        advance = self._advance(*self._blocks.size_of(number))
+        if self.may_take_ahead():  # nobody tells which group is in work
+            return Groups(self._blocks.pieces(number), advance)
+        return self._groups_one_by_one(number, advance)
+
+    def _groups_one_by_one(self, number: int, advance: OnRows) -> Iterator[Any]:
+        for group in self._blocks.groups(number, advance):
             self._group = group
             yield group
 
@@ -150,10 +178,8 @@ class ProgramRun(Context):
         self._at = None
 
     def _read(self, split: Split) -> Iterator[Iterator[Any]]:
-        for block in open_split(split, self._env.job.max_record_bytes):
+        for block in self._open_split(split):
             values = block.values
-            if block.malformed:
-                raise next(value.error for value in values if isinstance(value, MalformedRecord))
             elements = values if block.key is None else [(block.key, value) for value in values]
             yield self._taken(At(block, elements, iter(elements), block.source))
             self._progress.advance(len(elements), block.nbytes)

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 from gristmill.compute.collect import Collector
 from gristmill.compute.culprit import check_pair
 from gristmill.compute.fuse import Grouping
+from gristmill.compute.group import decode_in_parts
 from gristmill.compute.mapping import Pair
+from gristmill.compute.streams import Columns
 from gristmill.plan.functions import ExchangeFunctions, JobCode, StepFunctions
 from gristmill.plan.stages import Branch, MergeOp, OutputSink, ProgramOp, ReduceOp, RowsSink, ShuffleSink
 from gristmill.runtime.contracts import TaskEnvironment, TaskResult, TaskSpec
@@ -24,6 +26,8 @@ from gristmill.storage.writers.parts import Parts, open_parts
 
 _CHUNK = 1024
 _COMPRESSED = "_COMPRESSED"
+_MOST_SORTED = 96 * 1024 * 1024  # as columns: what is in a split becomes one run, and need not be merged
+_SORTED_SHARE = 4  # of an executor's memory, so much is columns that wait; sorting takes as much again
 
 
 class Sink(Protocol):
@@ -95,7 +99,14 @@ def _collector(
         from gristmill.compute.sorted import SortCollector
 
         return SortCollector(
-            sink.partitions, env.scratch, target, None, partitioner, fold=step.fold, descending=step.descending
+            sink.partitions,
+            env.scratch,
+            target,
+            None,
+            partitioner,
+            fold=step.fold,
+            descending=step.descending,
+            run_bytes=min(_MOST_SORTED, env.job.memory_bytes // _SORTED_SHARE),
         )
     if grouping is not None and step.fold is not None:
         from gristmill.compute.fused import FusedCollector
@@ -202,9 +213,21 @@ class _ElementSink:
         self._rows = 0
 
     def consume(self, pairs: Iterator[Any]) -> None:
-        while chunk := list(islice(pairs, _CHUNK)):
-            self._writer.write([None] * len(chunk), chunk)
-            self._rows += len(chunk)
+        if isinstance(pairs, Columns):
+            for column in pairs.columns:
+                self._write(column)
+        else:
+            while chunk := list(islice(pairs, _CHUNK)):
+                self._write(chunk)
+
+    def _write(self, column: Any) -> None:
+        """Write elements, or an array of them."""
+        self._rows += len(column)
+        if isinstance(column, list):
+            self._writer.write([None] * len(column), column)
+        elif not self._writer.write_column(column):
+            for chunk in decode_in_parts(column):
+                self._writer.write([None] * len(chunk), chunk)
 
     def finish(self) -> TaskResult:
         parts = self._writer.close()

@@ -140,12 +140,14 @@ class _Attempt:
 
         run = self._running = ProgramRun(self._code, plan, self._spec, self._env, self._blocks, self._progress)
         try:
-            if plan.grouping is not None and isinstance(self._sink, BlockSink):
-                self._sink.group(run.result(), run.pairs_of)
-            else:
-                self._sink.consume(run.result())
+            for stream in run.results():
+                if plan.grouping is not None and isinstance(self._sink, BlockSink):
+                    self._sink.group(stream, run.pairs_of)
+                else:
+                    self._sink.consume(stream)
         except Exception as error:  # whatever user code raises
-            if plan.is_fused and not isinstance(error, (MemoryError, BdbQuit, OSError, BlockUnreachable)):
+            again = plan.is_fused or run.took_ahead
+            if again and not isinstance(error, (MemoryError, BdbQuit, OSError, BlockUnreachable)):
                 raise FusedFailed from error
             if not isinstance(error, OF_A_STEP) and _is_ours(error) and not is_of_operator(error):
                 raise

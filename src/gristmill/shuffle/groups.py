@@ -16,6 +16,7 @@ need not fit in one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -24,6 +25,7 @@ import pyarrow.compute as pc
 
 from gristmill.records.columns import concat_values, decode_values, encode_values
 from gristmill.records.keys import encode_key, utf8
+from gristmill.shuffle.ordering import sort_order
 
 STR, INT, ANY = pa.binary(), pa.int64(), pa.large_binary()
 BATCH_BYTES = 128 * 1024
@@ -72,8 +74,13 @@ def keys_of(batch: Any) -> list[Any]:
     kind = batch.schema.field(0).type
     if kind == ANY:
         return decode_values(batch.column(1))
-    keys: list[Any] = batch.column(0).to_pylist()
-    return [key.decode("utf-8", "surrogatepass") for key in keys] if kind == STR else keys
+    return keys_in(batch.column(0))
+
+
+def keys_in(column: Any) -> list[Any]:
+    """The keys of a column of a plain kind, as Python had them."""
+    keys: list[Any] = column.to_pylist()
+    return [key.decode("utf-8", "surrogatepass") for key in keys] if column.type == STR else keys
 
 
 def lists_of(batch: Any) -> Any:
@@ -113,13 +120,31 @@ def merge_batches(batches: Sequence[Any]) -> Any:
     """One batch of several of one kind. Equal keys become one, the first of them, with its values in batch order."""
     if len(batches) == 1:
         return batches[0]
-    columns = [
-        _concat([batch.column(i) for batch in batches], is_list=i == batches[0].num_columns - 1)
-        for i in range(batches[0].num_columns)
-    ]
-    order = pc.array_sort_indices(columns[0])  # stable: equal keys stay in batch order
-    columns = [column.take(order) for column in columns]
+    places = range(batches[0].num_columns - 1)
+    keys = [concat_values([batch.column(i) for batch in batches]) for i in places]
+    order = sort_order(keys[0])  # stable: equal keys stay in batch order
+    columns = [column.take(order) for column in keys]
+    values = [lists_of(batch).flatten() for batch in batches]
+    if sum(map(len, values)) == len(order):  # one each, as in a sort: it is faster to take the values themselves
+        columns.append(lists_of_one(concat_values(values).take(order)))
+    else:
+        columns.append(_concat_lists([lists_of(batch) for batch in batches], values).take(order))
     return join_equal_keys(pa.record_batch(columns, batches[0].schema.names))
+
+
+def lists_of_one(values: Any) -> Any:
+    """A list of each value."""
+    return pa.ListArray.from_arrays(_counting(len(values)).slice(0, len(values) + 1), values)
+
+
+@lru_cache(maxsize=8)
+def _counting_to(power: int) -> Any:
+    return pa.array(range((1 << power) + 1), pa.int32())
+
+
+def _counting(least: int) -> Any:
+    """The numbers from 0 to at least ``least``."""
+    return _counting_to(max(10, (least - 1).bit_length()))
 
 
 def split_batch(batch: Any) -> list[Any]:
@@ -147,19 +172,16 @@ def key_array(kind: Any, keys: Sequence[Any]) -> Any:
         return pa.array(map(utf8, keys), kind, size=len(keys))
 
 
-def _concat(arrays: list[Any], is_list: bool) -> Any:
-    if not is_list:
-        return concat_values(arrays)
+def _concat_lists(arrays: list[Any], values: list[Any]) -> Any:
     if len({array.type for array in arrays}) == 1 and "dictionary" not in str(arrays[0].type):
         return pa.concat_arrays(arrays)
     # Offsets and values apart: the values may be of several types.
-    values = concat_values([array.flatten() for array in arrays])
     starts, offsets = 0, [pa.array([0], pa.int32())]
     for array in arrays:
         rebased = _rebased_offsets(array)
         offsets.append(pc.add(rebased.slice(1), pa.scalar(starts, pa.int32())))
         starts += rebased[len(array)].as_py()
-    return pa.ListArray.from_arrays(pa.concat_arrays(offsets), values)
+    return pa.ListArray.from_arrays(pa.concat_arrays(offsets), concat_values(values))
 
 
 def _rebased_offsets(lists: Any) -> Any:

@@ -35,6 +35,13 @@ class Context(Protocol):
         """
         ...
 
+    def may_take_ahead(self) -> bool:
+        """Whether an operator may take many elements at a time.
+
+        It asks only if it is going to, for whatever fails then is run again, one element at a time.
+        """
+        ...
+
     def stream(self, side: int) -> Iterator[Any]:
         """All records of a side, anew at each call, never all in memory."""
         ...

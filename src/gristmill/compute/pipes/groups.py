@@ -13,6 +13,7 @@ from gristmill.compute.cogroup import cogroup
 from gristmill.compute.group import Group
 from gristmill.compute.pipes.context import Context, Operator
 from gristmill.compute.pipes.narrow import Streams
+from gristmill.compute.sorting import PLAIN
 from gristmill.compute.values import DECODED, StreamedValues, held_or_streamed
 from gristmill.plan.functions import Call
 from gristmill.records.keys import check_key, encode_key, holds_nan
@@ -121,20 +122,6 @@ def _with_itself(_context: Context, _call: Call, streams: Streams) -> Iterator[A
 
 def _group_keys(_context: Context, _call: Call, streams: Streams) -> Iterator[Any]:
     return (key for key, _ in streams[0])
-
-
-PLAIN = frozenset((str, int, bytes))
-"""Types of elements that need not travel a second time beside a key that is the same."""
-
-
-def itself(key: Any) -> Any:
-    """The element of a plain type that was a group's key, though another one that is equal to it may be shown."""
-    kind = type(key)
-    if kind in PLAIN or key is None:
-        return key
-    if isinstance(key, str):
-        return str.__str__(key)  # not what a subclass says it is
-    return bytes(key) if isinstance(key, bytes) else int(key)
 
 
 GROUPS: dict[str, Operator] = {

@@ -12,8 +12,9 @@ from typing import Any
 
 from gristmill.compute.cogroup import cogroup
 from gristmill.compute.pipes.context import Context, Operator
-from gristmill.compute.pipes.groups import itself, place_of
+from gristmill.compute.pipes.groups import place_of
 from gristmill.compute.pipes.narrow import Streams
+from gristmill.compute.sorting import itself
 from gristmill.compute.values import DECODED, StreamedValues, take_held
 from gristmill.plan.functions import Call
 

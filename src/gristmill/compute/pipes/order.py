@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 from itertools import islice
 from typing import Any
 
 from gristmill.compute.pipes.context import Context, Operator
-from gristmill.compute.pipes.groups import PLAIN, itself
 from gristmill.compute.pipes.narrow import Streams
+from gristmill.compute.sorting import PLAIN, Sortable, itself, pairs_of, sorted_columns, sorted_elements
+from gristmill.compute.streams import Columns, Groups
 from gristmill.plan.functions import Call
 from gristmill.records.keys import check_key
 
@@ -18,31 +18,18 @@ _LEAST = 16  # … or so many of each, if there are very many tasks
 _READ = 16  # elements that are read for each sample
 
 
-class _Blank(Enum):
-    """Stands for an element that is None, because None stands for an element that is its own key."""
-
-    NONE = None
-
-
-def _sort_pairs(_context: Context, call: Call, streams: Streams) -> Iterator[Any]:
+def _sort_pairs(context: Context, call: Call, streams: Streams) -> Iterator[Any]:
     """Pairs (key, element). An element of a plain type that is its own key does not travel twice."""
     [function] = call.arguments
-    for element in streams[0]:
-        key = function(element)
-        if key is element and type(element) in PLAIN:
-            yield key, None
-        else:
-            yield key, _Blank.NONE if element is None else element
+    return Sortable(streams[0], function) if context.may_take_ahead() else pairs_of(function, streams[0])
 
 
 def _sorted_elements(_context: Context, _call: Call, streams: Streams) -> Iterator[Any]:
     """The elements of the groups of what ``sort_pairs`` made."""
-    for key, values in streams[0]:
-        for value in values:
-            if value is None:
-                yield itself(key)
-            else:
-                yield None if value is _Blank.NONE else value
+    [stream] = streams
+    if isinstance(stream, Groups):
+        return Columns(sorted_columns(stream.pieces, stream.on_rows))
+    return sorted_elements(stream)
 
 
 def _sort_key_pairs(_context: Context, _call: Call, streams: Streams) -> Iterator[Any]:

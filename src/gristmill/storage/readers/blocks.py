@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from gristmill.config import KIB, format_size
 from gristmill.errors import FailureReport, RecordMalformed, RecordTooLong, TaskError
 from gristmill.records.block import MalformedRecord
+from gristmill.records.lines import decode_lines
 from gristmill.storage.contracts import Split
 
 CHUNK_BYTES = 256 * KIB
@@ -25,10 +27,34 @@ class Block:
     locate: Callable[[int], int]
     malformed: int = 0
     key: Any = None
+    lines: bytes | None = None
 
     def offset_of(self, index: int) -> int:
         """Where in the (decompressed) file a record begins: a byte offset; for parquet a row number."""
         return self.locate(index)
+
+
+class LineBlock:
+    """The same for lines of text, which may never be needed as Python values."""
+
+    malformed = 0
+    key: Any = None
+
+    def __init__(self, lines: bytes, nbytes: int, source: str, locate: Callable[[int], int]) -> None:
+        self.lines: bytes | None = lines
+        self.nbytes = nbytes
+        self.source = source
+        self._locate = locate
+
+    @cached_property
+    def values(self) -> Sequence[Any]:
+        """The lines without their ends."""
+        assert self.lines is not None
+        return decode_lines(self.lines)
+
+    def offset_of(self, index: int) -> int:
+        """Where in the (decompressed) file a line begins."""
+        return self._locate(index)
 
 
 def source_of(split: Split) -> str:

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from gristmill.records.block import RecordBlock
+from gristmill.records.lines import decode_lines
 from gristmill.storage.contracts import Split
 from gristmill.storage.readers.blocks import CHUNK_BYTES, Block, malformed_record, source_of, too_long_record
-from gristmill.storage.readers.lines import LineChunk, decode_lines, line_chunks, nonblank_offsets, offset_of_line
+from gristmill.storage.readers.lines import LineChunk, line_chunks, nonblank_offsets, offset_of_line
 
 _ADVICE = "Each line must hold one JSON value."
 

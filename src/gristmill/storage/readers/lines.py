@@ -70,17 +70,6 @@ def offset_of_line(chunk: LineChunk, index: int) -> int:
     return chunk.offset + position
 
 
-def decode_lines(data: bytes) -> list[str]:
-    """The lines of a chunk without their ends."""
-    # One decode and one split for the whole chunk: no work per line in Python.
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n")
-    lines = data.decode("utf-8", "surrogateescape").split("\n")
-    if not lines[-1]:
-        lines.pop()  # what follows the last line end is not a line
-    return lines
-
-
 def nonblank_offsets(chunk: LineChunk) -> list[int]:
     """Where in the file the lines begin that hold more than white space (JSON's: blank, tab, CR)."""
     offsets = []

@@ -7,8 +7,8 @@ from functools import partial
 
 from gristmill.records.block import RecordBlock
 from gristmill.storage.contracts import Split
-from gristmill.storage.readers.blocks import CHUNK_BYTES, Block, source_of, too_long_record
-from gristmill.storage.readers.lines import decode_lines, line_chunks, offset_of_line
+from gristmill.storage.readers.blocks import CHUNK_BYTES, Block, LineBlock, source_of, too_long_record
+from gristmill.storage.readers.lines import line_chunks, offset_of_line
 
 
 def read(split: Split, max_record_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> Iterator[RecordBlock]:
@@ -20,4 +20,4 @@ def read(split: Split, max_record_bytes: int, chunk_bytes: int = CHUNK_BYTES) ->
             bad = too_long_record(chunk.too_long, max_record_bytes, source, chunk.offset, chunk.data)
             yield Block([bad], chunk.nbytes, source, locate, malformed=1)
         else:
-            yield Block(decode_lines(chunk.data), chunk.nbytes, source, locate)
+            yield LineBlock(chunk.data, chunk.nbytes, source, locate)

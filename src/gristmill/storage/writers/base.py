@@ -14,6 +14,8 @@ from gristmill.storage.writers.compression import compressing
 from gristmill.storage.writers.options import WriteOptions
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from gristmill.storage.writers.layout import Layout
     from gristmill.storage.writers.rows import ElementLayout
 
@@ -62,6 +64,19 @@ class PartWriter(ABC):
                 self._write_batch(keys[start:stop], values[start:stop])
         self.rows += len(keys)
 
+    def write_column(self, column: pa.Array) -> bool:
+        """Append elements that are there as an Arrow array; False if they are wanted as values.
+
+        Raises:
+            DiskFull: no space is left.
+            OutputUnreachable: the object store does not take it.
+        """
+        with self._target.errors(self._staged):
+            written = self._write_column(column)
+        if written:
+            self.rows += len(column)
+        return written
+
     def close(self) -> PartFile:
         """Complete the file.
 
@@ -103,6 +118,10 @@ class PartWriter(ABC):
     @abstractmethod
     def _write_batch(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
         """Write at most BATCH_ROWS pairs."""
+
+    def _write_column(self, column: pa.Array) -> bool:  # noqa: ARG002 - most formats make a form of their own of each
+        """Write elements that are an array, if the format can; at best as they are."""
+        return False
 
     def _finish(self) -> None:  # noqa: B027 - most formats hold nothing back
         """Write what was held back."""

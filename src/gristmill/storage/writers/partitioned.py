@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from gristmill.config import KIB, MIB
 from gristmill.errors import OutputUnencodable
@@ -25,6 +25,9 @@ from gristmill.storage.writers.options import WriteOptions
 from gristmill.storage.writers.parts import CutPart, PartFiles
 from gristmill.storage.writers.pickle import dumps
 from gristmill.storage.writers.rows import ElementLayout, record_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_FOLDERS = 10_000
 """Of one task. Each is a file at least, and a job has many tasks."""
@@ -78,6 +81,10 @@ class PartitionedParts:
                 part.write([None] * len(rows), rows)
             elif not self._held.add(folder, rows) and len(self._held) + len(self._open) > MAX_FOLDERS:
                 raise unencodable(self._files.format, _TOO_MANY, None, values[0], _TOO_MANY_ADVICE, element=True)
+
+    def write_column(self, column: pa.Array) -> bool:  # noqa: ARG002 - a row's folder depends on its values
+        """See :class:`~gristmill.storage.writers.parts.Parts`."""
+        return False
 
     def close(self) -> tuple[PartFile, ...]:
         """See :class:`~gristmill.storage.writers.parts.Parts`."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gristmill.storage.contracts import PartFile
 from gristmill.storage.targets import Target, open_target, with_mark
 from gristmill.storage.writers import PartWriter, open_part, part_name
 from gristmill.storage.writers.options import WriteOptions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _LOOK_ROWS = 256  # files are cut between so many rows: where, follows from the rows alone
 
@@ -20,6 +23,10 @@ class Parts(Protocol):
 
     def write(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
         """Append pairs; elements under keys that are None."""
+        ...
+
+    def write_column(self, column: pa.Array) -> bool:
+        """Append elements that are there as an Arrow array, none of them null; False if they are wanted as values."""
         ...
 
     def close(self) -> tuple[PartFile, ...]:
@@ -115,6 +122,13 @@ class CutPart:
         begin = 0
         while begin < len(values):
             begin += self._write_some(keys, values, begin, self._options.target_bytes)
+
+    def write_column(self, column: pa.Array) -> bool:
+        """See :class:`Parts`."""
+        if self._options.target_bytes is not None:
+            return False
+        assert self._writer is not None
+        return self._writer.write_column(column)
 
     def _write_some(self, keys: Sequence[Any], values: Sequence[Any], begin: int, target_bytes: int) -> int:
         """Write up to the next row at which the file may be cut; how many rows that were."""

@@ -12,9 +12,12 @@ stay; a line feed within is written ``\n``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gristmill.storage.writers.base import PartWriter, unencodable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _NOT_AS_IS = frozenset((type(None), bytes))
 
@@ -31,6 +34,21 @@ class TextPart(PartWriter):
             self._file.write(text.encode("utf-8", "surrogateescape"))
         except UnicodeEncodeError as error:
             raise self._unencodable(keys, values) from error
+
+    def _write_column(self, column: pa.Array) -> bool:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not self._options.elements or column.type not in (pa.string(), pa.binary()) or not len(column):
+            return False
+        _, offsets, data = column.buffers()
+        begin, end = memoryview(offsets).cast("i")[column.offset : column.offset + len(column) + 1 : len(column)]
+        if begin < end and b"\n" in data[begin:end].to_pybytes():
+            return False
+        lists = pa.ListArray.from_arrays(pa.array([0, len(column)], pa.int32()), column.view(pa.string()))
+        self._file.write(pc.binary_join(lists, "\n")[0].as_buffer())
+        self._file.write(b"\n")
+        return True
 
     def _unencodable(self, keys: Sequence[Any], values: Sequence[Any]) -> Exception:
         element = self._options.elements
