@@ -67,7 +67,7 @@ def test_elements_that_are_no_pairs(session: gm.Session, method: str, build: Any
     assert ".key_by(" in report.advice and "mapper" not in report.message
 
 
-def test_the_record_of_what_is_no_pair_is_found(session: gm.Session, tmp_path: Path) -> None:
+def test_the_record_of_what_is_no_pair_is_found(session: Any, tmp_path: Path) -> None:
     path = tmp_path / "lines.txt"
     path.write_text("a 1\nb 2\nthree\nc 4\n")
     report = failure(session.read_text(path).map(str.split).reduce_by_key(add))
@@ -114,8 +114,9 @@ def test_a_function_in_c_fails_at_the_line_that_named_it(session: gm.Session) ->
     assert report.details["unit"] == "key"
 
 
-def test_a_partitioner_that_gives_no_number(session: gm.Session) -> None:
-    report = failure(pairs_of(session).partition_by(2, lambda key: key))
+def test_a_partitioner_that_gives_no_number(session: Any) -> None:
+    pairs: Any = pairs_of(session)
+    report = failure(pairs.partition_by(2, lambda key: key))
     assert report.function == "partition_by" and "whole number" in report.advice
 
 
@@ -178,7 +179,7 @@ def test_zip_pipe_and_what_cannot_be_stored_name_their_step(session: gm.Session)
     assert report.function == "map" and "type generator" in report.message
 
 
-def test_a_record_whose_repr_fails_does_not_hide_the_failure(session: gm.Session) -> None:
+def test_a_record_whose_repr_fails_does_not_hide_the_failure(session: Any) -> None:
     class Silent:
         def __repr__(self) -> str:
             raise RuntimeError("no repr")
