@@ -164,7 +164,7 @@ def test_the_explanation_shows_the_plan_before_and_after(session: Session) -> No
     joined.collect()
     after = str(joined.explain())
     assert after.startswith(before)
-    assert "stage 2: join, 8 tasks" in after.partition("as it ran last")[2]
+    assert "stage 2: join, 7 tasks" in after.partition("as it ran last")[2]
     assert "  adapted: 8 partitions are read by " in after
     assert "  adapted: partition " in after
 
@@ -176,3 +176,67 @@ def test_hot_keys_are_named(session: Session) -> None:
     [(key, rows)] = groups._ran.hot_keys
     assert (key, rows) == (repr(HOT), sum(key == HOT for key, _ in ROWS))
     assert "hot keys: 7 12," in str(groups.explain())
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A file of many pairs, and one of few; the many wait until the few are measured."""
+    monkeypatch.setattr(adapt, "LIMITS", Limits(held_bytes=64 * KIB))
+    many, few = tmp_path / "many.jsonl", tmp_path / "few.jsonl"
+    many.write_text("".join(f'[{number % 97}, "value {number}"]\n' for number in range(6000)))
+    few.write_text("".join(f'[{number}, "name {number}"]\n' for number in range(60)))
+    return many, few
+
+
+def pairs_of(session: Session, path: Path) -> Dataset[tuple[int, str]]:
+    return session.read_jsonl(str(path)).map(tuple)
+
+
+@pytest.mark.parametrize(
+    ("make", "is_turned"),
+    [
+        (lambda many, few: many.join(few), True),
+        (lambda many, few: few.join(many), True),
+        (lambda many, few: many.left_join(few), True),
+        (lambda many, few: few.right_join(many).filter(lambda pair: pair[0] % 2), True),
+        (lambda many, few: many.union(many).join(few).values(), True),
+        (lambda many, few: few.left_join(many), False),
+        (lambda many, few: many.outer_join(few), False),
+        (lambda many, few: many.join(few).map_values(len).reduce_by_key(add), False),
+    ],
+)
+def test_a_side_that_proves_small_is_read_as_a_whole(
+    session: Session,
+    files: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Any, Any], Dataset[Any]],
+    is_turned: bool,
+) -> None:
+    made = make(*(pairs_of(session, path) for path in files))
+    adapted = made.collect()
+    assert made._ran is not None
+    assert any("is not exchanged" in note for note in made._ran.adaptations) == is_turned
+    assert "is not exchanged" in str(made.explain()) or not is_turned
+    assert Counter(adapted) == Counter(planned(made, monkeypatch))
+    assert made.collect() == adapted
+    assert made.take(5) == adapted[:5]
+
+
+def test_a_side_that_does_not_prove_small_is_exchanged(
+    session: Session, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapt, "LIMITS", Limits(held_bytes=64 * KIB, whole_bytes=10))
+    many, few = (pairs_of(session, path) for path in files)
+    joined = many.join(few)
+    assert len(joined.collect()) == sum(number % 97 < 60 for number in range(6000))
+    assert joined._ran is not None
+    assert [stage.tasks for stage in joined._ran.stages[:2]] == [1, 1]
+
+
+def test_what_is_kept_of_a_join_that_was_turned_is_not_made_again(session: Session, files: tuple[Path, Path]) -> None:
+    many, few = (pairs_of(session, path) for path in files)
+    kept = many.join(few).map(lambda pair: (pair[0] % 5, 1)).reduce_by_key(add).cache()
+    first = kept.collect()
+    assert kept._ran is not None and any("is not exchanged" in note for note in kept._ran.adaptations)
+    assert kept.collect() == first
+    assert kept._ran.attempts == kept._ran.stages[-1].tasks

@@ -370,7 +370,7 @@ def a_job(random: Random, name: str, volatile: bool) -> JobPlan:
     # A final stage makes output, which nothing reads.
     stages = [replace(s, parents=tuple(p for p in s.parents if not stages[p].final)) for s in stages]
     stages = [
-        replace(s, later=(random.randrange(1, 6), random.choice((0, 0, 2))))
+        replace(s, later=(random.randrange(6), random.choice((0, 0, 2))))
         if s.parents and s.tasks and random.random() < 0.4
         else s
         for s in stages

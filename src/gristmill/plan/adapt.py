@@ -20,6 +20,7 @@ numbers mean something to others: those of a stage that is kept, or read task by
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median_low
@@ -255,15 +256,27 @@ def _merged(weights: Sequence[int], alone: set[int], limits: Limits) -> list[tup
     if len(weights) <= limits.least_tasks:
         return [(part, part + 1) for part in range(len(weights))]
     # Each counts as a byte at least, so that empty ones are shared out as well.
-    small = [weight + 1 for part, weight in enumerate(weights) if part not in alone]
-    target = min(limits.merged_bytes, -(-sum(small) // limits.least_tasks))
+    counted = [weight + 1 for weight in weights]
+    # The more a task may have the fewer there are: so much that they are not too few …
+    most = bisect_left(
+        range(limits.merged_bytes), True, key=lambda most: len(_greedy(counted, alone, most + 1)) < limits.least_tasks
+    )
+    tasks = len(_greedy(counted, alone, most))
+    # … and then no more than so many need: else the last one would have what is left over.
+    return _greedy(
+        counted, alone, bisect_left(range(most), True, key=lambda most: len(_greedy(counted, alone, most)) <= tasks)
+    )
+
+
+def _greedy(weights: Sequence[int], alone: set[int], most: int) -> list[tuple[int, int]]:
+    """Each task takes what comes next, as long as it has no more than ``most``."""
     tasks: list[tuple[int, int]] = []
     begin = held = 0
     for part, weight in enumerate(weights):
-        if held and (part in alone or begin in alone or held + weight + 1 > target):
+        if held and (part in alone or begin in alone or held + weight > most):
             tasks.append((begin, part))
             begin, held = part, 0
-        held += weight + 1
+        held += weight
     tasks.append((begin, len(weights)))
     return tasks
 
