@@ -302,7 +302,7 @@ def _seen(inputs: Sequence[InputSpec], format: str | None, base: str) -> Iterato
     try:
         for input in inputs:
             paths = [path for path in input.paths if not is_uri(path)]  # what is behind a URI is the same for all
-            for file in resolve_inputs(paths, input.format or format, base):
+            for file in resolve_inputs(paths, input.format or format, base, input.options):
                 yield SeenFile(file.path, file.size_bytes, Path(file.path).stat().st_mtime)
     except (UsageError, OSError):
         return
