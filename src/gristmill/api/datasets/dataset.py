@@ -12,7 +12,7 @@ from gristmill.api.datasets.narrow import Narrow
 from gristmill.api.datasets.numbering import Numbering
 from gristmill.api.datasets.order import Order
 from gristmill.api.datasets.sets import Sets
-from gristmill.api.datasets.shown import Explanation, chain_of, html_of, run_of, tree_of
+from gristmill.api.datasets.shown import Explanation, chain_of, html_of, name_of, run_of, tree_of
 from gristmill.api.datasets.writing import Writing
 
 
@@ -49,7 +49,8 @@ class Dataset(
         from gristmill.plan.explain import explain
         from gristmill.plan.stages import RowsSink
 
-        stages = explain(cut(self._node, RowsSink()).plan)
+        made = cut(self._node, RowsSink())
+        stages = explain(made.plan, names=[name_of(given) for given in made.inputs])
         ran = "" if self._ran is None else f"\n\n{run_of(self._ran)}"
         return Explanation(f"{tree_of(self._node)}\n\n{stages}{ran}")
 

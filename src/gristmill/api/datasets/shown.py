@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gristmill.plan.cut import union_of
 from gristmill.plan.logical import Exchange, Keep, Node, Pipe, Read, Union
+from gristmill.plan.stages import InputSpec
 
 if TYPE_CHECKING:
     from gristmill.runtime.views import JobView
@@ -56,6 +57,13 @@ def _step(node: Node) -> tuple[str, str, tuple[Node, ...]]:
             return f"kept: {node.kept.partition(':')[0]}" if node.kept else "", "", (node.child,)
 
 
+def name_of(given: InputSpec) -> str:
+    """An input as people name it."""
+    if given.made:
+        return "values at hand"
+    return ", ".join(given.paths[:_PATHS_SHOWN]) + (", …" if len(given.paths) > _PATHS_SHOWN else "")
+
+
 def _read(node: Read) -> str:
     """What is read, and what of it."""
     from gristmill.storage.read_options import ReadOptions
@@ -63,7 +71,7 @@ def _read(node: Read) -> str:
     given = node.input
     if given.made:
         return f"{node.name} ({given.made} part{'' if given.made == 1 else 's'})"
-    paths = ", ".join(given.paths[:_PATHS_SHOWN]) + (", …" if len(given.paths) > _PATHS_SHOWN else "")
+    paths = name_of(given)
     options = ReadOptions.from_pairs(given.options)
     wishes = [] if options.columns is None else [f"columns {', '.join(options.columns)}"]
     if options.filter:
@@ -84,13 +92,18 @@ def tree_of(node: Node) -> str:
 def chain_of(node: Node) -> str:
     """The steps in one line, in the order in which they are done; of several branches the first."""
     steps: list[str] = []
-    depth_before = 0
-    for depth, name, _ in steps_of(node):
-        if depth < depth_before or len(steps) > _STEPS_SHOWN:
-            steps.append("…")
+    last = ("", "")
+    while len(steps) <= _STEPS_SHOWN:
+        name, where, children = _step(node)
+        if name and (name, where) != last:
+            others = f" (with {len(children) - 1} more)" if len(children) > 1 else ""
+            steps.append(name + others)
+            last = name, where
+        if not children:
             break
-        steps.append(name)
-        depth_before = depth
+        node = children[0]
+    else:
+        steps.append("…")
     return " → ".join(reversed(steps))
 
 
