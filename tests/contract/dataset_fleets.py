@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from chaos_cluster_kit import site
+import pytest
 from dataset_cases import Case, assert_same
 from dataset_model import Model
 from dataset_values import Parts, exact
 
 from gristmill import Session
 
-FLEETS = ("inline", "local", "server")
+# Each fleet, and of how many cases one runs there in every run of the suite; the others run in the soak.
+FLEETS = {"inline": 1, "local": 4, "server": 12}
 
 
 @contextmanager
-def session_on(fleet: str, folder: Path) -> Iterator[Session]:
-    """A session on a fleet of this name; everything lies in ``folder``."""
-    if fleet == "server":
-        with site(folder, workers=2) as served, Session(on=served.url, token_file=served.token_file) as session:
+def session_on(fleet: str, folder: Path, **options: Any) -> Iterator[Session]:
+    """A session on this machine; everything lies in ``folder``."""
+    with Session(on=fleet, executors=2, memory="512MiB", data_dir=folder, **options) as session:
+        yield session
+
+
+@contextmanager
+def session_for(request: pytest.FixtureRequest, factory: pytest.TempPathFactory, **options: Any) -> Iterator[Session]:
+    """A session on the fleet that a fixture's parameter names."""
+    if request.param == "server":
+        served = request.getfixturevalue("served")
+        with Session(on=served.url, token_file=served.token_file, **options) as session:
             yield session
     else:
-        with Session(on=fleet, executors=2, memory="512MiB", data_dir=folder) as session:
+        with session_on(request.param, factory.mktemp(request.param), **options) as session:
             yield session
+
+
+def on_fleets(names: str, cases: Iterable[Any], ids: Iterable[str]) -> pytest.MarkDecorator:
+    """Each case on each fleet: parameters of a test that takes ``session``, and ``names``."""
+    several = "," in names
+    params = [
+        pytest.param(fleet, *(case if several else [case]), id=f"{fleet}-{name}", marks=_marks(place % every))
+        for fleet, every in FLEETS.items()
+        for place, (case, name) in enumerate(zip(cases, ids, strict=True))
+    ]
+    return pytest.mark.parametrize(f"session,{names}", params, indirect=["session"], scope="module")
+
+
+def _marks(place: int) -> Any:
+    return pytest.mark.soak if place else ()
 
 
 def dataset_of(session: Session, parts: Parts) -> Any:

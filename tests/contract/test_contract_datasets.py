@@ -6,23 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 from dataset_cases import CASES, Case
-from dataset_fleets import FLEETS, check, session_on
+from dataset_fleets import FLEETS, check, on_fleets, session_for, session_on
 from dataset_values import Parts
 from hypothesis import Phase, given, settings
 
 from gristmill import Session
 
-few = settings(max_examples=4, derandomize=True)
+few = settings(max_examples=2, derandomize=True)
 many = settings(max_examples=100, phases=(Phase.generate,))
-
-
-def case_of_each() -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 @pytest.fixture(scope="module", params=FLEETS)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    with session_on(request.param, tmp_path_factory.mktemp(request.param)) as opened:
+    with session_for(request, tmp_path_factory) as opened:
         yield opened
 
 
@@ -32,13 +28,13 @@ def inline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         yield opened
 
 
-@case_of_each()
-def test_fixed_data(case: Case, session: Session) -> None:
+@on_fleets("case", CASES, [case.name for case in CASES])
+def test_fixed_data(session: Session, case: Case) -> None:
     for data in case.shape.fixed:
         check(case, session, data)
 
 
-@case_of_each()
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_some_drawn_data(case: Case, inline: Session) -> None:
     @few
     @given(case.shape.drawn)
@@ -49,7 +45,7 @@ def test_some_drawn_data(case: Case, inline: Session) -> None:
 
 
 @pytest.mark.soak
-@case_of_each()
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_much_drawn_data(case: Case, session: Session, inline: Session) -> None:
     @many
     @given(case.shape.drawn)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from dataset_chains import Chain, chains
-from dataset_fleets import FLEETS, dataset_of, session_on
+from dataset_fleets import FLEETS, dataset_of, session_for, session_on
 from dataset_values import exact
 from hypothesis import Phase, given, settings
 
@@ -22,7 +22,7 @@ def inline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 
 @pytest.fixture(scope="module", params=FLEETS)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    with session_on(request.param, tmp_path_factory.mktemp(request.param)) as opened:
+    with session_for(request, tmp_path_factory) as opened:
         yield opened
 
 
@@ -30,7 +30,7 @@ def came(chain: Chain, session: Session) -> Any:
     return chain.run([dataset_of(session, parts) for parts in chain.data])
 
 
-@settings(max_examples=60, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(chains())
 def test_some_chains(inline: Session, chain: Chain) -> None:
     chain.check(came(chain, inline))
