@@ -1,23 +1,32 @@
-"""The figures that the operations page gives are those of the code."""
+"""The figures that the operations page and those on datasets give are those of the code."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 from gristmill.api.client import PATIENCE_SECONDS
+from gristmill.api.datasets.actions import Actions
+from gristmill.api.datasets.keeping import StorageLevel
+from gristmill.api.datasets.makers import DEFAULT_PARTITIONS
 from gristmill.cli.serve import serve
-from gristmill.config import GIB, MIN_EXECUTOR_MEMORY_BYTES, JobOptions, format_size
+from gristmill.compute.values import HELD_BYTES
+from gristmill.config import GIB, MIB, MIN_EXECUTOR_MEMORY_BYTES, JobOptions, format_size
+from gristmill.plan.adapt import LIMITS
 from gristmill.runtime import blobs
 from gristmill.runtime.agent import AgentSettings
+from gristmill.runtime.contracts import KEPT_SHARE
 from gristmill.runtime.datadirs import FULL_SECONDS
 from gristmill.runtime.jobfolder import MAX_AGE_SECONDS, MAX_TOTAL_BYTES
 from gristmill.runtime.worker import WorkerSettings
 from gristmill.scheduling import breaker
 from gristmill.scheduling.events import RetryPolicy
 
-PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "operations.md").read_text(encoding="utf-8")
 TEXT = re.sub(r"\s+", " ", PAGE)
+DATASETS = re.sub(r"\s+", " ", (DOCS / "how-to-datasets.md").read_text(encoding="utf-8"))
 
 
 def budget(reason: str) -> str:
@@ -59,3 +68,23 @@ def test_clusters() -> None:
     assert f"rests for {rest:g} s, then {rest * 2:g} s, up to {longest:g} minutes" in TEXT
     assert FULL_SECONDS == 10 and "rests for ten seconds at a time" in TEXT
     assert WorkerSettings.patience_seconds == PATIENCE_SECONDS == 600 and "give up after ten minutes without" in TEXT
+
+
+def test_sessions() -> None:
+    defaults = {option.name: str(option.default) for option in serve.params}
+    assert f"`serve --session-lease` ({defaults['session_lease'].replace('s', ' s')})" in TEXT
+    assert defaults["session_lease"] == "60s" and "[a minute](operations.md#sessions)" in DATASETS
+    assert KEPT_SHARE == 4 and "takes at most a quarter of `--memory`" in TEXT
+    assert "takes at most a quarter of its `memory`" in DATASETS
+
+
+def test_datasets() -> None:
+    limit = inspect.signature(Actions.collect).parameters["limit"].default
+    assert limit == GIB and "refuse to bring more than 1 GiB" in DATASETS
+    assert f"beyond {HELD_BYTES // MIB} MiB they go to a file" in DATASETS
+    assert f"from {HELD_BYTES // MIB} MiB on lie in a file" in DATASETS
+    assert f"if one proves small ({LIMITS.whole_bytes // MIB} MiB), only that one" in DATASETS
+    assert f"the larger from {LIMITS.held_bytes // MIB} MiB or more" in DATASETS
+    assert LIMITS.held_times == 4 and "the other from a quarter of that at most" in DATASETS
+    assert f"`from_items`, `range`, `from_arrow`, `from_pandas` | {DEFAULT_PARTITIONS}, or fewer" in DATASETS
+    assert all(f'`persist("{level}")`' in DATASETS for level in StorageLevel)

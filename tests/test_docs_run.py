@@ -29,7 +29,10 @@ _MR_COMMANDS = ("coordinator", "worker")
 SOME_JOB = "20261120-132501-a3f9"
 ORDERS = "country,price\nfr,2.50\nde,1\nfr,1.50\nde,free\n"
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="the commands are for a POSIX shell")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="the commands are for a POSIX shell"),
+    pytest.mark.timeout(300),  # for some fifty commands
+]
 
 
 def blocks(path: Path) -> Iterator[tuple[str, str]]:
@@ -175,18 +178,25 @@ def test_tutorial(tmp_path: Path) -> None:
     assert any("log.odd lines  1" in text for text in printed)
 
 
-def test_how_to(tmp_path: Path) -> None:
-    save_wordcount(tmp_path)
-    (tmp_path / "books").mkdir()
-    (tmp_path / "books" / "one.txt").write_text("the mill turns\n\nthe stone turns\n")
-    (tmp_path / "books" / "two.txt").write_text("the grain is ground between the stones\n")
-    (tmp_path / "orders.csv").write_text(ORDERS.replace("free", "3"))
-    page = tmp_path / "how-to.md"
-    text = (ROOT / "docs" / "how-to.md").read_text("utf-8")
+def run_how_to(here: Path, *, clusters: bool) -> list[str]:
+    """Do what one half of the page says, in a folder as its first lines describe it."""
+    save_wordcount(here)
+    (here / "books").mkdir()
+    (here / "books" / "one.txt").write_text("the mill turns\n\nthe stone turns\n")
+    (here / "books" / "two.txt").write_text("the grain is ground between the stones\n")
+    (here / "orders.csv").write_text(ORDERS.replace("free", "3"))
+    (here / "good.csv").write_text(ORDERS.replace("free", "3"))
+    jobs, heading, rest = (ROOT / "docs" / "how-to.md").read_text("utf-8").partition("## start a cluster\n")
+    assert heading
     # The order that cannot be read is there from the section on bad records on.
-    (tmp_path / "good.csv").write_text(ORDERS.replace("free", "3"))
-    page.write_text(text.replace("## live with", f"```sh\nprintf '{ORDERS}' > orders.csv\n```\n\n## live with"))
-    printed = run_page(page, tmp_path)
+    jobs = jobs.replace("## live with", f"```sh\nprintf '{ORDERS}' > orders.csv\n```\n\n## live with")
+    page = here / "how-to.md"
+    page.write_text(rest if clusters else jobs)
+    return run_page(page, here)
+
+
+def test_how_to(tmp_path: Path) -> None:
+    printed = run_how_to(tmp_path, clusters=False)
     assert "de\t4.0\nfr\t4.0\n" in printed[0]
     assert (tmp_path / "sales.jsonl" / "part-r-00000.jsonl").read_text().startswith('{"key": "de", "value": 4.0}')
     assert "longest\tthe grain is ground between the stones\n" in "".join(printed)
@@ -194,6 +204,12 @@ def test_how_to(tmp_path: Path) -> None:
     assert "free" in next((tmp_path / "good" / "_bad_records").iterdir()).read_text()
     assert "9\n" in printed
     assert any("stones 1\nthe 4\nturns 2\n" in text for text in printed)
+
+
+def test_how_to_clusters(tmp_path: Path) -> None:
+    run_how_to(tmp_path, clusters=True)
+    for output in ("counted", "overnight", "gross", "kept", "big"):
+        assert (tmp_path / output / "_SUCCESS").exists(), output
 
 
 def test_how_to_datasets(tmp_path: Path) -> None:
