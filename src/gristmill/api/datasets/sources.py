@@ -247,6 +247,7 @@ read_jsonl = _anyone.read_jsonl
 read_parquet = _anyone.read_parquet
 read_orc = _anyone.read_orc
 read_avro = _anyone.read_avro
+read_checkpoint = _anyone.read_checkpoint
 from_items = _anyone.from_items
 range = _anyone.range
 from_arrow = _anyone.from_arrow

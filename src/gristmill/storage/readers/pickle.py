@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Iterator
+from typing import cast
 
 from gristmill.errors import FailureReport, RecordMalformed
 from gristmill.records.block import RecordBlock
@@ -17,7 +18,7 @@ def read(split: Split, max_record_bytes: int) -> Iterator[RecordBlock]:  # noqa:
     """The elements, chunk by chunk as they were written."""
     source = source_of(split)
     with open_stream(split) as stream:
-        buffered = io.BufferedReader(_Raw(stream))
+        buffered = io.BufferedReader(cast(io.RawIOBase, _Raw(stream)))
         while buffered.peek(1):
             try:
                 _, values = pickle.load(buffered)
