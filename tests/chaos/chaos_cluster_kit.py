@@ -109,6 +109,7 @@ class Site:
         host: where it listens, and is reached.
         data_dir: the server's; unless told otherwise, below ``folder``.
         seen: the same folder as this process sees it, if that is elsewhere.
+        serve_options: further ones of ``gristmill serve``.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Site:
         host: str = "127.0.0.1",
         data_dir: Path | None = None,
         seen: Path | None = None,
+        serve_options: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.mark = uuid.uuid4().hex
@@ -137,6 +139,7 @@ class Site:
         self._options = [
             *("--host", host, "--port", str(free_port()), "--data-dir", str(data_dir)),
             *("--executors", str(own_executors), "--heartbeat", beat, "--heartbeat-limit", limit),
+            *serve_options,
         ]
         self.url = f"http://{host}:{self._options[3]}"
         self.start_server()

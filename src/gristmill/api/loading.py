@@ -92,11 +92,21 @@ def _has_job(tree: ast.Module) -> bool:
             case ast.ClassDef(bases=[_, *_], body=body):
                 if any(isinstance(one, ast.FunctionDef) and one.name in (*ROLES, "steps") for one in body):
                     return True
-    top = [one for node in tree.body for one in (node, *ast.iter_child_nodes(node))]
-    names = {one.name for one in top if isinstance(one, ast.FunctionDef)}
-    names |= {one.asname or one.name for one in top if isinstance(one, ast.alias)}
-    names |= {one.id for one in top if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
-    return not names.isdisjoint(("mapper", "reducer"))
+    return not set(_names_of_module(tree)).isdisjoint(("mapper", "reducer"))
+
+
+def _names_of_module(node: ast.AST) -> Iterator[str]:
+    """The names that a module gives to something, wherever in it, but for those within functions and classes."""
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.alias(name=name, asname=other):
+                yield other or name
+            case ast.Name(id=name, ctx=ast.Store()):
+                yield name
+            case _:
+                yield from _names_of_module(child)
 
 
 def job_of_class(cls: type[MapReduce], params: Mapping[str, Any] | None = None, folder: tuple[str, ...] = ()) -> Job:

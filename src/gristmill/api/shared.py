@@ -33,6 +33,8 @@ class Broadcast(Generic[T]):
     and loaded once in each of its processes.
     """
 
+    _in_task = False
+
     def __init__(self, value: T) -> None:
         import cloudpickle
 
@@ -59,18 +61,30 @@ class Broadcast(Generic[T]):
     def value(self) -> T:
         """The value. It is the same for all tasks: do not change it.
 
+        In a task it is loaded when it is first asked for in the process.
+
         Raises:
             BroadcastDestroyed: it was destroyed.
         """
+        if self._in_task:
+            from gristmill.runtime.broadcasts import value_of
+
+            found: T = value_of(self._digest)
+            return found
         if self._destroyed:
             raise BroadcastDestroyed(_DESTROYED)
         return self._value
 
     def destroy(self) -> None:
-        """Delete the value wherever it was sent to. Functions that use it cannot run any more. May be called again."""
+        """Delete the value wherever it was sent to. Functions that use it cannot run any more. May be called again.
+
+        Raises:
+            UsageError: in a task.
+        """
+        if self._in_task:
+            raise UsageError("A broadcast is destroyed by the program that made it, not in a task.")
         self._destroyed = True
         self._data = b""
-        del self._value
         self._value = None  # type: ignore[assignment]  # nobody gets to see it
         destroyers, self._destroyers = self._destroyers, []
         for reference in destroyers:
@@ -78,6 +92,8 @@ class Broadcast(Generic[T]):
                 destroy(self._digest)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._in_task:
+            return _broadcast_in_task, (self._digest,)
         if self._destroyed:
             raise UnpicklableCode(_DESTROYED)
         used = _used.get()
@@ -87,32 +103,18 @@ class Broadcast(Generic[T]):
                 "within elements, and not by a MapReduce class."
             )
         used[self._digest] = self
-        return _BroadcastInTask, (self._digest,)
+        return _broadcast_in_task, (self._digest,)
 
     def __repr__(self) -> str:
+        if self._in_task:
+            return "<Broadcast in a task>"
         return f"<Broadcast of {type(self._value).__name__}{', destroyed' if self._destroyed else ''}>"
 
 
-class _BroadcastInTask(Generic[T]):
-    """What a task has of a broadcast."""
-
-    def __init__(self, digest: str) -> None:
-        self._digest = digest
-
-    @property
-    def value(self) -> T:
-        """The value; loaded when it is first asked for in this process."""
-        from gristmill.runtime.broadcasts import value_of
-
-        found: T = value_of(self._digest)
-        return found
-
-    def destroy(self) -> None:
-        """Not in a task."""
-        raise UsageError("A broadcast is destroyed by the program that made it, not in a task.")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _BroadcastInTask, (self._digest,)
+def _broadcast_in_task(digest: str) -> Broadcast[Any]:
+    found: Broadcast[Any] = Broadcast.__new__(Broadcast)
+    found._digest, found._in_task = digest, True
+    return found
 
 
 _DESTROYED = "This broadcast was destroyed by destroy(): no function that uses it can run any more. Make another."
@@ -184,6 +186,8 @@ def broadcast(value: Any) -> Any:
 class Accumulator:
     """A sum that functions in tasks add to, and that the program which made it reads; made by :func:`accumulator`."""
 
+    _in_task = False
+
     def __init__(self, initial: int | float = 0) -> None:
         self._id = secrets.token_hex(8)
         self._value = _number(initial)
@@ -192,13 +196,26 @@ class Accumulator:
 
     @property
     def value(self) -> int | float:
-        """The initial value, what was added here, and what was added in tasks of jobs that are over."""
+        """The initial value, what was added here, and what was added in tasks of jobs that are over.
+
+        Raises:
+            UsageError: in a task.
+        """
+        if self._in_task:
+            raise UsageError(
+                "The value of an accumulator cannot be read in a task: no task knows what the others add. Read it in "
+                "the program that made it, when the job is over."
+            )
         return self._value
 
     def add(self, n: int | float) -> None:
         """Add a number. In a task, it counts when the task's job is over."""
+        number = n if type(n) in (int, float) else _number(n)
+        if self._in_task:
+            accumulate(self._id, number)
+            return
         with self._lock:
-            self._value += _number(n)
+            self._value += number
 
     def __iadd__(self, n: int | float) -> Self:
         self.add(n)
@@ -211,36 +228,16 @@ class Accumulator:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _AccumulatorInTask, (self._id,)
+        return _accumulator_in_task, (self._id,)
 
     def __repr__(self) -> str:
-        return f"<Accumulator {self._value}>"
+        return "<Accumulator in a task>" if self._in_task else f"<Accumulator {self._value}>"
 
 
-class _AccumulatorInTask:
-    """What a task has of an accumulator."""
-
-    def __init__(self, id: str) -> None:
-        self._id = id
-
-    @property
-    def value(self) -> int | float:
-        """Not in a task."""
-        raise UsageError(
-            "The value of an accumulator cannot be read in a task: no task knows what the others add. Read it in the "
-            "program that made it, when the job is over."
-        )
-
-    def add(self, n: int | float) -> None:
-        """Add a number."""
-        accumulate(self._id, n if type(n) in (int, float) else _number(n))
-
-    def __iadd__(self, n: int | float) -> Self:
-        self.add(n)
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _AccumulatorInTask, (self._id,)
+def _accumulator_in_task(id: str) -> Accumulator:
+    found = Accumulator.__new__(Accumulator)
+    found._id, found._in_task = id, True
+    return found
 
 
 _accumulators: weakref.WeakValueDictionary[str, Accumulator] = weakref.WeakValueDictionary()
