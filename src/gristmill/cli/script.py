@@ -84,9 +84,9 @@ def run_script(path: str, arguments: Sequence[str], named: dict[str, Any]) -> in
     return 0
 
 
-def _terminate(number: int, _frame: FrameType | None) -> None:
-    """End as Ctrl-C does: nothing that was started, and no output that is half written, stays behind."""
-    raise SystemExit(128 + number)
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    """End as by Ctrl-C: nothing that was started, and no output that is half written, stays behind."""
+    raise KeyboardInterrupt
 
 
 def _exit_code(error: SystemExit) -> int:
