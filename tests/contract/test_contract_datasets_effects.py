@@ -11,6 +11,7 @@ import dataset_functions as f
 import pytest
 from dataset_fleets import FLEETS, on_fleets, session_for
 
+import gristmill
 from gristmill import CollectTooLarge, EmptyDataset, InputMissing, JobFailed, Session, UnpicklableCode, UsageError
 
 HERE = Path(__file__).name
@@ -147,6 +148,45 @@ def test_an_iterative_job(session: Session) -> None:
                 given[to] = given.get(to, 0.0) + rank / len(links[place])
         expected = {place: 0.15 + 0.85 * rank for place, rank in given.items()}
     assert dict(ranks.collect()) == pytest.approx(expected)
+
+
+# Shared variables
+
+
+def test_a_broadcast_value(session: Session) -> None:
+    names = {(place, "é\udc80"): [place, None] for place in range(5)}
+    shared = gristmill.broadcast(names)
+    names.clear()  # it is taken as it was
+    made = session.range(5, partitions=3).map(lambda place: shared.value[place, "é\udc80"])
+    assert made.collect() == [[place, None] for place in range(5)]
+    by_key = session.range(5, partitions=3).key_by(f.small).reduce_by_key(lambda left, _: left + len(shared.value), 2)
+    assert by_key.count() == len({f.small(place) for place in range(5)})
+    shared.destroy()
+    with pytest.raises(gristmill.GristmillError):
+        made.collect()
+
+
+def test_accumulators_count_each_task_once(session: Session, tmp_path: Path) -> None:
+    whole, parts = gristmill.accumulator(100), gristmill.accumulator(0.5)
+    marker = tmp_path / "failed"
+
+    def counted(value: int) -> int:
+        whole.add(value)
+        parts.add(0.25)
+        if value == 4 and not marker.exists():  # what this attempt has added does not count
+            marker.touch()
+            raise ValueError("only once")
+        return value
+
+    made = session.range(6, partitions=2).map(counted)
+    assert made.map(f.pair).group_by_key(2).count() == len({f.small(value) for value in range(6)})
+    assert marker.exists()
+    assert (whole.value, parts.value) == (100 + 15, 0.5 + 6 * 0.25)
+    made.count()
+    assert whole.value == 100 + 15 + 15, "another action counts again"
+    kept = made.cache()
+    assert [kept.count(), kept.count()] == [6, 6]
+    assert whole.value == 100 + 15 * 3, "what is kept does not"
 
 
 # Failures
