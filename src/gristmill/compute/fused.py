@@ -24,6 +24,7 @@ from gristmill.records.keys import encode_key, holds_nan
 _NUMBERS = frozenset((int, float, bool, complex, type(None)))
 _NUMBER_BYTES = 32
 _FEW = 8
+_MORE = 2  # times as much as others hold: keys are charged with a list each, which numbers have not
 _STEP = 1024  # records between two looks at what is held: at least
 _STEP_A_KEY = 8  # and for each key: to look at all of them takes time
 
@@ -92,7 +93,7 @@ class FusedCollector(Collector):
                 return
         folded = value if self._fold.create is None else self._fold.create(value)
         size = _NUMBER_BYTES if type(folded) in _NUMBERS else weight(folded)
-        if self._key_bytes + self._held_bytes + size >= collect.RUN_BYTES and self._held:
+        if self._key_bytes + self._held_bytes + size >= _MORE * collect.RUN_BYTES and self._held:
             self._cut_run()
         self._charge_key(key)
         self._held_bytes += size

@@ -7,7 +7,6 @@ all the way, so that the record in work is known when user code fails.
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from gristmill.plan.stages import Reads, ShuffleSink, ShuffleSource, SplitSource
 from gristmill.records.block import MalformedRecord, RecordBlock
 from gristmill.runtime.blame import At, Scene
 from gristmill.runtime.contracts import Progress, TaskEnvironment, TaskSpec
+from gristmill.runtime.decoded import Decoded, rows_to_share
 from gristmill.runtime.fusing import Fused, ProgramPlan
 from gristmill.runtime.reading import BlockInputs, OnRows
 from gristmill.storage.contracts import Split
@@ -33,7 +33,7 @@ _MADE_CHUNK = 1024
 _FRAMES_LEFT = 1000  # as Python has them by default, for the user's functions
 _FRAMES_A_CALL = 3
 _MOST_CALLS = 4000  # more would not fit in the stack of a thread
-_WHOLE_SHARE = 4  # of an executor's memory, so much may be kept of what tasks read as a whole …
+_DECODED_SHARE = 4  # of an executor's memory, so much may be held of what tasks have decoded …
 _DECODED = 8  # … when a byte of a block becomes so many as Python objects
 
 
@@ -73,8 +73,8 @@ class ProgramRun(Context):
         """What ``build`` makes of all records of a source; kept by this process for other tasks, while it fits."""
         identity = (*self._blocks.identity_of(side), build.__module__, build.__qualname__)
         size = _DECODED * self._blocks.size_of(side)[1]
-        limit = self._env.job.memory_bytes // _WHOLE_SHARE
-        found: T = _wholes.get(identity, size, limit, lambda: build(self.stream(side)))
+        limit = self._decoded_limit
+        found: T = _decoded.get(identity, size, limit, lambda: build(self.stream(side)))
         return found
 
     def results(self) -> Iterator[Iterator[Any]]:
@@ -139,7 +139,18 @@ class ProgramRun(Context):
         if isinstance(source, ShuffleSource) and source.step >= 0:
             return self._groups(number)
         rows, size = self._blocks.size_of(number)
-        return chain.from_iterable(self._blocks.rows(number, self._advance(rows, size)))
+        advance = self._advance(rows, size)
+        if self._blocks.are_kept(number) and _DECODED * size <= (limit := self._decoded_limit):
+            identity = (*self._blocks.identity_of(number), "rows")
+            shared = _decoded.get(identity, _DECODED * size, limit, lambda: rows_to_share(self.stream(number)))
+            if shared is not None:
+                advance(rows)
+                return iter(shared)
+        return chain.from_iterable(self._blocks.rows(number, advance))
+
+    @property
+    def _decoded_limit(self) -> int:
+        return self._env.job.memory_bytes // _DECODED_SHARE
 
     def _records(self, number: int) -> Iterator[Any]:
         if number in self._code.makers:
@@ -214,22 +225,4 @@ def _takes_batches(op: Any) -> bool:
     return isinstance(op, Call) and op.how == "map_batches" and op.inputs == 1
 
 
-class _Wholes:
-    """What tasks of this process have made of whole sources; the least recently used goes first."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, ...], tuple[int, Any]] = OrderedDict()
-
-    def get(self, identity: tuple[str, ...], size: int, limit: int, make: Callable[[], Any]) -> Any:
-        if identity in self._kept:
-            self._kept.move_to_end(identity)
-            return self._kept[identity][1]
-        made = make()
-        if size <= limit:
-            self._kept[identity] = size, made
-            while sum(size for size, _ in self._kept.values()) > limit:
-                self._kept.popitem(last=False)
-        return made
-
-
-_wholes = _Wholes()
+_decoded = Decoded()

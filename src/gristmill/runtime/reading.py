@@ -110,6 +110,12 @@ class BlockInputs:
                 on_rows(len(rows))
                 yield rows
 
+    def are_kept(self, source: int) -> bool:
+        """Whether the session keeps what a source has: then others are going to read it, too."""
+        session = self._env.job.session
+        places = self._places(source)
+        return bool(session and places) and all(owner_of(self._spec.blocks[place]) == session for place in places)
+
     def identity_of(self, source: int) -> tuple[str, ...]:
         """What tells a source's data from all other data, as long as this process lives."""
         return tuple(self._spec.blocks[place].path for place in self._places(source))
