@@ -135,7 +135,10 @@ DATASET_TITLES = {
 
 
 @pytest.mark.timeout(200)  # many processes, and a machine that is busy with other tests
-@pytest.mark.parametrize("titles", [TITLES, DATASET_TITLES], ids=["jobs", "datasets"])
+@pytest.mark.parametrize(
+    "titles",
+    [pytest.param(TITLES, id="jobs"), pytest.param(DATASET_TITLES, id="datasets", marks=pytest.mark.soak)],
+)
 def test_every_benchmark_runs(titles: dict[str, str]) -> None:
     command = [sys.executable, BENCH / "run.py", "--smoke", "--peers", "none", "--only", *titles]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)

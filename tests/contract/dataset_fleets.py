@@ -15,7 +15,9 @@ from dataset_values import Parts, exact
 from gristmill import Session
 
 # Each fleet, and of how many cases one runs there in every run of the suite; the others run in the soak.
-FLEETS = {"inline": 1, "local": 4, "server": 12}
+FLEETS = {"inline": 1, "local": 6, "server": 24}
+# For fixtures: all fleets, the slowest in the soak.
+EACH_FLEET = ["inline", "local", pytest.param("server", marks=pytest.mark.soak)]
 
 
 @contextmanager

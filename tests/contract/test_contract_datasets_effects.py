@@ -9,7 +9,7 @@ from typing import Any
 
 import dataset_functions as f
 import pytest
-from dataset_fleets import FLEETS, on_fleets, session_for
+from dataset_fleets import EACH_FLEET, on_fleets, session_for
 
 import gristmill
 from gristmill import CollectTooLarge, EmptyDataset, InputMissing, JobFailed, Session, UnpicklableCode, UsageError
@@ -17,7 +17,7 @@ from gristmill import CollectTooLarge, EmptyDataset, InputMissing, JobFailed, Se
 HERE = Path(__file__).name
 
 
-@pytest.fixture(scope="module", params=FLEETS)
+@pytest.fixture(scope="module", params=EACH_FLEET)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     with session_for(request, tmp_path_factory) as opened:
         yield opened

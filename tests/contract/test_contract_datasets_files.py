@@ -23,7 +23,7 @@ import pyarrow.dataset
 import pyarrow.orc
 import pyarrow.parquet
 import pytest
-from dataset_fleets import FLEETS, on_fleets, session_for, session_on
+from dataset_fleets import EACH_FLEET, on_fleets, session_for, session_on
 from dataset_values import exact
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -35,7 +35,7 @@ FORMATS = ("csv", "jsonl", "parquet", "orc", "avro")
 Rows = list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module", params=FLEETS)
+@pytest.fixture(scope="module", params=EACH_FLEET)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     with session_for(request, tmp_path_factory, split_size=SPLIT_BYTES) as opened:
         yield opened
