@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from operator import add
 from pathlib import Path
@@ -113,4 +116,15 @@ def test_a_checkpoint_of_nowhere_goes_with_its_session(tmp_path: Path) -> None:
         numbers = session.range(10).checkpoint()
         assert numbers.collect() == list(range(10))
         assert list((tmp_path / "data" / "checkpoints").iterdir())
+    assert not list((tmp_path / "data" / "checkpoints").iterdir())
+
+
+def test_a_checkpoint_of_nowhere_goes_with_its_program(tmp_path: Path) -> None:
+    script = (
+        "import gristmill as gm\n"
+        f"session = gm.Session(on='inline', data_dir={os.fspath(tmp_path / 'data')!r})\n"
+        "print(session.range(3).checkpoint().collect())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert run.stdout == "[0, 1, 2]\n", run.stderr
     assert not list((tmp_path / "data" / "checkpoints").iterdir())

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -72,7 +72,7 @@ class Session(Sources):
             from gristmill.api.shipping import add_to_path
 
             add_to_path(self._options.py_files)
-        self._scratch: list[Path] = []
+        self._scratch: list[Callable[[], object]] = []  # what removes folders, also when the program ends
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._closed = False
@@ -119,7 +119,7 @@ class Session(Sources):
         """A folder of this machine that is not there yet, and goes when the session is closed."""
         folder = Path(self._options.data_dir).absolute() / "checkpoints" / secrets.token_hex(8)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        self._scratch.append(folder)
+        self._scratch.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
         return str(folder)
 
     @property
@@ -132,8 +132,8 @@ class Session(Sources):
         with self._lock:
             self._closed = True
         self._finalizer()
-        for folder in self._scratch:
-            shutil.rmtree(folder, ignore_errors=True)
+        for remove in self._scratch:
+            remove()
 
     def _opened(self) -> Engine:
         from gristmill.api.mapreduce import ScriptLoading, StopLoading
