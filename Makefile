@@ -25,6 +25,7 @@ demo: $(VENV)/.run        ## install, and count the words of the standard librar
 	$(BIN)/gristmill demo
 
 test: $(VENV)/.test       ## the whole suite, in parallel
+	@$(BIN)/python -m compileall -q src  # or each process of the tests would, where Python is told to keep no bytecode
 	$(BIN)/python -m pytest -n $(JOBS) -m "not soak"
 
 lint: $(VENV)/.test       ## ruff: mistakes, and the form of the code

@@ -137,7 +137,11 @@ DATASET_TITLES = {
 @pytest.mark.timeout(200)  # many processes, and a machine that is busy with other tests
 @pytest.mark.parametrize(
     "titles",
-    [pytest.param(TITLES, id="jobs"), pytest.param(DATASET_TITLES, id="datasets", marks=pytest.mark.soak)],
+    [
+        pytest.param(TITLES, id="jobs", marks=pytest.mark.soak),
+        pytest.param(DATASET_TITLES, id="datasets", marks=pytest.mark.soak),
+        pytest.param({name: TITLES[name] for name in ("wordcount", "tasks")}, id="some"),
+    ],
 )
 def test_every_benchmark_runs(titles: dict[str, str]) -> None:
     command = [sys.executable, BENCH / "run.py", "--smoke", "--peers", "none", "--only", *titles]

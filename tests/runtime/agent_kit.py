@@ -39,12 +39,22 @@ class Mill:
 
     def __init__(self, folder: Path, executors: int = 1, settings: AgentSettings | None = None) -> None:
         self.folder = folder
+        self._elders = psutil.Process().children()  # another test of this process may keep its own fleet up
         self.events: queue.Queue[FleetEvent] = queue.Queue()
         self.fleet = LocalFleet(executors, settings)
         self.fleet.start(self.events.put)
         self._jobs = 0
         self._input = folder / "input.txt"
         self._input.write_text("a line\n")
+
+    def children(self) -> list[psutil.Process]:
+        """The processes that the fleet started itself."""
+        return [child for child in psutil.Process().children() if child not in self._elders]
+
+    def family(self) -> list[psutil.Process]:
+        """All processes of the fleet."""
+        children = self.children()
+        return [*children, *(child for parent in children for child in parent.children(recursive=True))]
 
     def job(self, mapper: Callable[[Any, Any], Any], memory_bytes: int = 64 * MIB, **options: Any) -> JobSpec:
         """A job whose one task has one record."""

@@ -44,10 +44,6 @@ def mill(tmp_path: Path) -> Iterator[Mill]:
     mill.fleet.close()
 
 
-def descendants() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
-
-
 def test_prints_go_to_the_log_and_harm_nothing(mill: Mill, tmp_path: Path) -> None:
     def mapper(_: Any, line: str) -> Any:
         print("from Python")
@@ -234,7 +230,7 @@ def test_a_killed_forkserver_is_replaced(mill: Mill, tmp_path: Path) -> None:
 def test_the_forkserver_has_one_thread(mill: Mill) -> None:
     """Forking is sound only then."""
     mill.wait_for(SlotUp)
-    (forkserver,) = psutil.Process().children()
+    (forkserver,) = mill.children()
     assert forkserver.num_threads() == 1
 
 
@@ -271,7 +267,7 @@ def test_executors_that_cannot_start_break_the_fleet(tmp_path: Path, monkeypatch
 def test_close_ends_everything_within_five_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     monkeypatch.setenv("GRISTMILL_START", how)
     mill = Mill(tmp_path, executors=2)
-    before = {process.pid for process in descendants()}
+    before = {process.pid for process in mill.family()}
     marker = tmp_path / "ready"
 
     def mapper(_: Any, line: str) -> Any:
@@ -284,7 +280,7 @@ def test_close_ends_everything_within_five_seconds(tmp_path: Path, monkeypatch: 
 
     mill.launch(mapper)
     read_when_there(marker)
-    family = descendants()
+    family = mill.family()
     assert {process.pid for process in family} >= before
     started = time.monotonic()
     mill.fleet.close()
@@ -296,7 +292,7 @@ def test_close_ends_everything_within_five_seconds(tmp_path: Path, monkeypatch: 
 def test_close_before_the_first_executor_is_up(tmp_path: Path) -> None:
     mill = Mill(tmp_path, executors=2)
     mill.fleet.close()
-    assert not [process for process in descendants() if not is_gone(process.pid)]
+    assert not [process for process in mill.family() if not is_gone(process.pid)]
 
 
 CALLER = """
@@ -365,8 +361,8 @@ def test_close_does_not_depend_on_the_forkserver(mill: Mill) -> None:
     attempt = mill.launch(lambda key, line: time.sleep(60))
     while attempt not in mill.wait_for(Beat).attempts:
         pass
-    (forkserver,) = psutil.Process().children()
-    family = descendants()
+    (forkserver,) = mill.children()
+    family = mill.family()
     forkserver.suspend()
     started = time.monotonic()
     mill.fleet.close()

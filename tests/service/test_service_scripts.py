@@ -285,8 +285,7 @@ def test_executors_do_not_have_the_servers_token(served: Site, monkeypatch: pyte
         assert "GRISTMILL_TOKEN" not in executor.environ()
 
 
-@pytest.mark.parametrize("level", ["MEMORY_AND_DISK", "DISK"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(("level", "number"), [("MEMORY_AND_DISK", signal.SIGKILL), ("DISK", signal.SIGSTOP)])
 def test_a_client_that_dies_lets_its_session_expire(served: Site, level: str, number: signal.Signals) -> None:
     script(served, SLOW)
     command = [sys.executable, "-m", "gristmill.cli.main", "run", "--on", served.url, "script.py"]

@@ -77,7 +77,7 @@ def test_bad_records_can_be_given_up(tmp_path: Path, limit_files: Callable[[int]
     bad.add(FailureReport(error="x", message="y"), "z")
     limit_files(10_000)
     with pytest.raises(DiskFull):
-        for _ in range(10):
-            bad.add(FailureReport(error="x", message="y"), "z" * 10_000)
+        for _ in range(10):  # more than is held before it is written
+            bad.add(FailureReport(error="x", message="y"), "z" * 1_000_000)
     bad.discard()
     assert list(tmp_path.iterdir()) == []

@@ -101,6 +101,8 @@ def _beside(key: Any, element: Any) -> Any:
 
 ColumnKey = Callable[[Any, bytes], tuple[Any, Any]]
 
+_NO_END = 2**31 - 1  # without an end, Arrow 26 takes each value for at least as long as what is cut off, and miscounts
+
 
 def column_key_of(function: Any) -> ColumnKey | None:
     """What makes keys of lines as an Arrow array, and of what they were made; with it come the lines beside the keys.
@@ -142,7 +144,7 @@ def _number(piece: Expression, node: ast.expr | None, missing: int | None) -> in
 
 def _sliced(column: Any, lines: bytes, begin: int, end: int | None) -> Any:
     if lines.isascii():
-        return pc.binary_slice(column.view(STR), begin, end)
+        return pc.binary_slice(column.view(STR), begin, _NO_END if end is None else end)
     return pc.utf8_slice_codeunits(column, begin, end).view(STR)
 
 

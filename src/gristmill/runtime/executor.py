@@ -41,6 +41,7 @@ def preload() -> None:
     """Import what tasks need. Must leave the process with one thread, or it could not be forked."""
     for name in _PRELOAD:
         importlib.import_module(name)
+    importlib.import_module("gristmill.runtime.arrow_alone").defer_pandas()
 
 
 class _Jobs:
