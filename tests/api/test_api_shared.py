@@ -314,3 +314,14 @@ def test_a_map_reduce_job_adds_as_well(tmp_path: Path) -> None:
     with Lines.run(tmp_path / "in.txt", on="inline", data_dir=tmp_path / "data") as result:
         assert len(list(result)) == 2
     assert lines.value == 2
+
+
+def test_each_task_of_take_adds_once(session: Session) -> None:
+    total = gm.accumulator()
+    few = session.range(50, partitions=25).map(adding(total)).filter(lambda n: n > 20)
+    assert few.take(5) == [21, 22, 23, 24, 25]
+    assert 26 <= total.value <= 2 * (1 + 4 + 16)
+    total = gm.accumulator()
+    both = session.range(8, partitions=4).map(adding(total)).union(session.range(12, partitions=6).map(adding(total)))
+    assert both.filter(lambda n: n == 11).take(2) == [11]
+    assert total.value == 20

@@ -7,14 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs as pafs
-from s3_server import ENVIRONMENT, s3_server
 
 import gristmill
 from gristmill.errors import FailureReport, OutputExists, OutputNotWritable, OutputUnreachable
@@ -32,20 +29,9 @@ from gristmill.storage.writers.parts import open_parts
 JOB = "20260102-030405-ab12"
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
-
-
 @pytest.fixture
-def place(endpoint: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def place(bucket: str) -> str:
     """An output in a bucket of its own."""
-    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": endpoint}.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"b{zlib.crc32(request.node.name.encode())}"
-    store, _ = open_filesystem(f"s3://{bucket}/?allow_bucket_creation=true")
-    store.create_dir(bucket)
     return f"s3://{bucket}/deep/out"
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import socket
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,7 +16,6 @@ import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 from reading_kit import BIG, options, read, splits_of
-from s3_server import ENVIRONMENT, s3_server
 
 from gristmill.config import KIB
 from gristmill.errors import InputMissing, InputUnreachable, InputUnreadable, RecordMalformed, UsageError
@@ -30,20 +27,9 @@ from gristmill.storage.object_listing import matches
 from gristmill.storage.uris import as_given, bare, file_name, options_of, shown, sibling
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
-
-
 @pytest.fixture
-def place(endpoint: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def place(bucket: str) -> str:
     """A bucket of its own."""
-    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": endpoint}.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"in{zlib.crc32(request.node.name.encode())}"
-    store, _ = open_filesystem(f"s3://{bucket}/?allow_bucket_creation=true")
-    store.create_dir(bucket)
     return f"s3://{bucket}"
 
 

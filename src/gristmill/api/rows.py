@@ -20,6 +20,7 @@ class Rows:
         blocks: of the last stage's tasks, in order; those without rows may be left out.
         bring: makes the blocks readable here, one by one, when each is needed.
         forget: deletes them.
+        kept: the name under which the session keeps them.
     """
 
     def __init__(
@@ -28,8 +29,10 @@ class Rows:
         blocks: Sequence[BlockInfo],
         bring: Callable[[Sequence[BlockInfo]], Iterable[BlockInfo]],
         forget: Callable[[], None],
+        kept: str = "",
     ) -> None:
         self.view = view
+        self.kept = kept
         self._blocks = blocks
         self._bring = bring
         self._finalizer = weakref.finalize(self, forget)
@@ -46,6 +49,10 @@ class Rows:
         for block in self._bring(self._blocks):
             for records in records_of(block):
                 yield from records
+
+    def hand_over(self) -> None:
+        """Leave it to others, which were computed in addition, to delete them."""
+        self._finalizer.detach()
 
     def close(self) -> None:
         """Delete them. May be called again; happens by itself when nobody holds this object any more."""

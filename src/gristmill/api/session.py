@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """Runs the jobs of one session (``api.session_local``, ``api.session_remote``)."""
 
-    def rows(self, node: Node, name: str, first: int = 0) -> Rows:
-        """Run a job for its elements, or those of its first tasks."""
+    def rows(self, node: Node, name: str, first: int = 0, earlier: Rows | None = None) -> Rows:
+        """Run a job for its elements, or those of its first tasks, of which some may have run earlier."""
         ...
 
     def write(self, node: Node, name: str, sink: OutputSink, output: str, mode: str) -> JobResult:
@@ -78,13 +78,14 @@ class Session(Sources):
         self._closed = False
         self._finalizer = weakref.finalize(self, _nothing)
 
-    def rows(self, node: Node, name: str, first: int = 0) -> Rows:
+    def rows(self, node: Node, name: str, first: int = 0, earlier: Rows | None = None) -> Rows:
         """Compute what a node stands for, and wait for it.
 
         Args:
             node: the plan.
             name: the job's, for people.
             first: so many tasks of the last stage are enough; 0: all. Fewer ran if there are no more.
+            earlier: what fewer of them gave: they do not run again. It is part of what is returned.
 
         Raises:
             UsageError: something is wrong with the inputs.
@@ -92,7 +93,7 @@ class Session(Sources):
             JobCancelled: Ctrl-C.
             SessionClosed: the session was closed.
         """
-        return self._opened().rows(node, name, first)
+        return self._opened().rows(node, name, first, earlier)
 
     def write(self, node: Node, name: str, sink: OutputSink, output: str | os.PathLike[str], mode: str) -> JobResult:
         """Compute what a node stands for, and put it in a place, all or nothing.

@@ -47,14 +47,16 @@ class LocalEngine:
             self._folder = JobFolder.create(options.data_dir, {"name": "session", "passes": True}, time.time())
             undo.pop_all()
 
-    def rows(self, node: Node, name: str, first: int = 0) -> Rows:
+    def rows(self, node: Node, name: str, first: int = 0, earlier: Rows | None = None) -> Rows:
         """Run a job for its elements: the session keeps the blocks of its last stage until nobody wants them."""
-        kept = f"result:{secrets.token_hex(8)}"
+        kept = earlier.kept if earlier else f"result:{secrets.token_hex(8)}"
         handle = self._start(cut(node, RowsSink(kept, first)), name, None, "error")
         with handle:
             view = handle.finish()
         session, coordinator = self._folder.job, self._coordinator
-        return Rows(view, coordinator.kept(session, kept), iter, lambda: coordinator.forget(session, kept))
+        if earlier:
+            earlier.hand_over()
+        return Rows(view, coordinator.kept(session, kept), iter, lambda: coordinator.forget(session, kept), kept)
 
     def write(self, node: Node, name: str, sink: OutputSink, output: str, mode: str) -> JobResult:
         """Run a job for its output."""

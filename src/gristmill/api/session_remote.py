@@ -56,9 +56,9 @@ class RemoteEngine:
         self._closing = threading.Event()
         threading.Thread(target=self._renew, name="gristmill-lease", daemon=True).start()
 
-    def rows(self, node: Node, name: str, first: int = 0) -> Rows:
+    def rows(self, node: Node, name: str, first: int = 0, earlier: Rows | None = None) -> Rows:
         """Run a job for its elements; they are brought here block by block."""
-        kept = f"result-{secrets.token_hex(8)}"
+        kept = earlier.kept if earlier else f"result-{secrets.token_hex(8)}"
         made = cut(node, RowsSink(kept, first))
 
         def run(session: str) -> Rows:
@@ -67,9 +67,12 @@ class RemoteEngine:
             found = self._server.get(f"/sessions/{session}/kept/{kept}")["blocks"]
             segments = [SegmentInfo(0, one["length"], one["rows"], one["crc32"]) for one in found]
             blocks = [BlockInfo(str(place), (segment,)) for place, segment in enumerate(segments)]
-            return Rows(view, blocks, lambda some: self._bring(session, kept, some), lambda: self._forget(kept))
+            return Rows(view, blocks, lambda some: self._bring(session, kept, some), lambda: self._forget(kept), kept)
 
-        return self._in_session(run)
+        rows = self._in_session(run)
+        if earlier:
+            earlier.hand_over()
+        return rows
 
     def write(self, node: Node, name: str, sink: OutputSink, output: str, mode: str) -> JobResult:
         """Run a job for its output."""

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from gristmill.shuffle.groups import keys_of, lists_of, row_count
-from gristmill.shuffle.merge import HotGroup, Piece
+from gristmill.shuffle.merge import Counted, HotGroup, Piece
 
 MANY_ROWS = 1000
 """In fewer rows no key is looked for."""
@@ -36,7 +36,7 @@ class HotKeys:
         """The same pieces. A key is in one of them only."""
         for piece in pieces:
             if isinstance(piece, HotGroup):
-                counted = _Counted(piece.arrays)
+                counted = Counted(piece.arrays)
                 yield HotGroup(piece.row, counted)
                 for _ in counted:  # what the consumer left
                     pass
@@ -63,22 +63,6 @@ class HotKeys:
         self._largest[shown] = self._largest.get(shown, 0) + rows
         if len(self._largest) > 2 * _MOST_KEYS:
             del self._largest[min(self._largest, key=lambda key: self._largest[key])]
-
-
-class _Counted:
-    """An iterator over arrays that counts what has been taken."""
-
-    def __init__(self, arrays: Iterator[Any]) -> None:
-        self._arrays = arrays
-        self.rows = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        array = next(self._arrays)
-        self.rows += len(array)
-        return array
 
 
 def _shown(key: Any) -> str:

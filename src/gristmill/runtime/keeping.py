@@ -35,6 +35,14 @@ class _Session:
     kept: dict[str, dict[int, TaskResult]] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
 
+    def digests_of(self, prepared: PreparedJob, stage: int, tasks: int) -> list[int | None]:
+        """The digests of a job's stage of so many tasks: none, if its input was cut otherwise before."""
+        digests = self.digests.get(prepared.origins[stage], [])
+        sink = prepared.plan.stages[stage].sink
+        if isinstance(sink, RowsSink) and sink.first and len(digests) < tasks:  # now more of its tasks are wanted
+            return digests + [None] * (tasks - len(digests))
+        return digests if len(digests) == tasks else [None] * tasks
+
 
 class Keeping:
     """What all sessions of a coordinator keep."""
@@ -62,9 +70,9 @@ class Keeping:
         found, behind = _found(session, prepared.plan)
         job = prepared.spec.job
         for stage in prepared.plan.in_order:
-            digests = session.digests.get(prepared.origins[stage.id], [])
-            if len(digests) != tasks[stage.id] or stage.id in awaiting:
-                continue  # the input was cut otherwise; whatever was kept is of other tasks
+            digests = session.digests_of(prepared, stage.id, tasks[stage.id])
+            if stage.id in awaiting or not any(digests):
+                continue
             if stage in found:
                 results = session.kept[_kept(stage)]
                 for index, result in sorted(results.items()):
@@ -84,11 +92,9 @@ class Keeping:
             return
         found, behind = _found(session, prepared.plan)
         for stage in sorted(behind.union(stage.id for stage in found)):
-            digests = session.digests.get(prepared.origins[stage], [])
-            if len(digests) == tasks[stage]:
-                for index, digest in enumerate(digests):
-                    if digest is not None:
-                        yield TaskId(prepared.spec.job, stage, index)
+            for index, digest in enumerate(session.digests_of(prepared, stage, tasks[stage])):
+                if digest is not None:
+                    yield TaskId(prepared.spec.job, stage, index)
 
     def decided(self, prepared: PreparedJob, stage: int, decision: Decision) -> None:
         """It was decided how a stage is cut."""
@@ -121,9 +127,8 @@ class Keeping:
         if not prepared.spec.session or result.block is None:
             return
         session = self._sessions.setdefault(prepared.spec.session, _Session())
-        digests = session.digests.setdefault(prepared.origins[attempt.stage], [None] * tasks)
-        if len(digests) != tasks:
-            digests[:] = [None] * tasks
+        digests = session.digests_of(prepared, attempt.stage, tasks)
+        session.digests[prepared.origins[attempt.stage]] = digests
         digests[attempt.index] = digest_of(result.block)
         if kept := _kept(prepared.plan.stages[attempt.stage]):
             results = session.kept.setdefault(kept, {})

@@ -59,7 +59,7 @@ def merge(streams: Sequence[Iterator[Any]], sent: int) -> Iterator[Piece]:
             # A cursor that starts with the bound exists: the one whose last key it is has not passed it.
             at_bound = [cursor for cursor in cursors if cursor.starts_with(bound)]
             row = at_bound[0].batches[0]
-            counted = _Counted(_values_at(at_bound, bound))
+            counted = Counted(_values_at(at_bound, bound))
             yield HotGroup(row, counted)
             for _ in counted:  # what the consumer left
                 pass
@@ -69,7 +69,7 @@ def merge(streams: Sequence[Iterator[Any]], sent: int) -> Iterator[Piece]:
         raise BlockCorrupt(f"{sent} values were sent to this task, and merging them gave {came}.")
 
 
-class _Counted:
+class Counted:
     """An iterator over arrays that counts what has been taken."""
 
     def __init__(self, arrays: Iterator[Any]) -> None:

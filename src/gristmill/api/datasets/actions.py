@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
+    from gristmill.api.rows import Rows
+
 
 A = TypeVar("A")
 
-_MORE_TASKS = 8  # tasks that ran before run again: with so many more it is hardly more work
+_MORE_TASKS = 4  # times as many, whenever more are needed
 
 
 class Actions(Elements[T_co]):
@@ -56,19 +58,24 @@ class Actions(Elements[T_co]):
     def take(self, count: int) -> list[T_co]:
         """The first ``count`` elements, or all if there are fewer.
 
-        If that needs no exchange, the first task runs alone; only if it has too few elements some more run, and so on.
-        Tasks stop as soon as they have so many.
+        If that needs no exchange, the first task runs alone; only if it has too few elements some more run, and so on,
+        each once. Tasks stop as soon as they have so many.
         """
         wanted = _checked_count(count)
         node = self._pipe("take", wanted)._node
         first = 1 if is_read_by_task(self._node) else 0
         taken: list[T_co] = []
-        while len(taken) < wanted:
-            with self._rows(node, first) as rows:
+        rows: Rows | None = None
+        try:
+            while len(taken) < wanted:
+                rows = self._rows(node, first, rows)
                 taken = list(islice(rows, wanted))
                 if not first or rows.view.stages[-1].tasks < first:
                     break
-            first *= _MORE_TASKS
+                first *= _MORE_TASKS
+        finally:
+            if rows is not None:
+                rows.close()
         return taken
 
     def first(self) -> T_co:

@@ -128,14 +128,15 @@ class Elements(Generic[T_co]):
 
     # Running
 
-    def _rows(self, node: Node, first: int = 0) -> Rows:
+    def _rows(self, node: Node, first: int = 0, earlier: Rows | None = None) -> Rows:
         """Compute what ``node`` stands for, and wait for it. The job is named after the method that the user called.
 
         Args:
             node: what to compute.
             first: so many of its tasks are enough; 0: all.
+            earlier: what fewer of them gave.
         """
-        rows = self._runner.rows(node, call_site()[0], first)
+        rows = self._runner.rows(node, call_site()[0], first, earlier)
         self._ran = rows.view
         return rows
 

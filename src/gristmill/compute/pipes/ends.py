@@ -9,13 +9,15 @@ import heapq
 import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from gristmill.compute.guard import misuse
 from gristmill.compute.pipes.context import Context, Operator
 from gristmill.compute.pipes.narrow import Streams
 from gristmill.compute.pipes.sums import Spread, Total, batches
 from gristmill.plan.functions import Call
+
+Sums = TypeVar("Sums", Total, Spread)
 
 _NO_ORDER = "not supported between instances of"
 
@@ -45,31 +47,32 @@ def _fold_all(_context: Context, call: Call, streams: Streams) -> Iterator[Any]:
 
 
 def _total(_context: Context, call: Call, streams: Streams) -> Iterator[Any]:
-    total = Total()
-    for batch in batches(streams[0]):
-        _adding(call, total.add, batch)
-    yield total
+    yield _added(call, Total(), streams)
 
 
 def _merge_totals(_context: Context, call: Call, streams: Streams) -> Iterator[Any]:
-    total = Total()
-    for part in streams[0]:
-        _adding(call, total.merge, part)
+    total = _merged(call, Total(), streams)
     yield _adding(call, lambda done: (done.count, done.result()), total)
 
 
 def _spread_of(_context: Context, call: Call, streams: Streams) -> Iterator[Any]:
-    spread = Spread()
-    for batch in batches(streams[0]):
-        _adding(call, spread.add, batch)
-    yield spread
+    yield _added(call, Spread(), streams)
 
 
 def _merge_spreads(_context: Context, call: Call, streams: Streams) -> Iterator[Any]:
-    spread = Spread()
+    yield _merged(call, Spread(), streams).result()
+
+
+def _added(call: Call, sums: Sums, streams: Streams) -> Sums:
+    for batch in batches(streams[0]):
+        _adding(call, sums.add, batch)
+    return sums
+
+
+def _merged(call: Call, sums: Sums, streams: Streams) -> Sums:
     for part in streams[0]:
-        _adding(call, spread.merge, part)
-    yield spread.result()
+        _adding(call, sums.merge, part)
+    return sums
 
 
 def _adding(call: Call, add: Callable[[Any], Any], added: Any) -> Any:
