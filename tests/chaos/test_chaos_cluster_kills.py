@@ -51,6 +51,7 @@ def test_whoever_is_killed_nothing_is_lost(seed: int, tmp_path: Path) -> None:
         s.end()
 
 
+@pytest.mark.soak
 def test_what_was_done_before_a_server_was_killed_is_not_done_again(tmp_path: Path) -> None:
     words, expected = write_words(tmp_path)
     with site(tmp_path, workers=2, limit="5s") as s:

@@ -36,7 +36,8 @@ def tasks_of(summary: dict[str, Any]) -> int:
     return int(summary["map_tasks"]) + int(summary["reduce_tasks"])
 
 
-@pytest.mark.parametrize("phase", [pytest.param("map", marks=pytest.mark.soak), "reduce"])
+@pytest.mark.soak
+@pytest.mark.parametrize("phase", ["map", "reduce"])
 def test_an_agent_that_stands_still_for_too_long_is_lost_and_comes_back(phase: str, tmp_path: Path) -> None:
     """Its executors go on meanwhile: what they make comes late, and counts for nothing."""
     with site(tmp_path, workers=3, beat="0.2s", limit="1.2s") as s:

@@ -14,8 +14,8 @@ from dataset_values import Parts, exact
 
 from gristmill import Session
 
-# Each fleet, and of how many cases one runs there in every run of the suite; the others run in the soak.
-FLEETS = {"inline": 1, "local": 6, "server": 24}
+# Each fleet, of how many cases one runs there in every run of the suite, and which; the others run in the soak.
+FLEETS = {"inline": (1, 0), "local": (6, 0), "server": (24, 12)}
 # For fixtures: all fleets, the slowest in the soak.
 EACH_FLEET = ["inline", "local", pytest.param("server", marks=pytest.mark.soak)]
 
@@ -43,15 +43,16 @@ def on_fleets(names: str, cases: Iterable[Any], ids: Iterable[str]) -> pytest.Ma
     """Each case on each fleet: parameters of a test that takes ``session``, and ``names``."""
     several = "," in names
     params = [
-        pytest.param(fleet, *(case if several else [case]), id=f"{fleet}-{name}", marks=_marks(place % every))
-        for fleet, every in FLEETS.items()
+        pytest.param(
+            fleet,
+            *(case if several else [case]),
+            id=f"{fleet}-{name}",
+            marks=() if place % every == which else pytest.mark.soak,
+        )
+        for fleet, (every, which) in FLEETS.items()
         for place, (case, name) in enumerate(zip(cases, ids, strict=True))
     ]
     return pytest.mark.parametrize(f"session,{names}", params, indirect=["session"], scope="module")
-
-
-def _marks(place: int) -> Any:
-    return pytest.mark.soak if place else ()
 
 
 def dataset_of(session: Session, parts: Parts) -> Any:

@@ -138,7 +138,7 @@ def written(key: object, value: object) -> str:
     return text if key is None else f"{key}\t{text}"
 
 
-@pytest.mark.parametrize("seeds", [range(n, n + 5) for n in (0, 5)], ids=lambda seeds: f"from-{seeds[0]}")
+@pytest.mark.parametrize("seeds", [range(n, n + 5) for n in (0,)], ids=lambda seeds: f"from-{seeds[0]}")
 def test_random_jobs_inline(seeds: range, tmp_path: Path) -> None:
     for seed in seeds:
         folder = tmp_path / str(seed)
@@ -146,7 +146,7 @@ def test_random_jobs_inline(seeds: range, tmp_path: Path) -> None:
         check(seed, folder, 60, ("inline", "inline"))
 
 
-@pytest.mark.parametrize("seed", range(1000, 1002))
+@pytest.mark.parametrize("seed", range(1000, 1001))
 def test_random_jobs_on_executors(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path, 400, ("local", "inline", "local"))
 
