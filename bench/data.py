@@ -29,6 +29,7 @@ HOT_KEY = "hot-key-ab"  # as long as the other keys
 VALUE_BYTES = 38  # with the key, a space and a newline: 50 bytes a line
 LINKS_A_PAGE = 10
 KEY_BYTES = 10
+SMALL_FILE_LINES = 64
 _REST_BYTES = 88  # with the key, a space and a newline: 100 bytes a line
 _POOL_BYTES = 1 << 20
 _BATCH = 20_000
@@ -177,6 +178,18 @@ def tables(rows: int, partners: int, *, hot: float = 0.0, wide: int = 20) -> Pat
         _write(path / "left.txt", (f"{_customer(key)}\torder{n:07d}\n".encode() for n, key in enumerate(keys)))
 
     return _made(f"tables-{rows}-{partners}-{hot:g}-{wide}", write)
+
+
+def small_files(count: int) -> Path:
+    """A folder of so many files of 4 KiB, of ``SMALL_FILE_LINES`` lines each."""
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        line = b"a line of text, of sixty-four bytes, its own line end included.\n"
+        for number in range(count):
+            (path / f"{number:06}.txt").write_bytes(line * SMALL_FILE_LINES)
+
+    return _made(f"small-files-{count}", make)
 
 
 def numbers(rows: int, keys: int, hot: float = 0.0) -> Path:

@@ -15,7 +15,7 @@ RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 _ORDER = (
     *("wordcount", "access_log", "inverted_index", "first_result", "memory", "tasks"),
     *("two_agents", "straggler", "kill_one", "scheduler"),
-    *("chain", "pagerank", "join", "sort", "skew", "dataset_memory"),
+    *("chain", "pagerank", "join", "sort", "skew", "small_files", "dataset_memory"),
 )
 _CHUNK_BYTES = 1 << 20
 _HEAD = """# What was measured

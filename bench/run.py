@@ -4,7 +4,7 @@
     python bench/run.py --smoke     everything once, tiny, nothing written: does it all still run?
 
 Names: wordcount, access_log, inverted_index, first_result, memory, tasks, two_agents, straggler, kill_one, scheduler;
-of datasets: chain, pagerank, join, sort, skew, dataset_memory.
+of datasets: chain, pagerank, join, sort, skew, small_files, dataset_memory.
 Inputs are made in `.bench-data`, the peers are installed in `.bench-venv`; a full run takes some hours on two cores,
 most of it the peers'.
 """
@@ -25,6 +25,7 @@ import first_result
 import kill_one
 import memory
 import skew
+import small_files
 import straggler
 import two_agents
 from chains import CHAINS
@@ -72,6 +73,9 @@ def measurements(settings: Settings, smoke: bool) -> dict[str, Measurement]:
         "scheduler": partial(scheduler, 1_000 if smoke else 1_000_000),
         **{claim.name: partial(compare, claim, settings) for claim in CHAINS},
         "skew": partial(skew.section, settings),
+        "small_files": partial(
+            small_files.section, settings.runs, small_files.SMOKE_FILES if smoke else small_files.FILES
+        ),
         "dataset_memory": partial(dataset_memory.section, dataset_memory.SMOKE_MB if smoke else dataset_memory.MB),
     }
 

@@ -130,6 +130,7 @@ DATASET_TITLES = {
     "join": "Join",
     "sort": "Sort",
     "skew": "Skew",
+    "small_files": "Small files",
     "dataset_memory": "Memory of datasets",
 }
 
