@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class Shelf:
         if twin is not None and self._has_memory():
             with suppress(OSError):
                 twin.mkdir(mode=0o700, exist_ok=True)
-                if twin.stat().st_uid == os.getuid():
+                if _is_ours(twin):
                     return twin / name
         (self.folder / "blocks").mkdir(parents=True, exist_ok=True)
         return self.folder / "blocks" / name
@@ -145,7 +146,16 @@ class Shelf:
 def _in_twin(path: str) -> Path | None:
     place = Path(path)
     twin = twin_of(place.parent.parent)
-    return None if twin is None else twin / place.name
+    return twin / place.name if twin is not None and _is_ours(twin) else None
+
+
+def _is_ours(twin: Path) -> bool:
+    """Whether this user made it: everybody may make folders and links in shared memory."""
+    try:
+        status = twin.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
 def _move(source: Path, target: Path) -> None:
