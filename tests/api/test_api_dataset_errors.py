@@ -123,3 +123,10 @@ def test_a_script_shows_its_own_lines_and_the_message(tmp_path: Path) -> None:
     message = done.stderr.partition("gristmill.errors.JobFailed: ")[2].splitlines()
     assert message[1:4] == [f"{script}:5, in parse", "    return int(line)", message[3]]
     assert "invalid literal" in message[3] and f"in the step: map, built at {script}:8" in message
+
+
+def test_a_dataset_is_not_iterated_over_unasked(session: gm.Session) -> None:
+    numbers: Any = session.range(3)
+    for mistake in (list, max, session.from_items):
+        with pytest.raises(TypeError, match=r"Call iterate\(\)"):
+            mistake(numbers)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gristmill.compute.columns import ColumnCollector
 from gristmill.compute.group import groups
 from gristmill.compute.pipes.groups import groups_ahead, groups_of_pairs
 from gristmill.compute.ranges import bounds_of
-from gristmill.compute.sorted import SortCollector
 from gristmill.compute.sorting import Sortable, column_key_of, pairs_of, sorted_columns, sorted_elements
 from gristmill.compute.streams import Columns, Records
 from gristmill.records.block import RecordBlock
@@ -81,7 +81,7 @@ def test_a_sort_of_lines_is_that_of_python(
     counts: list[int] = []
     blocks: Iterator[RecordBlock] = iter([LineBlock(text, len(text), "f", lambda _: 0) for text in texts])
     records = Records(blocks, lambda: iter(()), lambda rows, _bytes: counts.append(rows))
-    collector = SortCollector(parts, folder / "runs", folder / "block", None, bounds_of(keys, parts, False))
+    collector = ColumnCollector(parts, folder / "runs", folder / "block", None, bounds_of(keys, parts, False))
     collector.consume(Sortable(records, key))
     block = collector.finish()
     assert sum(counts) == len(lines)
@@ -100,7 +100,7 @@ def test_elements_of_other_types_come_out_as_they_went_in(tmp_path: Path) -> Non
     elements = [3, None, True, "a", b"b", (1, 2), 2.5, 1, "a", None, frozenset((1,))]
     key = lambda element: element if isinstance(element, (int, str, bytes)) else 0  # noqa: E731
     whole = list(map(key, elements))
-    collector = SortCollector(1, tmp_path / "runs", tmp_path / "block", None, bounds_of(whole, 1, False))
+    collector = ColumnCollector(1, tmp_path / "runs", tmp_path / "block", None, bounds_of(whole, 1, False))
     collector.consume(Sortable(iter(elements), key))
     block = collector.finish()
     pieces = merge([read_segment(block, 0)], len(elements))

@@ -96,25 +96,21 @@ def _collector(
 
         samples = [key for some in blocks.rows(len(branch.sources) - 1, lambda _: None) for key in some]
         partitioner = bounds_of(samples, sink.partitions, step.descending)
-        from gristmill.compute.sorted import SortCollector
-
-        return SortCollector(
-            sink.partitions,
-            env.scratch,
-            target,
-            None,
-            partitioner,
-            fold=step.fold,
-            descending=step.descending,
-            run_bytes=min(_MOST_SORTED, env.job.memory_bytes // _SORTED_SHARE),
-        )
-    if grouping is not None and step.fold is not None:
+    elif grouping is not None and step.fold is not None:
         from gristmill.compute.fused import FusedCollector
 
         return FusedCollector(sink.partitions, env.scratch, target, partitioner, step.fold, grouping)
-    combiner = step.combiner if step.fold is None else None
-    return Collector(
-        sink.partitions, env.scratch, target, combiner, partitioner, fold=step.fold, descending=step.descending
+    from gristmill.compute.columns import ColumnCollector
+
+    return ColumnCollector(
+        sink.partitions,
+        env.scratch,
+        target,
+        step.combiner if step.fold is None else None,
+        partitioner,
+        fold=step.fold,
+        descending=step.descending,
+        run_bytes=min(_MOST_SORTED, env.job.memory_bytes // _SORTED_SHARE),
     )
 
 

@@ -152,6 +152,12 @@ class Elements(Generic[T_co]):
 
     # What must not be
 
+    def __iter__(self) -> NoReturn:
+        raise TypeError(
+            "A Dataset is not iterated over by itself. Call iterate() for its elements one after another, take(n) for "
+            "some, or collect() for a list of all."
+        )
+
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise UnpicklableCode(
             "A dataset was used within a function that runs in a task, such as one given to map(). Tasks hold no "

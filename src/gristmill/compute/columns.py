@@ -1,16 +1,18 @@
-"""The map side of a sort, in columns: plain keys are gathered, sorted and written as Arrow arrays.
+"""The map side of sorts, joins and groupings in columns: plain keys are gathered, sorted and written as Arrow arrays.
 
-A sort has about as many keys as pairs. A dict with a list for each would take most of the time, and none of it is
-needed. What the blocks hold is the same.
+A sort, and a table to join, has about as many keys as pairs. A dict with a list for each would take most of the time,
+and none of it is needed. What the blocks hold is the same.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,21 +24,23 @@ from gristmill.compute.ranges import RangePartitioner
 from gristmill.compute.sorting import Sortable
 from gristmill.plan.functions import Fold, Folder, Partitioner
 from gristmill.records.columns import concat_values, decode_values
-from gristmill.records.keys import encode_key
+from gristmill.records.keys import encode_key, stable_hash
 from gristmill.shuffle.blocks import BlockWriter
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.shuffle.groups import ANY, BATCH_BYTES, INT, STR, join_equal_keys, key_array, keys_in, lists_of_one
 from gristmill.shuffle.ordering import sort_order
 
+_MANY = 1024  # so many keys tell how many are different
 _COLUMNS = {str: STR, int: INT, bytes: pa.binary()}
 _BYTES_KIND, _BYTES_END = encode_key(b"")[:1], encode_key(b"")[1:]
 
 
-class SortCollector(Collector):
-    """Collects the pairs of one map attempt, whose keys go to partitions by ranges.
+class ColumnCollector(Collector):
+    """Collects the pairs of one map attempt.
 
     It does what a :class:`~gristmill.compute.collect.Collector` does, faster if keys are all str, all bytes or all int
-    of 64 bits; from the first on that is none, and for all else than a plain sort upwards, it is one.
+    of 64 bits, and most of them different, or to be sorted by ranges; from the first on that is none, and where values
+    are folded, keys sorted downwards or partitions chosen by user code, it is one.
 
     Args:
         partitions, scratch, target, combiner, partitioner, fold, descending: as a Collector has them.
@@ -55,8 +59,9 @@ class SortCollector(Collector):
         run_bytes: int | None = None,
     ) -> None:
         super().__init__(partitions, scratch, target, combiner, partitioner, fold, descending)
-        plain = combiner is None and fold is None and not descending
-        self._ranges = partitioner if plain and isinstance(partitioner, RangePartitioner) else None
+        self._ranges = partitioner if isinstance(partitioner, RangePartitioner) else None
+        known = partitioner is None or self._ranges is not None
+        self._in_columns = known and combiner is None and fold is None and not descending
         self._keys: list[Any] = []
         self._values: list[Any] = []
         self._kind: type | None = None  # of the keys in columns
@@ -66,11 +71,11 @@ class SortCollector(Collector):
 
     def consume(self, pairs: Iterator[tuple[Any, Any]]) -> None:
         """Take all of ``pairs``. Raises what a Collector raises."""
-        if isinstance(pairs, Sortable) and self._ranges is not None:
+        if isinstance(pairs, Sortable) and self._in_columns:
             for keys, values in pairs.chunks():
                 self._add(keys, values)
             return
-        while self._ranges is not None:
+        while self._in_columns:
             room = self._chunk - len(self._keys)
             if self._gather(islice(pairs, room)) < room:
                 return
@@ -89,18 +94,17 @@ class SortCollector(Collector):
         return super().finish()
 
     def _gather(self, pairs: Iterable[tuple[Any, Any]]) -> int:
-        keys, values = self._keys, self._values
-        before = len(keys)
-        add_key, add_value = keys.append, values.append
-        for pair in pairs:
+        chunk = list(pairs)
+        if chunk:
             try:
-                key, value = pair
+                keys, values = zip(*chunk, strict=True)
             except (TypeError, ValueError):
-                check_pair(pair, None, "mapper", shuffled=True)
+                for pair in chunk:
+                    check_pair(pair, None, "mapper", shuffled=True)
                 raise
-            add_key(key)
-            add_value(value)
-        return len(keys) - before
+            self._keys += keys
+            self._values += values
+        return len(chunk)
 
     def _to_columns(self) -> None:
         keys, values = self._keys, self._values
@@ -109,11 +113,11 @@ class SortCollector(Collector):
 
     def _add(self, keys: Any, values: Any) -> None:
         """Add lists or arrays to the columns, or leave columns for good if keys are not all of one plain type."""
-        column = self._column(keys) if self._ranges is not None else None
+        column = self._column(keys) if self._in_columns else None
         if column is None:
             if self._columns:
                 self._cut_columns()
-            self._ranges = None
+            self._in_columns = False
             super().consume(zip(_listed(keys, keys_in), _listed(values, decode_values), strict=True))
             return
         held = encode_or_refuse(values, share=False) if isinstance(values, list) else values
@@ -134,6 +138,8 @@ class SortCollector(Collector):
         kind = types.pop()
         if types or kind not in _COLUMNS or self._kind not in (None, kind):
             return None
+        if self._ranges is None and len(keys) >= _MANY and len(set(keys)) < len(keys) // 2:
+            return None  # a dict has each of them once
         try:
             column = key_array(_COLUMNS[kind], keys)
         except OverflowError:
@@ -146,16 +152,15 @@ class SortCollector(Collector):
 
     def _write_columns(self, path: Path) -> BlockInfo:
         """Write what the columns hold, sorted, as a block, and empty them."""
-        assert self._ranges is not None
         keys = pa.concat_arrays([key for key, _ in self._columns])
         values = concat_values([value for _, value in self._columns])
         self._columns.clear()
         self._column_bytes = 0
-        order = sort_order(keys)
+        order, ends = self._laid_out(keys)
         rows = max(1, len(keys) * BATCH_BYTES // max(1, keys.nbytes + values.nbytes))
         with BlockWriter(path, self._partitions) as writer:
             begin = 0
-            for partition, end in enumerate(self._ends(keys, order)):
+            for partition, end in enumerate(ends):
                 # Taken a batch at a time: all at once would need as much memory again, and time to get it.
                 for start in range(begin, end, rows):
                     some = order.slice(start, min(rows, end - start))
@@ -164,10 +169,28 @@ class SortCollector(Collector):
                 begin = end
             return writer.finish()
 
-    def _ends(self, keys: Any, order: Any) -> Iterator[int]:
-        """Where each partition's rows end."""
-        ranges, partitions = self._ranges, self._partitions
-        assert ranges is not None
+    def _laid_out(self, keys: Any) -> tuple[Any, list[int]]:
+        """The places of keys, by partition and then in their order; where each partition's end in that."""
+        order = sort_order(keys)
+        if self._ranges is not None:
+            return order, list(self._ends(self._ranges, keys, order))
+        if self._partitions == 1:
+            return order, [len(order)]
+        partition_of = self._hashed(keys).take(order)
+        counts = {one["values"]: one["counts"] for one in pc.value_counts(partition_of).to_pylist()}
+        ends = accumulate(counts.get(partition, 0) for partition in range(self._partitions))
+        return order.take(pc.array_sort_indices(partition_of)), list(ends)  # stable: keys stay in order
+
+    def _hashed(self, keys: Any) -> Any:
+        """The partition of each key, see ``stable_partition``."""
+        encoded = keys.to_pylist()
+        hashes = map(crc32, encoded) if self._kind is str else map(stable_hash, encoded)
+        count = pa.scalar(self._partitions, pa.uint32())
+        hashed = pa.Array.from_buffers(pa.uint32(), len(keys), [None, pa.py_buffer(array("I", hashes))])
+        return pc.subtract(hashed, pc.multiply(pc.divide(hashed, count), count))
+
+    def _ends(self, ranges: RangePartitioner, keys: Any, order: Any) -> Iterator[int]:
+        partitions = self._partitions
 
         def chosen(row: int) -> int:
             key = keys[order[row].as_py()].as_py()

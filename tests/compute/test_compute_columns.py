@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.compute import collect, combine
+from gristmill.compute import collect, columns, combine
 from gristmill.compute.collect import Collector
+from gristmill.compute.columns import ColumnCollector
 from gristmill.compute.combine import fan_in
 from gristmill.compute.group import groups
 from gristmill.compute.ranges import RangePartitioner, bounds_of
-from gristmill.compute.sorted import SortCollector
 from gristmill.errors import KeyTypeRefused, UserCodeError
 from gristmill.shuffle.blocks import read_segment
 from gristmill.shuffle.contracts import BlockInfo
@@ -36,13 +36,18 @@ tasks_of_pairs = st.lists(st.one_of(task, st.builds(list.__add__, task, task)), 
 
 
 def blocks_of(
-    kind: type[Collector], tasks: list[Pairs], folder: Path, choose: RangePartitioner, descending: bool = False
+    kind: type[Collector],
+    tasks: list[Pairs],
+    folder: Path,
+    partitions: int,
+    choose: RangePartitioner | None,
+    descending: bool = False,
 ) -> list[BlockInfo]:
     blocks = []
     for number, pairs in enumerate(tasks):
         target = folder / f"{kind.__name__}-{number}"
         scratch = target.with_suffix(".runs")
-        collector = kind(choose.partitions, scratch, target, None, choose, descending=descending)
+        collector = kind(partitions, scratch, target, None, choose, descending=descending)
         for start in range(0, len(pairs), 7):
             collector.consume(iter(pairs[start : start + 7]))
         blocks.append(collector.finish())
@@ -56,23 +61,31 @@ def read(blocks: list[BlockInfo], partition: int, folder: Path) -> list[tuple[An
     return [(key, list(grouped)) for key, grouped in groups(pieces)]
 
 
-@given(tasks=tasks_of_pairs, partitions=st.integers(1, 4), small=st.booleans(), descending=st.booleans())
-@settings(max_examples=150)
+@given(
+    tasks=tasks_of_pairs,
+    partitions=st.integers(1, 4),
+    small=st.booleans(),
+    how=st.sampled_from(["hashed", "up", "down"]),
+)
+@settings(max_examples=200)
 def test_it_gives_what_a_collector_gives(
-    tasks: list[Pairs], partitions: int, small: bool, descending: bool, tmp_path_factory: pytest.TempPathFactory
+    tasks: list[Pairs], partitions: int, small: bool, how: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("sorted")
-    choose = bounds_of([key for pairs in tasks for key, _ in pairs][::3], partitions, descending)
+    descending, choose = how == "down", None
+    if how != "hashed":
+        choose = bounds_of([key for pairs in tasks for key, _ in pairs][::3], partitions, descending)
     with pytest.MonkeyPatch.context() as patch:
         if small:
             patch.setattr(collect, "RUN_BYTES", 300)
             patch.setattr(collect, "_CHUNK", (3, 5))
+            patch.setattr(columns, "_MANY", 4)
             patch.setattr(combine, "FAN_IN", 2)
             patch.setattr("gristmill.shuffle.groups.BATCH_BYTES", 16)
         both = [
             [read(blocks, partition, folder / kind.__name__) for partition in range(partitions)]
-            for kind in (Collector, SortCollector)
-            for blocks in [blocks_of(kind, tasks, folder, choose, descending)]
+            for kind in (Collector, ColumnCollector)
+            for blocks in [blocks_of(kind, tasks, folder, partitions, choose, descending)]
         ]
     assert repr(both[1]) == repr(both[0])
 
@@ -90,7 +103,7 @@ def test_a_large_sort_is_cut_in_runs_and_comes_out_in_order(tmp_path: Path, monk
     monkeypatch.setattr(collect, "RUN_BYTES", 300_000)
     lines = [f"{n * 7919 % 30_011:05d} line {n}" for n in range(30_000)]
     choose = bounds_of([line[:5] for line in lines[::100]], 3, descending=False)
-    collector = SortCollector(3, tmp_path / "runs", tmp_path / "block", None, choose)
+    collector = ColumnCollector(3, tmp_path / "runs", tmp_path / "block", None, choose)
     collector.consume((line[:5], line) for line in lines)
     block = collector.finish()
     assert collector.spilled_bytes > 700_000
@@ -104,7 +117,7 @@ def test_the_same_pairs_give_the_same_bytes_however_they_come(tmp_path: Path) ->
     choose = bounds_of([key for key, _ in pairs[:50]], 3, descending=False)
     made = []
     for name, size in (("one", 10_000), ("two", 33)):
-        collector = SortCollector(3, tmp_path / name, tmp_path / f"{name}.block", None, choose)
+        collector = ColumnCollector(3, tmp_path / name, tmp_path / f"{name}.block", None, choose)
         for start in range(0, len(pairs), size):
             collector.consume(iter(pairs[start : start + size]))
         collector.finish()
@@ -113,7 +126,7 @@ def test_the_same_pairs_give_the_same_bytes_however_they_come(tmp_path: Path) ->
 
 
 def test_nothing_makes_no_file(tmp_path: Path) -> None:
-    collector = SortCollector(2, tmp_path / "runs", tmp_path / "block", None, bounds_of(["a"], 2, descending=False))
+    collector = ColumnCollector(2, tmp_path / "runs", tmp_path / "block", None, bounds_of(["a"], 2, descending=False))
     collector.consume(iter(()))
     assert collector.finish() == BlockInfo("", ())
     assert list(tmp_path.iterdir()) == []
@@ -121,13 +134,13 @@ def test_nothing_makes_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", [1, (1,), (1, 2, 3), None])
 def test_what_is_not_a_pair_is_a_users_error(tmp_path: Path, bad: Any) -> None:
-    collector = SortCollector(2, tmp_path / "runs", tmp_path / "block", None, bounds_of(["a"], 2, descending=False))
+    collector = ColumnCollector(2, tmp_path / "runs", tmp_path / "block", None, bounds_of(["a"], 2, descending=False))
     with pytest.raises(UserCodeError, match="must yield pairs"):
         collector.consume(iter([("a", 1), bad]))
 
 
 def test_a_key_without_order_is_refused(tmp_path: Path) -> None:
-    collector = SortCollector(2, tmp_path / "runs", tmp_path / "block", None, bounds_of(["a"], 2, descending=False))
+    collector = ColumnCollector(2, tmp_path / "runs", tmp_path / "block", None, bounds_of(["a"], 2, descending=False))
     pairs: Iterator[tuple[Any, Any]] = itertools.chain([("a", 1), ([1], 1)], zip("bcd" * 9000, itertools.count()))
     with pytest.raises(KeyTypeRefused, match="list"):
         collector.consume(pairs)
