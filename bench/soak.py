@@ -1,10 +1,11 @@
 """Runs what takes longer than CI has (``make soak``) and writes down how it went.
 
-    python bench/soak.py [--again] [PYTEST OPTION ...]
+    python bench/soak.py [--part NAME] [--again] [PYTEST OPTION ...]
 
 Everything below ``tests/`` that is marked ``soak`` runs. RESULTS.md gets a line for each test function: how many cases,
 how many failed, how long they took, what they noted, and why any were skipped. The whole takes an hour or more: with
-``--again`` only what the options select runs, and takes the place of what the same cases gave before.
+``--again`` only what the options select runs, and takes the place of what the same cases gave before. ``--part`` gives
+what the options select a section of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,13 @@ class Line:
 
 def main(options: Iterable[str]) -> int:
     """Run the soak and write the section. Returns pytest's exit code."""
-    reports, options = data.folder() / "soak", list(options)
+    options, part = list(options), ""
+    if "--part" in options:
+        place = options.index("--part")
+        _, part = options[place : place + 2]
+        del options[place : place + 2]
+    name = f"soak_{part}" if part else "soak"
+    reports = data.folder() / name
     if "--again" in options:
         options.remove("--again")
     else:
@@ -49,7 +56,7 @@ def main(options: Iterable[str]) -> int:
     written = ["-o", "junit_family=xunit1", "--junitxml", report]
     code = subprocess.run([*pytest, *written, *options], cwd=ROOT, check=False).returncode
     if report.exists():
-        write_section("soak", section(cases(sorted(reports.iterdir()))))
+        write_section(name, section(cases(sorted(reports.iterdir())), part))
     return code
 
 
@@ -62,8 +69,8 @@ def cases(reports: Iterable[Path]) -> list[ElementTree.Element]:
     return list(found.values())
 
 
-def section(ran: Iterable[ElementTree.Element]) -> str:
-    """The section for RESULTS.md of some cases."""
+def section(ran: Iterable[ElementTree.Element], part: str = "") -> str:
+    """The section for RESULTS.md of some cases: all, or those of a part."""
     lines: dict[str, Line] = {}
     for case in ran:
         name = f"{case.get('classname', '').rpartition('.')[2]}: {case.get('name', '').partition('[')[0]}"
@@ -83,7 +90,8 @@ def section(ran: Iterable[ElementTree.Element]) -> str:
     count = sum(line.cases for line in lines.values())
     total = f"{count:,} cases in {seconds / 60:.0f} minutes, {failed or 'none'} failed."
     notes = [f"- {note}" for line in lines.values() for note in dict.fromkeys(line.notes)]
-    parts = ["## Soak", f"What takes longer than CI has: `make soak`. {total}", table(rows), "\n".join(notes)]
+    title = f"## Soak: {part}" if part else "## Soak"
+    parts = [title, f"What takes longer than CI has: `make soak`. {total}", table(rows), "\n".join(notes)]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -130,3 +130,19 @@ def test_a_dataset_is_not_iterated_over_unasked(session: gm.Session) -> None:
     for mistake in (list, max, session.from_items):
         with pytest.raises(TypeError, match=r"Call iterate\(\)"):
             mistake(numbers)
+
+
+@pytest.mark.parametrize("level", ["MEMORY", "DISK"])
+def test_a_step_over_what_is_kept_shows_the_record(session: gm.Session, level: str) -> None:
+    kept = session.range(40, partitions=4).map(lambda n: {"n": n} if level == "DISK" else n).persist(level)
+    kept.count()
+    with pytest.raises(JobFailed) as failed:
+        kept.map(lambda row: 1 // (row["n"] - 23 if level == "DISK" else row - 23)).filter(bool).collect()
+    assert ("{'n': 23}" if level == "DISK" else "23") in str(failed.value)
+    assert "partition 2" in str(failed.value)
+
+
+def test_a_session_that_cannot_be_shows_the_line_that_wanted_it() -> None:
+    with pytest.raises(GristmillError, match="'there' is not a place to run on") as failed:
+        gm.Session(on="there")
+    assert len(traceback.extract_tb(failed.tb)) == 2

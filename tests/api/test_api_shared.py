@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -325,3 +326,21 @@ def test_each_task_of_take_adds_once(session: Session) -> None:
     both = session.range(8, partitions=4).map(adding(total)).union(session.range(12, partitions=6).map(adding(total)))
     assert both.filter(lambda n: n == 11).take(2) == [11]
     assert total.value == 20
+
+
+@pytest.mark.soak  # a copy starts only after some seconds
+def test_a_task_that_runs_twice_adds_once(tmp_path: Path) -> None:
+    total = gm.accumulator()
+
+    def stuck_once(number: int) -> int:
+        total.add(1)
+        if number == 5 and first_time(tmp_path / "stuck"):
+            time.sleep(60)
+        (tmp_path / f"{number}-{os.getpid()}").touch()
+        return number
+
+    with Session(on="local", executors=3, memory="768MiB", data_dir=tmp_path / "data", speculation=True) as opened:
+        began = time.monotonic()
+        assert opened.range(12, partitions=12).map(stuck_once).sum() == 66
+        assert time.monotonic() - began < 50, "the copy came first"
+    assert total.value == 12

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,20 @@ def test_what_somebody_else_put_there_is_not_read(tmp_path: Path) -> None:
         assert place == tmp_path / "blocks" / "b.block"
     finally:
         twin.unlink()
+
+
+def test_what_belongs_to_a_deleted_folder_goes_after_a_while(tmp_path: Path) -> None:
+    session, other = tmp_path / "deleted by hand", tmp_path / "there"
+    try:
+        paths = []
+        for folder in (session, other):
+            folder.mkdir()
+            paths.append(put(shelf.Shelf(folder, 10 * BLOCK, 0.0), "a.block"))
+        shutil.rmtree(session)
+        shelf.sweep(time.time())
+        assert all(Path(shelf.located(path)).exists() for path in paths), "it was used just now"
+        shelf.sweep(time.time() + 1000)
+        assert [Path(shelf.located(path)).exists() for path in paths] == [False, True]
+    finally:
+        shelf.clear(session)
+        shelf.clear(other)

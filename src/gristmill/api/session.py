@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from gristmill.api.datasets.border import bordered
 from gristmill.api.datasets.sources import Sources
 from gristmill.errors import SessionClosed
 
@@ -59,6 +60,7 @@ class Session(Sources):
         UsageError: an option does not exist, or its value is not possible.
     """
 
+    @bordered
     def __init__(self, on: str | None = None, **options: Any) -> None:
         from gristmill.api.mapreduce import parse_options
 

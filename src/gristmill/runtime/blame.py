@@ -129,7 +129,10 @@ class Scene:
             index = self.at.index
             if ahead and not found.report.record:
                 found.report = replace(found.report, details={**found.report.details, "unit": "last record read"})
-            return locate(found, record=self.at.values[index], source=self.at.source, offset=self.at.offset_of(index))
+            located = locate(
+                found, record=self.at.values[index], source=self.at.source, offset=self.at.offset_of(index)
+            )
+            return self._from_partition(located)
         if not found.report.record and (key := self._key_in_work(frames)):
             found.report = replace(found.report, details={**found.report.details, "unit": "key"})
             locate(found, record=key[0], source="")

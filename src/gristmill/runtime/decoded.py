@@ -43,19 +43,21 @@ class Decoded:
 
 
 class Rows:
-    """Elements that many tasks may be given."""
+    """Elements that many tasks may be given.
+
+    Attributes:
+        elements: all of them.
+        has_lists: they are pairs with a list each, of which everybody gets a copy.
+    """
 
     def __init__(self, elements: list[Any], has_lists: bool) -> None:
-        self._elements = elements
-        self._has_lists = has_lists
-
-    def __len__(self) -> int:
-        return len(self._elements)
+        self.elements = elements
+        self.has_lists = has_lists
 
     def __iter__(self) -> Iterator[Any]:
-        if self._has_lists:
-            return ((key, values[:]) for key, values in self._elements)
-        return iter(self._elements)
+        if self.has_lists:
+            return ((key, values[:]) for key, values in self.elements)
+        return iter(self.elements)
 
 
 def rows_to_share(elements: Iterable[Any]) -> Rows | None:

@@ -23,7 +23,7 @@ from typing import Any
 
 from gristmill.config import GIB
 from gristmill.errors import UsageError
-from gristmill.shuffle.shelf import clear
+from gristmill.shuffle.shelf import clear, sweep
 from gristmill.shuffle.store import delete_job
 
 try:
@@ -206,6 +206,7 @@ def prune(
             remove_dead(staging)
         total -= sizes[folder.path]
         pruned.append(folder.path.name)
+    sweep(now)
     return tuple(pruned)
 
 

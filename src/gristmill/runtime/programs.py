@@ -145,8 +145,21 @@ class ProgramRun(Context):
             shared = _decoded.get(identity, _DECODED * size, limit, lambda: rows_to_share(self.stream(number)))
             if shared is not None:
                 advance(rows)
-                return iter(shared)
-        return chain.from_iterable(self._blocks.rows(number, advance))
+                if shared.has_lists:  # copied one by one: which one is in work is not known
+                    return iter(shared)
+                return self._noted(iter((shared.elements,)))
+        return self._noted(self._blocks.rows(number, advance))
+
+    def _noted(self, lists: Iterator[list[Any]]) -> Iterator[Any]:
+        """The records of some lists. If there is no other source, the last one that was taken is the one in work."""
+        is_alone = sum(isinstance(op, Open) for op in self._plan.ops) == 1
+        return chain.from_iterable(self._each_noted(lists) if is_alone else lists)
+
+    def _each_noted(self, lists: Iterator[list[Any]]) -> Iterator[Iterator[Any]]:
+        for values in lists:
+            self._at = At(None, values, iter(values), "")
+            yield self._at.records
+        self._at = None
 
     @property
     def _decoded_limit(self) -> int:

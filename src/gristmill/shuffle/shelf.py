@@ -24,6 +24,8 @@ except ImportError:  # Windows
 
 SHARED_MEMORY = Path("/dev/shm")
 _LOCK = ".lock"
+_OF = ".of"  # a file that says whose twin it is
+_FORGOTTEN_SECONDS = 600.0
 _DROPPED = ".mem.block"  # the end of the names of blocks that are deleted, not moved, when there is no room
 _BLOCK = ".block"
 
@@ -65,6 +67,18 @@ def clear(folder: str | os.PathLike[str]) -> None:
         shutil.rmtree(twin, ignore_errors=True)
 
 
+def sweep(now: float) -> None:
+    """Delete this user's twins whose folder somebody has deleted by hand, if nobody has used them for a while."""
+    if fcntl is None or not SHARED_MEMORY.is_dir():
+        return
+    for twin in SHARED_MEMORY.glob(f"gristmill-{os.getuid()}-*"):
+        with suppress(OSError, UnicodeError):
+            if not _is_ours(twin) or Path((twin / _OF).read_text("utf-8", "surrogateescape")).exists():
+                continue
+            if now - max(entry.stat().st_mtime for entry in os.scandir(twin)) > _FORGOTTEN_SECONDS:
+                shutil.rmtree(twin, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Shelf:
     """The room of one session in this machine's memory.
@@ -92,6 +106,8 @@ class Shelf:
             with suppress(OSError):
                 twin.mkdir(mode=0o700, exist_ok=True)
                 if _is_ours(twin):
+                    if not (twin / _OF).exists():
+                        (twin / _OF).write_text(os.path.abspath(self.folder), "utf-8", "surrogateescape")  # noqa: PTH100
                     return twin / name
         (self.folder / "blocks").mkdir(parents=True, exist_ok=True)
         return self.folder / "blocks" / name

@@ -6,11 +6,13 @@ import functools
 import os
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 from gristmill.errors import GristmillError
 
 C = TypeVar("C", bound=type)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _OURS = __name__.partition(".")[0]
 FULL_TRACEBACKS = "GRISTMILL_FULL_TRACEBACKS"
@@ -25,13 +27,15 @@ def with_short_tracebacks(cls: C) -> C:
     for base in cls.__mro__:
         for name, method in list(vars(base).items()):
             if isinstance(method, FunctionType) and not name.startswith("_") and base.__module__.startswith(_OURS):
-                setattr(base, name, _bordered(method))
+                setattr(base, name, bordered(method))
     return cls
 
 
-def _bordered(method: Callable[..., Any]) -> Callable[..., Any]:
+def bordered(method: Callable[P, R]) -> Callable[P, R]:
+    """Let the errors that we have foreseen leave one function at once."""
+
     @functools.wraps(method)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
         except GristmillError as error:
