@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from typing import TypeVar
 from urllib.parse import unquote
 
@@ -87,6 +86,8 @@ def _split(uri: str) -> tuple[str, str]:
 
 
 def _plugin(scheme: str) -> Storage | None:
+    from importlib import metadata
+
     found = list(metadata.entry_points(group=GROUP, name=scheme))
     if not found:
         return None

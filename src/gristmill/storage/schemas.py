@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from gristmill.storage.contracts import PartFile
-from gristmill.storage.writers.layout import KEY_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +43,8 @@ def to_be_rewritten(
         return None, []
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from gristmill.storage.writers.layout import KEY_VALUE
 
     def look(part: PartFile) -> pa.Schema:
         with opened(part) as file:
