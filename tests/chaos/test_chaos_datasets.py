@@ -56,3 +56,16 @@ def test_killed_workers_change_no_dataset(case: str, seed: int, tmp_path: Path) 
 def session_on(s: Site) -> Session:
     """A session on a cluster, whose tasks may lose many attempts."""
     return Session(on=s.url, token_file=s.token_file, max_attempts=20)
+
+
+def test_a_worker_that_dies_before_its_results_are_read(tmp_path: Path) -> None:
+    with site(tmp_path, workers=2, beat="0.2s", limit="1.5s") as s:
+        with session_on(s) as session:
+            elements = session.range(4_000, partitions=8).map(lambda n: n * n).iterate()
+            came = [next(elements) for _ in range(10)]
+            s.workers[0].kill()
+            s.workers[0].forget()
+            came += elements
+        assert came == [n * n for n in range(4_000)]
+        s.assert_clean(tmp_path)
+        s.end()

@@ -67,7 +67,14 @@ class RemoteEngine:
             found = self._server.get(f"/sessions/{session}/kept/{kept}")["blocks"]
             segments = [SegmentInfo(0, one["length"], one["rows"], one["crc32"]) for one in found]
             blocks = [BlockInfo(str(place), (segment,)) for place, segment in enumerate(segments)]
-            return Rows(view, blocks, lambda some: self._bring(session, kept, some), lambda: self._forget(kept), kept)
+            return Rows(
+                view,
+                blocks,
+                lambda some: self._bring(session, kept, some),
+                lambda: self._forget(kept),
+                kept,
+                lambda left: self.rows(node, name, first, left),
+            )
 
         rows = self._in_session(run)
         if earlier:
