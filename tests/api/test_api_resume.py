@@ -50,6 +50,7 @@ def test_a_killed_run_goes_on(scene: Callable[[str], Scene]) -> None:
     assert there.jobs() == []
 
 
+@pytest.mark.soak
 def test_a_run_that_is_killed_again_and_again(scene: Callable[[str], Scene]) -> None:
     there = scene("hold map")
     there.kill_while_a_map_task_runs()
@@ -81,6 +82,7 @@ def test_without_an_output(scene: Callable[[str], Scene]) -> None:
     assert there.jobs() == []
 
 
+@pytest.mark.soak
 def test_of_several_runs_the_likest_is_named(scene: Callable[[str], Scene]) -> None:
     """Not the youngest, which wrote to another place. How a result that is printed is kept is nobody's concern."""
     there = scene("hold map")

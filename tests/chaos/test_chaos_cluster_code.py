@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="fi
 KEYS = 40
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("seconds", "limits"),
     [

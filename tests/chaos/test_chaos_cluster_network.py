@@ -58,6 +58,7 @@ def run_three_jobs(s: Site, prefix: tuple[str, ...]) -> None:
     s.assert_clean(s.folder)
 
 
+@pytest.mark.soak
 def test_three_agents_make_the_same_bytes_as_inline(tmp_path: Path) -> None:
     with network(4) as net:
         pass

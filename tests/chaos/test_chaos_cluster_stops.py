@@ -99,6 +99,7 @@ def test_nobody_is_lost_for_a_short_while(tmp_path: Path) -> None:
         s.end()
 
 
+@pytest.mark.soak
 def test_a_server_that_stood_still_does_not_take_its_workers_for_dead(tmp_path: Path) -> None:
     with site(tmp_path, workers=2, beat="0.2s", limit="1.2s") as s:
         client = begin(s, "--no-speculation")

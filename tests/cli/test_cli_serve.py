@@ -205,6 +205,7 @@ def test_a_failure_shows_the_users_own_line_first(served: Served, tmp_path: Path
     assert status.returncode == 0 and "ValueError: a bad word" in status.stdout
 
 
+@pytest.mark.soak
 def test_interrupting_run_cancels_the_job_and_interrupting_wait_does_not(served: Served, tmp_path: Path) -> None:
     run = served.begin("run", "slow.py", "in.txt", "-o", "out", "--on", served.url, "--set", f"go={tmp_path}/go")
     wait_until(lambda: "running" in served.run("jobs").stdout)
@@ -228,6 +229,7 @@ def test_interrupting_run_cancels_the_job_and_interrupting_wait_does_not(served:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.soak
 def test_a_client_goes_on_waiting_while_the_server_is_killed_and_started_again(served: Served, tmp_path: Path) -> None:
     inputs = []
     for number in range(6):

@@ -63,6 +63,7 @@ def submit(served: Mortal, script: str, *more: object) -> str:
     return submitted.stdout.strip()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("served", ["abort.begun"], indirect=True)
 def test_a_cancelled_job_stays_cancelled_when_the_server_dies_before_it_is_over(
     served: Mortal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -119,6 +120,7 @@ def test_a_commit_that_was_cut_short_is_completed_or_found_to_be_done(served: Mo
     assert list(tmp_path.glob(".out*")) == []
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("served", [""], indirect=True)
 def test_a_job_waits_for_storage_that_is_mounted_after_the_server_starts(served: Mortal, tmp_path: Path) -> None:
     job = submit(served, "slow.py", "--set", f"go={tmp_path}/go")
@@ -141,6 +143,7 @@ def test_a_job_waits_for_storage_that_is_mounted_after_the_server_starts(served:
     assert output(tmp_path / "out").endswith("in.txt\t1\n")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("served", [""], indirect=True)
 def test_a_wait_that_begins_while_the_server_is_away_waits_for_it(
     served: Mortal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

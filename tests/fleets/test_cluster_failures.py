@@ -79,6 +79,7 @@ def test_many_damaged_messages_are_noticed(tmp_path: Path, seed: int) -> None:
     assert damaged_run(tmp_path, seed, lines=10_000) > 0
 
 
+@pytest.mark.soak
 def test_a_stream_that_carries_nothing_is_replaced(tmp_path: Path) -> None:
     """The connection stands, but nothing comes through: the agent opens another one in time."""
     words, expected = write_words(tmp_path)
@@ -93,6 +94,7 @@ def test_a_stream_that_carries_nothing_is_replaced(tmp_path: Path) -> None:
         assert len(c.fleet.heard(WorkerUp)) == 1
 
 
+@pytest.mark.soak
 def test_a_stopped_agent_is_lost_and_joins_anew(tmp_path: Path) -> None:
     words, expected = write_words(tmp_path)
     with cluster(tmp_path, workers=2, **FAST) as c:
@@ -173,6 +175,7 @@ def test_sigterm_drains(tmp_path: Path) -> None:
         assert list((c.workers[0].data_dir / "worker" / "jobs").iterdir()) == []
 
 
+@pytest.mark.soak
 def test_a_second_sigterm_ends_at_once(tmp_path: Path) -> None:
     words, expected = write_words(tmp_path)
     with cluster(tmp_path, workers=1) as c:

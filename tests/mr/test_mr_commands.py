@@ -71,6 +71,7 @@ def test_ctrl_c_of_the_coordinator_ends_all_and_leaves_nothing(tmp_path: Path) -
         assert here.leftovers() == [] and not list(here.folder.glob("mr-out*"))
 
 
+@pytest.mark.soak
 def test_a_worker_leaves_and_others_go_on(tmp_path: Path) -> None:
     with lab(tmp_path) as here:
         here.write("first.py", apps.EARLY_EXIT)
@@ -91,6 +92,7 @@ def test_a_worker_leaves_and_others_go_on(tmp_path: Path) -> None:
         assert here.leftovers() == []
 
 
+@pytest.mark.soak
 def test_what_a_killed_coordinator_left_is_in_nobodys_way(tmp_path: Path) -> None:
     with lab(tmp_path) as here:
         texts = write_texts(here, files=2)

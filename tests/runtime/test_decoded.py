@@ -17,7 +17,7 @@ def test_plain_elements_are_shared(elements: list[Any]) -> None:
     rows = rows_to_share(iter(elements))
     assert rows is not None
     assert list(rows) == list(rows) == elements
-    assert len(rows) == len(elements)
+    assert len(rows.elements) == len(elements)
 
 
 @pytest.mark.parametrize("elements", [[[1]], [{"a": 1}], [("a", [[1]])], [("a", {})], [("a", [1], 2)], [(([],), 1)]])

@@ -219,6 +219,7 @@ def test_a_driver_that_is_cancelled_takes_its_session_along(served: Site) -> Non
     assert (served.folder / "runs").read_text() == "x"
 
 
+@pytest.mark.soak
 def test_a_driver_whose_worker_dies_is_not_run_again(served: Site) -> None:
     job = submit(served, SLOW, str(served.folder), "DISK")
     served.wait_until((served.folder / "waits").exists)
@@ -233,6 +234,7 @@ def test_a_driver_whose_worker_dies_is_not_run_again(served: Site) -> None:
     assert other.command.process.poll() is None
 
 
+@pytest.mark.soak
 def test_a_driver_is_run_again_if_that_was_asked_for(served: Site) -> None:
     job = submit(served, SLOW, str(served.folder), "DISK", options=("--driver-attempts", "2"))
     served.wait_until((served.folder / "waits").exists)
@@ -308,6 +310,7 @@ def test_a_client_that_dies_lets_its_session_expire(served: Site, level: str, nu
     served.end()
 
 
+@pytest.mark.soak
 def test_a_session_that_a_killed_server_had_ends_as_well(served: Site) -> None:
     script(served, SLOW)
     command = [sys.executable, "-m", "gristmill.cli.main", "run", "--on", served.url, "script.py"]
