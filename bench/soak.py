@@ -65,6 +65,8 @@ def cases(reports: Iterable[Path]) -> list[ElementTree.Element]:
     found: dict[tuple[str | None, str | None], ElementTree.Element] = {}
     for report in reports:
         for case in ElementTree.parse(report).getroot().iter("testcase"):
+            if not case.get("classname"):  # the run was interrupted
+                continue
             found[case.get("classname"), case.get("name")] = case
     return list(found.values())
 
