@@ -247,7 +247,7 @@ class _Writer:
         scope = self._home.globals if self._home else {}
         closure = tuple(self._cells[name] for name in code.co_freevars)
         function = FunctionType(code, scope, _NAME, tuple(self._constants.values()), closure)
-        same = self._home is None or function.__builtins__ is self._home.builtins  # type: ignore[attr-defined]
+        same = self._home is None or function.__builtins__ is self._home.builtins
         return function if same else None
 
     def _merged(self, merge: Callable[[Any, Any], Any], folded: ast.expr, value: _Element) -> ast.expr:

@@ -99,7 +99,7 @@ def piece_of(function: Any, count: int) -> Piece | None:
     if body is None:
         return None
     cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
-    home = Home(code.co_filename, function.__globals__, function.__builtins__)  # type: ignore[attr-defined]
+    home = Home(code.co_filename, function.__globals__, function.__builtins__)
     own = {*positional, *keywords}
     plain = _is_plain(body, own, own | cells.keys())
     piece = Piece(home, body, parameters, {name: values[name] for name in others}, cells, plain)
