@@ -128,3 +128,17 @@ def test_a_checkpoint_of_nowhere_goes_with_its_program(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert run.stdout == "[0, 1, 2]\n", run.stderr
     assert not list((tmp_path / "data" / "checkpoints").iterdir())
+
+
+def test_what_is_kept_of_nothing_is_not_computed_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def none(element: int) -> bool:
+        with log.open("a") as file:
+            file.write("x")
+        return False
+
+    with gm.Session(on="inline", data_dir=tmp_path / "data") as session:
+        kept = session.range(6, partitions=2).filter(none).cache()
+        assert [kept.count(), kept.count(), kept.collect()] == [0, 0, []]
+    assert log.stat().st_size == 6

@@ -31,6 +31,7 @@ from gristmill.shuffle.groups import ANY, BATCH_BYTES, INT, STR, join_equal_keys
 from gristmill.shuffle.ordering import sort_order
 
 _MANY = 1024  # so many keys tell how many are different
+_HASHED = 1 << 16
 _COLUMNS = {str: STR, int: INT, bytes: pa.binary()}
 _BYTES_KIND, _BYTES_END = encode_key(b"")[:1], encode_key(b"")[1:]
 
@@ -183,10 +184,12 @@ class ColumnCollector(Collector):
 
     def _hashed(self, keys: Any) -> Any:
         """The partition of each key, see ``stable_partition``."""
-        encoded = keys.to_pylist()
-        hashes = map(crc32, encoded) if self._kind is str else map(stable_hash, encoded)
+        hash_of = crc32 if self._kind is str else stable_hash
+        hashes = array("I")
+        for start in range(0, len(keys), _HASHED):  # all at once would take much memory
+            hashes.extend(map(hash_of, keys.slice(start, _HASHED).to_pylist()))
         count = pa.scalar(self._partitions, pa.uint32())
-        hashed = pa.Array.from_buffers(pa.uint32(), len(keys), [None, pa.py_buffer(array("I", hashes))])
+        hashed = pa.Array.from_buffers(pa.uint32(), len(keys), [None, pa.py_buffer(hashes)])
         return pc.subtract(hashed, pc.multiply(pc.divide(hashed, count), count))
 
     def _ends(self, ranges: RangePartitioner, keys: Any, order: Any) -> Iterator[int]:

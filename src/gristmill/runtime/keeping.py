@@ -71,7 +71,7 @@ class Keeping:
         job = prepared.spec.job
         for stage in prepared.plan.in_order:
             digests = session.digests_of(prepared, stage.id, tasks[stage.id])
-            if stage.id in awaiting or not any(digests):
+            if stage.id in awaiting or all(digest is None for digest in digests):
                 continue
             if stage in found:
                 results = session.kept[_kept(stage)]
