@@ -335,5 +335,5 @@ class Bars:
             self._drawing = True
             self._display.__enter__()
         self._display(view)
-        if view.state.value != "running":
+        if view.state.is_final:
             self._display.__exit__(None, None, None)

@@ -151,7 +151,7 @@ class JobStatus:
     @property
     def is_over(self) -> bool:
         """Whether it has ended."""
-        return self.view.state.value != "running"
+        return self.view.state.is_final
 
     def summary(self) -> dict[str, Any]:
         """The job in figures, as ``--json`` prints them."""

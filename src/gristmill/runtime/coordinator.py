@@ -85,7 +85,14 @@ class Coordinator:
         self._journal = journal
         self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._jobs: dict[str, Job] = {}
-        self._dispatcher = Dispatcher(fleet, self._jobs, clock, threaded=threaded, rejoin_seconds=rejoin_seconds)
+        self._dispatcher = Dispatcher(
+            fleet,
+            self._jobs,
+            clock,
+            threaded=threaded,
+            rejoin_seconds=rejoin_seconds,
+            note=(lambda _fact: None) if journal is None else journal.add,
+        )
         self._viewed_at = clock()
         self._crash: Exception | None = None  # what ended the loop
         self._stopping = False

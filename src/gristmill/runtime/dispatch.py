@@ -6,6 +6,7 @@ which result belongs to it, and which workers still keep what an earlier coordin
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ from gristmill.runtime.contracts import (
     WorkerUp,
 )
 from gristmill.runtime.event_log import EventLog
-from gristmill.runtime.facts import TaskDone
+from gristmill.runtime.facts import AttemptOver, Fact, Span, TaskDone, WorkerGone, WorkerJoined
 from gristmill.runtime.job_events import beginning, digest, has_block, remains, sizes
 from gristmill.runtime.jobs import Job
 from gristmill.runtime.keeping import Keeping
@@ -65,6 +66,8 @@ class Dispatcher:
         clock: seconds, monotonic.
         threaded: whether attempts run while the loop does.
         rejoin_seconds: how long a job that is taken up waits for the workers that had blocks of it.
+        note: takes facts that belong to no job, if anybody keeps them.
+        wall: seconds since the epoch, for people.
 
     Attributes:
         wake_at: when the scheduler wants to be called again; None if only for news.
@@ -81,21 +84,26 @@ class Dispatcher:
         *,
         threaded: bool,
         rejoin_seconds: float,
+        note: Callable[[Fact], object] = lambda _fact: None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._fleet = fleet
         self._jobs = jobs
         self._clock = clock
         self._threaded = threaded
         self._rejoin_seconds = rejoin_seconds
+        self._note, self._wall = note, wall
         self._scheduler = SchedulerState()
         self.events = EventLog()
         self.keeping = Keeping()
         self._commands: deque[commands.Command] = deque()
         self._workers: dict[str, WorkerUp] = {}
         self._worker_of: dict[str, str] = {}  # slot → worker
-        self._attempts_in: dict[str, dict[AttemptId, None]] = {}  # slot → what was launched in it, the first one runs
+        # slot → what was launched in it, the first one runs; of each, when that was and whether it is a copy
+        self._attempts_in: dict[str, dict[AttemptId, tuple[float, bool]]] = {}
         self._slot_of: dict[AttemptId, str] = {}  # the inverse
-        self._arrived: dict[AttemptId, TaskResult] = {}  # results that the scheduler has yet to judge
+        self._turn_at: dict[str, float] = {}  # slot → when the first one's turn came
+        self._arrived: dict[AttemptId, tuple[TaskResult, Span | None]] = {}  # what the scheduler has yet to judge
         self.wake_at: float | None = None
         self.broken: FailureReport | None = None
 
@@ -108,8 +116,8 @@ class Dispatcher:
                 self._worker_up(event)
             case WorkerLeaving(worker):
                 self._feed(events.WorkerDraining(worker))
-            case WorkerDown(worker, _, idle):
-                self._worker_down(worker, idle)
+            case WorkerDown(worker, reason, idle):
+                self._worker_down(worker, reason, idle)
             case BlocksGone(_, paths):
                 self._blocks_gone(paths)
             case JobAdmitted(name):
@@ -230,6 +238,9 @@ class Dispatcher:
         if worker.worker in self._scheduler.dropped:
             return  # it was on its way, and nobody will say that it is down
         self._workers[worker.worker] = worker
+        self._note(
+            WorkerJoined("", self._wall(), worker.worker, worker.host, worker.rack, worker.cpus, worker.memory_bytes)
+        )
         for name, paths in worker.kept.items():
             if (job := self._jobs.get(name)) and job.resumption is not None:
                 job.resumption.keeps(worker.worker, paths)
@@ -258,14 +269,17 @@ class Dispatcher:
         """Settle what was in a slot that is gone; with its worker, if that is named."""
         # The first one ran; the others waited for their turn, and nothing happened to them.
         fate = Fate.LOST
-        for attempt in self._attempts_in.pop(slot, ()):
-            self._slot_of.pop(attempt, None)
+        for attempt in list(self._attempts_in.get(slot, ())):
+            span = self._leave_slot(attempt)
             job = self._jobs.get(attempt.job)
             if job is not None and job.tally.ended(attempt, fate) and fate is Fate.LOST:
                 report = outcomes.lost_report(attempt, job.stage_name(attempt), lost)
                 job.tally.failed(report)
                 job.last_failure = (attempt, report)
+                _note_end(job, attempt, "lost", span, report)
             fate = Fate.WAITED
+        self._attempts_in.pop(slot, None)
+        self._turn_at.pop(slot, None)
         for job in self._jobs.values():
             for drained in [drained for drained, where in job.draining.items() if where == slot]:
                 del job.draining[drained]
@@ -273,9 +287,10 @@ class Dispatcher:
                     job.tally.outlived(drained)
         self._worker_of.pop(slot, None)
 
-    def _worker_down(self, worker: str, idle: bool = False) -> None:
+    def _worker_down(self, worker: str, reason: str, idle: bool = False) -> None:
         """A worker is gone: so are its slots, and what ran in them. One that was ``idle`` ran nothing."""
-        self._workers.pop(worker, None)
+        if self._workers.pop(worker, None) is not None:
+            self._note(WorkerGone("", self._wall(), worker, reason))
         for job in self._jobs.values():
             if job.resumption is not None:
                 job.resumption.lost(worker)
@@ -294,8 +309,8 @@ class Dispatcher:
                     self._feed(events.BlockLost(task))
 
     def _attempt_done(self, attempt: AttemptId, result: TaskResult) -> None:
-        job = self._answered(attempt)
-        self._arrived[attempt] = result
+        job, span = self._answered(attempt)
+        self._arrived[attempt] = result, span
         if job is not None:
             job.bad_records = job.tally.bad_records + result.bad_records
             if result.last_bad is not None:
@@ -319,10 +334,11 @@ class Dispatcher:
             return
         lost: tuple[TaskId, ...] = ()
         kind = task_error(report).kind
-        job = self._answered(attempt, slot_leaves=bool(slot_leaves))
+        job, span = self._answered(attempt, slot_leaves=bool(slot_leaves))
         if job is not None:
             report = outcomes.of_attempt(report, attempt, job.stage_name(attempt))
             job.tally.failed(report)
+            _note_end(job, attempt, "failed", span, report)
             job.last_failure = (attempt, report)
             if job.prepared.deaths_expected and report.error == TaskTimeout.__name__:
                 kind = FailureKind.DEATH  # who is so late may as well be dead
@@ -337,26 +353,32 @@ class Dispatcher:
         self._answered(attempt, begun=False, slot_leaves=bool(slot_leaves))
         self._feed(events.TaskFailed(attempt, AttemptNotBegun.kind, (), slot_leaves, begun=False))
 
-    def _answered(self, attempt: AttemptId, *, begun: bool = True, slot_leaves: bool = False) -> Job | None:
-        """The job of an attempt that ran until now; None if it was not known to run."""
-        slot = self._leave_slot(attempt)
-        if slot_leaves and slot is not None:
-            for waiting in list(self._attempts_in[slot]):  # they never begin; their answers are on the way
+    def _answered(
+        self, attempt: AttemptId, *, begun: bool = True, slot_leaves: bool = False
+    ) -> tuple[Job | None, Span | None]:
+        """The job of an attempt that ran until now, None if it was not known to run; and where it did."""
+        span = self._leave_slot(attempt)
+        if slot_leaves and span is not None:
+            for waiting in list(self._attempts_in[span.slot]):  # they never begin; their answers are on the way
                 self._leave_slot(waiting)
                 if waits_in := self._jobs.get(waiting.job):
                     waits_in.tally.ended(waiting, Fate.WAITED)
         job = self._jobs.get(attempt.job)
         if job is None:
-            return None
+            return None, span
         job.draining.pop(attempt, None)  # it was cancelled, and has answered after all
-        return job if job.tally.answered(attempt, begun=begun) else None
+        return (job if job.tally.answered(attempt, begun=begun) else None), span
 
-    def _leave_slot(self, attempt: AttemptId) -> str | None:
-        """Where the attempt was; None if it was in no slot."""
+    def _leave_slot(self, attempt: AttemptId) -> Span | None:
+        """Where the attempt was, and since when; None if it was in no slot."""
         slot = self._slot_of.pop(attempt, None)
-        if slot is not None:
-            self._attempts_in[slot].pop(attempt, None)
-        return slot
+        if slot is None:
+            return None
+        now, attempts = self._wall(), self._attempts_in[slot]
+        launched, speculative = attempts.pop(attempt)
+        began = max(launched, self._turn_at[slot])
+        self._turn_at[slot] = now
+        return Span(slot, launched, began, now, speculative)
 
     # What the scheduler says.
 
@@ -371,16 +393,20 @@ class Dispatcher:
 
     def _carry_out(self, command: commands.Command) -> None:
         match command:
-            case commands.Launch(attempt, slot):
+            case commands.Launch(attempt, slot, speculative):
                 tally = self._jobs[attempt.job].tally
-                self._attempts_in.setdefault(slot, {})[attempt] = None
+                launched, attempts = self._wall(), self._attempts_in.setdefault(slot, {})
+                if not attempts:
+                    self._turn_at[slot] = launched
+                attempts[attempt] = launched, speculative
                 self._slot_of[attempt] = slot
                 tally.launched(attempt)
                 self._fleet.launch(slot, tally.spec_for(attempt))
             case commands.Cancel(attempt, slot, recalled):
                 job = self._jobs[attempt.job]
-                self._leave_slot(attempt)
-                job.tally.ended(attempt, Fate.WAITED if recalled else Fate.CANCELLED)
+                span = self._leave_slot(attempt)
+                if job.tally.ended(attempt, Fate.WAITED if recalled else Fate.CANCELLED) and not recalled:
+                    _note_end(job, attempt, "cancelled", span)
                 job.draining[attempt] = slot
                 self._fleet.cancel(attempt, recalled)
             case commands.AcceptOutput(attempt):
@@ -400,7 +426,7 @@ class Dispatcher:
                 self._stage_is_whole(self._jobs[name], stage, made)
             case commands.DropWorker(worker):
                 self._fleet.drop_worker(worker)
-                self._worker_down(worker)
+                self._worker_down(worker, "silent for too long")
             case commands.WakeAt(when):
                 self.wake_at = when
             case commands.EndJob(name, state, cause):
@@ -423,9 +449,11 @@ class Dispatcher:
 
     def _discard(self, attempt: AttemptId) -> None:
         """Nothing may remain of a result that does not count."""
-        result = self._arrived.pop(attempt, None)
-        if result is not None:
-            self._remove(result, self._jobs.get(attempt.job))
+        if (arrived := self._arrived.pop(attempt, None)) is not None:
+            job = self._jobs.get(attempt.job)
+            self._remove(arrived[0], job)
+            if job is not None:
+                _note_end(job, attempt, "superseded", arrived[1])
 
     def _remove(self, result: TaskResult, job: Job | None) -> None:
         """Delete what an attempt made. The staging folder of a job that is over is gone already."""
@@ -436,14 +464,21 @@ class Dispatcher:
                 remove_part(job.prepared.spec.staging, part)
 
     def _accept(self, job: Job, attempt: AttemptId) -> None:
-        result = self._arrived.pop(attempt)
+        result, span = self._arrived.pop(attempt)
         job.tally.accepted(attempt, result)
         self.keeping.accepted(job.prepared, job.tally.task_counts()[attempt.stage], attempt, result)
         if job.journal is not None:
             epoch = job.prepared.spec.epoch
-            job.note(TaskDone(job.id, attempt.stage, attempt.index, attempt.number, epoch, result))
+            job.note(TaskDone(job.id, attempt.stage, attempt.index, attempt.number, epoch, result, span))
 
     def _free_durable(self, job: Job) -> None:
         """Free blocks, once it is durable that nothing needs them: else they would be missed after a crash."""
         while job.frees and (job.journal is None or job.journal.is_durable(job.frees[0][0])):
             self._fleet.free(job.frees.popleft()[1])
+
+
+def _note_end(job: Job, attempt: AttemptId, how: str, span: Span | None, report: FailureReport | None = None) -> None:
+    """Take note of an attempt that does not count, for people."""
+    if job.journal is not None and span is not None:
+        epoch = job.prepared.spec.epoch
+        job.note(AttemptOver(job.id, attempt.stage, attempt.index, attempt.number, epoch, how, span, report))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, NamedTuple, get_args
 
 from gristmill.errors import FailureReport, JournalFailed
 from gristmill.plan.decision import Decision
@@ -34,6 +34,10 @@ class JobAccepted:
         parents: the parents of each stage.
         prepared: the rest of a ``PreparedJob``, see ``recovery``.
         request: what tells the request that came with the key from others; empty when there was no key.
+        user: who submitted it; empty when that is not known.
+        deadline_seconds: after so long, counted from ``at``, it is late, and somebody is to be told; None: never.
+        signature: of the job and its blobs, by the server's key; empty where nothing is signed.
+        queued: it waits for its turn. If not, it begins at once.
     """
 
     kind: ClassVar[str] = "job accepted"
@@ -45,6 +49,10 @@ class JobAccepted:
     parents: tuple[tuple[int, ...], ...]
     prepared: Mapping[str, Any]
     request: str = ""
+    user: str = ""
+    deadline_seconds: float | None = None
+    signature: str = ""
+    queued: bool = False
 
     def to_json(self) -> Any:
         """As values that ``json.dumps`` takes."""
@@ -77,6 +85,42 @@ class JobTakenUp:
 
 
 @dataclass(frozen=True)
+class JobBegun:
+    """A job that waited for its turn has left the queue."""
+
+    kind: ClassVar[str] = "job begun"
+    job: str
+    at: float
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return [self.at]
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> JobBegun:
+        """The inverse of :meth:`to_json`."""
+        return cls(job, *data)
+
+
+class Span(NamedTuple):
+    """Where and when an attempt ran. Times are seconds since the epoch, on the coordinator's clock.
+
+    Attributes:
+        slot: where.
+        launched: when it was sent there.
+        began: when its turn came, as far as the coordinator can tell: others may have been before it in the slot.
+        ended: when its end was heard of.
+        speculative: another attempt at the task ran already.
+    """
+
+    slot: str
+    launched: float
+    began: float
+    ended: float
+    speculative: bool = False
+
+
+@dataclass(frozen=True)
 class TaskDone:
     """An attempt counts for its task: its block and its files are what the task made."""
 
@@ -87,6 +131,7 @@ class TaskDone:
     number: int
     epoch: int
     result: TaskResult
+    span: Span | None = None
 
     @property
     def attempt(self) -> AttemptId:
@@ -95,13 +140,52 @@ class TaskDone:
 
     def to_json(self) -> Any:
         """As values that ``json.dumps`` takes; a list, for there are many of these."""
-        return [self.stage, self.index, self.number, self.epoch, result_to_json(self.result)]
+        return [self.stage, self.index, self.number, self.epoch, result_to_json(self.result), self.span]
 
     @classmethod
     def from_json(cls, job: str, data: Any) -> TaskDone:
         """The inverse of :meth:`to_json`."""
-        stage, index, number, epoch, result = data
-        return cls(job, stage, index, number, epoch, result_from_json(result))
+        stage, index, number, epoch, result, *rest = data
+        span = Span(*rest[0]) if rest and rest[0] else None
+        return cls(job, stage, index, number, epoch, result_from_json(result), span)
+
+
+@dataclass(frozen=True)
+class AttemptOver:
+    """An attempt came to an end that does not count for its task. For people: nothing is decided by it.
+
+    Attributes:
+        how: ``failed``; ``lost`` with its slot or worker; ``cancelled``, since another attempt was first or the job is
+            over; ``superseded``: it finished, and came too late.
+        report: why, if it failed.
+    """
+
+    kind: ClassVar[str] = "attempt over"
+    job: str
+    stage: int
+    index: int
+    number: int
+    epoch: int
+    how: str
+    span: Span
+    report: FailureReport | None = None
+
+    @property
+    def attempt(self) -> AttemptId:
+        """The attempt."""
+        return AttemptId(self.job, self.stage, self.index, self.number)
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        report = None if self.report is None else self.report.to_json()
+        return [self.stage, self.index, self.number, self.epoch, self.how, self.span, report]
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> AttemptOver:
+        """The inverse of :meth:`to_json`."""
+        stage, index, number, epoch, how, span, report = data
+        failure = None if report is None else FailureReport.from_json(report)
+        return cls(job, stage, index, number, epoch, how, Span(*span), failure)
 
 
 @dataclass(frozen=True)
@@ -129,6 +213,67 @@ class StageReplanned:
         """The inverse of :meth:`to_json`."""
         stage, decision, parents = data
         return cls(job, stage, Decision.from_json(decision), tuple((one, tuple(some)) for one, some in parents))
+
+
+@dataclass(frozen=True)
+class JobLate:
+    """A job has outlived its deadline; whoever wanted to know is told once."""
+
+    kind: ClassVar[str] = "job late"
+    job: str
+    at: float
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return [self.at]
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> JobLate:
+        """The inverse of :meth:`to_json`."""
+        return cls(job, *data)
+
+
+@dataclass(frozen=True)
+class WorkerJoined:
+    """A worker is there. It belongs to no job."""
+
+    kind: ClassVar[str] = "worker joined"
+    job: str
+    at: float
+    worker: str
+    host: str
+    rack: str = ""
+    cpus: float | None = None
+    memory_bytes: int | None = None
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return [self.at, self.worker, self.host, self.rack, self.cpus, self.memory_bytes]
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> WorkerJoined:
+        """The inverse of :meth:`to_json`."""
+        return cls(job, *data)
+
+
+@dataclass(frozen=True)
+class WorkerGone:
+    """A worker has left, or is lost. It belongs to no job."""
+
+    kind: ClassVar[str] = "worker gone"
+    job: str
+    at: float
+    worker: str
+    reason: str = ""
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return [self.at, self.worker, self.reason]
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> WorkerGone:
+        """The inverse of :meth:`to_json`."""
+        return cls(job, *data)
 
 
 @dataclass(frozen=True)
@@ -195,7 +340,20 @@ class JobEnded:
         return cls(job, data["at"], Outcome.from_json(data))
 
 
-Fact = JobAccepted | JobTakenUp | TaskDone | StageReplanned | JobCancelling | JobCommitting | JobEnded
+Fact = (
+    JobAccepted
+    | JobBegun
+    | JobTakenUp
+    | TaskDone
+    | AttemptOver
+    | StageReplanned
+    | JobCancelling
+    | JobLate
+    | JobCommitting
+    | JobEnded
+    | WorkerJoined
+    | WorkerGone
+)
 _KINDS: dict[str, type[Fact]] = {cls.kind: cls for cls in get_args(Fact)}
 _VERSION = 1  # of every kind so far
 _ROW_FACTS = 256  # at most: each may be about a thousand partitions
@@ -276,6 +434,7 @@ class JobRecord:
 
     Attributes:
         accepted: how it began.
+        begun: it waits for its turn no more.
         epoch: of the coordinator that had it last.
         boots: the run of the system in which each epoch was.
         done: what each finished task made. A task is not in it if it read what was made otherwise later.
@@ -284,6 +443,7 @@ class JobRecord:
         cancelled: somebody wanted it to end.
         committing: its output was, or is, being put in place.
         ended: how it ended.
+        late: whoever wanted to know has been told that it has outlived its deadline.
     """
 
     accepted: JobAccepted
@@ -295,6 +455,8 @@ class JobRecord:
     cancelled: bool = False
     committing: JobCommitting | None = None
     ended: JobEnded | None = None
+    begun: bool = False
+    late: bool = False
     _digests: dict[TaskId, int] = field(default_factory=dict)
 
     @property
@@ -314,6 +476,10 @@ class JobRecord:
     def add(self, fact: Fact) -> None:
         """Take in the next fact."""
         match fact:
+            case JobBegun():
+                self.begun = True
+            case JobLate():
+                self.late = True
             case JobTakenUp(_, epoch, _, boot):
                 self.epoch, self.boots[epoch] = epoch, boot
                 self.ended = None  # it may have failed before, and be tried again

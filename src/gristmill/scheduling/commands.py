@@ -9,12 +9,18 @@ from gristmill.scheduling.events import AttemptId, TaskId
 
 
 class JobState(Enum):
-    """How a job stands. The last three are final."""
+    """How a job stands. The last three are final; the first one the scheduler never sees."""
 
+    QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job is over."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
 @dataclass(frozen=True)
