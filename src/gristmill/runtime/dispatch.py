@@ -39,7 +39,7 @@ from gristmill.runtime.contracts import (
     WorkerUp,
 )
 from gristmill.runtime.event_log import EventLog
-from gristmill.runtime.facts import AttemptOver, Fact, Span, TaskDone, WorkerGone, WorkerJoined
+from gristmill.runtime.facts import AttemptOver, Fact, How, Span, TaskDone, WorkerGone, WorkerJoined
 from gristmill.runtime.job_events import beginning, digest, has_block, remains, sizes
 from gristmill.runtime.jobs import Job
 from gristmill.runtime.keeping import Keeping
@@ -477,7 +477,7 @@ class Dispatcher:
             self._fleet.free(job.frees.popleft()[1])
 
 
-def _note_end(job: Job, attempt: AttemptId, how: str, span: Span | None, report: FailureReport | None = None) -> None:
+def _note_end(job: Job, attempt: AttemptId, how: How, span: Span | None, report: FailureReport | None = None) -> None:
     """Take note of an attempt that does not count, for people."""
     if job.journal is not None and span is not None:
         epoch = job.prepared.spec.epoch

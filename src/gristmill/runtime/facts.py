@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from gristmill.errors import FailureReport, JournalFailed
 from gristmill.plan.decision import Decision
@@ -150,6 +150,9 @@ class TaskDone:
         return cls(job, stage, index, number, epoch, result_from_json(result), span)
 
 
+How = Literal["failed", "lost", "cancelled", "superseded"]
+
+
 @dataclass(frozen=True)
 class AttemptOver:
     """An attempt came to an end that does not count for its task. For people: nothing is decided by it.
@@ -166,7 +169,7 @@ class AttemptOver:
     index: int
     number: int
     epoch: int
-    how: str
+    how: How
     span: Span
     report: FailureReport | None = None
 

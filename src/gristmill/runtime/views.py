@@ -81,6 +81,57 @@ class JobView:
         return cls(**view)
 
 
+@dataclass(frozen=True)
+class RunningView:
+    """An attempt that runs now. Times are seconds since the epoch."""
+
+    stage: int
+    index: int
+    number: int
+    slot: str
+    launched: float
+    began: float
+    speculative: bool = False
+    records_in: int = 0
+    bytes_in: int = 0
+    fraction: float = 0.0  # of its input, 0 to 1; 0 when that is not known
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    """A worker at one instant.
+
+    Attributes:
+        state: ``up``; ``suspect``: silent for a while; ``resting``: too much has failed there; ``draining``: it takes
+            no new work; ``gone``.
+        slots: executors that are ready.
+        busy: those in which something runs.
+        joined: seconds since the epoch.
+        beat: when it was heard last, likewise.
+        cpu_percent: what its machine's CPUs are busy, 0 to 100; None when that is not known.
+        used_bytes: the private memory of its executors.
+        free_bytes: on the disk of its data directory; the least, if there are several.
+        disk_bytes: how large that disk is.
+        note: why it is in this state, one sentence; mostly empty.
+    """
+
+    worker: str
+    host: str
+    state: str
+    rack: str = ""
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    slots: int = 0
+    busy: int = 0
+    joined: float = 0.0
+    beat: float = 0.0
+    cpu_percent: float | None = None
+    used_bytes: int | None = None
+    free_bytes: int | None = None
+    disk_bytes: int | None = None
+    note: str = ""
+
+
 Observer = Callable[[JobView], None]
 """Called from the coordinator's thread, at most about ten times a second and once at the end; must return at once."""
 

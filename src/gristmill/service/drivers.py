@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gristmill.errors import ServerUnreachable
 from gristmill.runtime.registry import RunningJob
-from gristmill.service.auth import same
+from gristmill.service.doors.tokens import same
 
 MAX_DRIVERS = 16
 """So many run at a time: each has an executor beside those that run tasks."""

@@ -23,7 +23,7 @@ from gristmill.runtime.coordinator import Coordinator, RunningJob
 from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.service.app import create_app
-from gristmill.service.auth import TOKEN, server_token
+from gristmill.service.doors.tokens import TOKEN, server_token
 from gristmill.service.jobs import JobService
 from gristmill.service.own_worker import OwnWorker
 from gristmill.service.sessions import LEASE_SECONDS, SessionService

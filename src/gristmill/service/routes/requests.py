@@ -13,16 +13,9 @@ from gristmill.config import MIB, format_size
 from gristmill.runtime.blobs import BlobStore, is_blob_name
 
 API = "/api/v1"
-DRIVER = "gristmill.driver"
-"""In the scope of a call that came with a driver's token: the driver's job."""
 
 MAX_BLOB_BYTES = 1024 * MIB
 _MAX_REQUEST_BYTES = 64 * MIB
-
-
-def driver_of(request: Request) -> str:
-    """The job of the driver that calls; empty if it is a client."""
-    return str(request.scope.get(DRIVER, ""))
 
 
 def check_name(name: str) -> None:
