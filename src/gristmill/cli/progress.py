@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from gristmill.config import format_duration, format_size
+from gristmill.runtime.figures import finished, format_count, format_rate, fraction_done, succeeded
 from gristmill.runtime.views import JobView, StageView
 
 # An estimate of the time left is a guess before this much of the time and of the work is behind.
@@ -67,34 +68,34 @@ def bars(view: JobView, clock: Clock) -> list[Bar]:
 
 
 def _stage_bar(view: JobView, stage: StageView, clock: Clock) -> Bar:
-    fraction = fraction_done(stage, over=_succeeded(view))
+    fraction = fraction_done(stage, over=succeeded(view))
     seconds = clock.seconds_of(stage, view)
-    finished = _finished(stage, _succeeded(view))
+    whole = finished(stage, succeeded(view))
     return Bar(
         name=stage.name,
         fraction=fraction,
         tasks=f"{stage.done}/{stage.tasks}",
         records=f"{format_count(stage.records_in)} records" if stage.records_in else "",
         rate=format_rate(stage.records_in, seconds),
-        size=_size_text(stage.bytes_in, stage.bytes_total, finished),
+        size=_size_text(stage.bytes_in, stage.bytes_total, whole),
         left=_time_left(fraction, seconds),
-        state="done" if finished else "running" if stage.running or stage.done else "waiting",
+        state="done" if whole else "running" if stage.running or stage.done else "waiting",
     )
 
 
 def _shuffle_bar(view: JobView, reader: StageView, maker: StageView) -> Bar:
     """What the makers have put into blocks; the reader's own bar shows how much of that is read."""
-    finished = _finished(maker, _succeeded(view))
-    written = reader.bytes_total if finished and reader.bytes_total else _shuffled_to(view, reader)
+    whole = finished(maker, succeeded(view))
+    written = reader.bytes_total if whole and reader.bytes_total else _shuffled_to(view, reader)
     return Bar(
         name="shuffle",
-        fraction=1.0 if finished else maker.done / maker.tasks if maker.tasks else 0.0,
+        fraction=1.0 if whole else maker.done / maker.tasks if maker.tasks else 0.0,
         tasks=f"{maker.done}/{maker.tasks}",
         records="",
         rate="",
         size=format_size(written) if maker.done else "",
         left="",
-        state="done" if finished else "running" if maker.done else "waiting",
+        state="done" if whole else "running" if maker.done else "waiting",
     )
 
 
@@ -102,28 +103,6 @@ def _shuffled_to(view: JobView, reader: StageView) -> int:
     """Bytes of the shuffle before ``reader``: the job's total less what other shuffles are known to hold."""
     others = sum(stage.bytes_total for stage in view.stages if stage.reads_shuffle and stage.id != reader.id)
     return max(0, view.shuffle_bytes - others)
-
-
-def fraction_done(stage: StageView, over: bool = False) -> float:
-    """How much of a stage is behind: by bytes where they are known, else by tasks."""
-    if _finished(stage, over):
-        return 1.0
-    if not stage.tasks:
-        return 0.0
-    by_tasks = stage.done / stage.tasks
-    if stage.bytes_total:
-        # Bytes may be off by what compression hides: never full before the last task is.
-        return min(0.99, max(by_tasks, stage.bytes_in / stage.bytes_total))
-    return by_tasks
-
-
-def _finished(stage: StageView, over: bool) -> bool:
-    """A stage without tasks (of an empty input) is finished with its job."""
-    return stage.done >= stage.tasks if stage.tasks else over
-
-
-def _succeeded(view: JobView) -> bool:
-    return view.state.value == "succeeded"
 
 
 def _size_text(now: int, total: int, finished: bool) -> str:
@@ -160,35 +139,12 @@ def plain_line(view: JobView, clock: Clock) -> str:
     parts = []
     for stage in view.stages:
         text = f"{stage.name} {stage.done}/{stage.tasks}"
-        if stage.running and not _finished(stage, _succeeded(view)):
+        if stage.running and not finished(stage, succeeded(view)):
             size = _size_text(stage.bytes_in, stage.bytes_total, False)
             rate = format_rate(stage.records_in, clock.seconds_of(stage, view))
             text += f" ({', '.join(filter(None, (size, format_count(stage.records_in) + ' records', rate)))})"
         parts.append(text)
     return "; ".join(filter(None, (f"{view.name}, {format_duration(view.seconds)}: {', '.join(parts)}", trouble(view))))
-
-
-def format_count(n: int) -> str:
-    """``1234`` as ``1,234``, ``12345678`` as ``12.3 M``: for people."""
-    if n < 100_000:
-        return f"{n:,}"
-    value = float(n)
-    for unit in ("k", "M", "G"):
-        value /= 1000
-        if value < 999.5:
-            return f"{_three_digits(value)} {unit}"
-    return f"{_three_digits(value / 1000)} T"
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
-
-
-def format_rate(records: int, seconds: float) -> str:
-    """Records per second; empty when it is too early to tell."""
-    if not records or seconds < 0.05:
-        return ""
-    return f"{format_count(round(records / seconds))}/s"
 
 
 _NOTES_SHOWN = 5
@@ -206,7 +162,7 @@ class SummaryLine:
 def summary_title(view: JobView) -> str:
     """The first line of the closing summary."""
     end = {"succeeded": "Done"}.get(view.state.value, view.state.value.capitalize())
-    moved = f": {_records(view.records_in)} in, {view.records_out:,} out" if _succeeded(view) else ""
+    moved = f": {_records(view.records_in)} in, {view.records_out:,} out" if succeeded(view) else ""
     return f"{end} in {format_duration(view.seconds)}{moved}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -24,59 +23,13 @@ from gristmill.errors import (
     TooManyBadRecords,
     UsageError,
 )
+from gristmill.runtime.advice import advice_on, headline_of, unit_of, without_comprehensions
 
 _RECORD_CHARACTERS = 300
 _LOG_LINES = 20
 _LABEL_WIDTH = 9
 _WIDTH = 100
 _CALLERS_SHOWN = 8
-
-_HEADLINES = {
-    "TaskError": "Something went wrong inside Gristmill",
-    "KeyTypeRefused": "A key has a type that cannot be a key",
-    "RecordTooLong": "A record is too long",
-    "RecordMalformed": "An input cannot be read as its format",
-    "InputUnreachable": "An input cannot be reached",
-    "LengthsDiffer": "Datasets that are zipped have different lengths",
-    "OutputUnreachable": "The output cannot be reached",
-    "BadRecordLimit": "More records failed than --max-bad-records allows",
-    "OutputUnencodable": "A result cannot be written in the output's format",
-    "ExecutorDied": "The process that ran a task died",
-    "AttemptNotBegun": "A task did not come to begin",
-    "MemoryLimitExceeded": "A task needed more memory than it may use",
-    "TaskTimeout": "A task ran longer than it may",
-    "DiskFull": "The disk is full",
-    "DataDirFailed": "A data directory of a worker cannot be used any more",
-    "BlockCorrupt": "Data between two stages was damaged",
-    "BlockMissing": "Data between two stages is gone",
-    "BlockUnreachable": "Data between two stages cannot be fetched",
-}
-
-_ADVICE = {
-    "TaskError": "This is a mistake of Gristmill, not of your job. Please report it, with the lines below.",
-    "UserCodeError": "Correct the function.",
-    "KeyTypeRefused": "Use None, bool, int, float, str, bytes, Decimal, a date, UUID, Enum, or a tuple of these.",
-    "RecordTooLong": "Is the input really lines of text? Set such records aside with --max-bad-records N.",
-    "RecordMalformed": "Look at the file there; name its format with --input-format, or set such records aside with "
-    "--max-bad-records N.",
-    "InputUnreachable": "See whether its storage is up, and whether the machines that run tasks may read it.",
-    "LengthsDiffer": "Use zip_with_index() and join() to put together what has gaps.",
-    "OutputUnreachable": "See whether its storage is up, and whether the machines that run tasks may write there.",
-    "BadRecordLimit": "Correct the function, or allow more with --max-bad-records N.",
-    "OutputUnencodable": "Choose another --output-format (text takes anything), or yield plainer values.",
-    "ExecutorDied": "Look at its last lines; run it in this process with --on inline to see it happen.",
-    "AttemptNotBegun": "Run the job again; its executors went away before the task's turn came.",
-    "MemoryLimitExceeded": "Give more with --memory, run fewer executors with --executors, or make smaller tasks with "
-    "--split-size or --reducers.",
-    "TaskTimeout": "Give it longer with --task-timeout, or make smaller tasks with --split-size.",
-    "DiskFull": "Make room there, or keep the job's files elsewhere with --data-dir.",
-    "DataDirFailed": "Check the disk that holds it, or give the worker another --data-dir.",
-    "BlockUnreachable": "See whether the worker that is named lives, and can be reached from the others.",
-    "BlockCorrupt": "Check the disk that holds the data folder, then run the job again.",
-    "BlockMissing": "Does something clean the data folder while jobs run? Run the job again.",
-}
-_ADVICE_MODULE = "Name a module of yours with --py-files, and install others on every machine that runs tasks."
-_ADVICE_SET_ASIDE = "Correct the function, or set such records aside with --max-bad-records N."
 
 
 def show_error(error: GristmillError) -> None:
@@ -128,7 +81,7 @@ def failure_text(report: FailureReport) -> str:
     if report.frames:
         lines += _frames(report)
     else:
-        lines += [_bad(f"{_HEADLINES.get(_error(report), 'A task failed')}."), report.message]
+        lines += [_bad(f"{headline_of(report)}."), report.message]
     lines += _particulars(report)
     # What a function has printed has nothing to do with why it raised; what a program has said before it ended may.
     if report.log_tail.strip() and (report.error != "UserCodeError" or report.function == "pipe"):
@@ -139,7 +92,7 @@ def failure_text(report: FailureReport) -> str:
 
 def _frames(report: FailureReport) -> list[str]:
     """Where it was raised, and below that who called, each with its line of source."""
-    *callers, last = _without_comprehensions(report.frames)
+    *callers, last = without_comprehensions(report.frames)
     lines = [*_frame(last, strong=True), _bad(report.what)]
     if callers:
         lines += ["", "called from"]
@@ -149,16 +102,6 @@ def _frames(report: FailureReport) -> list[str]:
             lines.append(f"  … {len(far) - 1:,} more calls …")
         lines += [f"  {line}" for frame in far[:1] for line in _frame(frame, strong=False)]
     return lines
-
-
-def _without_comprehensions(frames: Sequence[Frame]) -> list[Frame]:
-    """Only the outer one of two frames on one line: a comprehension and the function that it stands in."""
-    kept: list[Frame] = []
-    for frame in frames:
-        inner = kept and frame.function.startswith("<") and (frame.file, frame.line) == (kept[-1].file, kept[-1].line)
-        if not inner:
-            kept.append(frame)
-    return kept
 
 
 def _frame(frame: Frame, strong: bool) -> list[str]:
@@ -176,35 +119,16 @@ def _particulars(report: FailureReport) -> list[str]:
         step = f"{report.function} (its {role})" if role else report.function
         rows.append(("Step", f"{step}, built at {_short(str(built))}"))
     if report.record:
-        rows.append((_unit(report), _cut(report.record)))
+        rows.append((unit_of(report), _cut(report.record)))
     if report.source:
         rows.append(("In", _place(report)))
     if task := _task(report):
         rows.append(("Task", task))
     if memory := _memory(report):
         rows.append(("Memory", memory))
-    if advice := report.advice or _advice(report):
+    if advice := advice_on(report):
         rows.append(("Advice", advice))
     return ["", *(_row(label, text) for label, text in rows)] if rows else []
-
-
-def _unit(report: FailureReport) -> str:
-    """What the record of a report is."""
-    is_key = report.function in ("reducer", "combiner", "partitioner") or report.details.get("unit") == "key"
-    return "Key" if is_key else "Last" if "unit" in report.details else "Record"
-
-
-def _advice(report: FailureReport) -> str:
-    if report.exception == ModuleNotFoundError.__name__:
-        return _ADVICE_MODULE
-    if report.error == "UserCodeError" and report.function in ("mapper", "reducer"):
-        return _ADVICE_SET_ASIDE
-    return _ADVICE.get(_error(report), "")
-
-
-def _error(report: FailureReport) -> str:
-    """What it is for a person: a worker's disk that is full is no broken one, though other places may do as well."""
-    return "DiskFull" if report.details.get("full") else report.error
 
 
 def _place(report: FailureReport) -> str:
