@@ -19,10 +19,12 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from gristmill.api.builtin import BUILTIN, builtin_job, parameters_of
 from gristmill.api.job import Job
 from gristmill.api.mapreduce import ROLES, MapReduce, ScriptLoading, Step, StopLoading
 from gristmill.errors import JobNotFound, UsageError
@@ -39,13 +41,16 @@ def load_job(spec: str, params: Mapping[str, Any] | None = None) -> Job:
     """Load the job that ``spec`` names.
 
     Args:
-        spec: ``file.py``, ``file.py:Name``, ``package.module:Name`` or ``package.module``.
+        spec: ``file.py``, ``file.py:Name``, ``package.module:Name``, ``package.module``, or the name of a built-in job,
+            which wins over a module of that name.
         params: the job's parameters.
 
     Raises:
         JobNotFound: there is no such file, module or class, or it is not a job, or several are.
         UsageError: the script failed while it was loaded.
     """
+    if spec in BUILTIN:
+        return load_builtin(spec, params)
     place, name = _split(spec)
     if place.endswith(".py") or os.sep in place or "/" in place:
         module = load_module_file(Path(place))
@@ -56,6 +61,24 @@ def load_job(spec: str, params: Mapping[str, Any] | None = None) -> Job:
     if isinstance(found, ModuleType):
         return _job_of_module(found, Path(place).stem, params or {}, folder)
     return job_of_class(found, params, folder)
+
+
+def load_builtin(name: str, params: Mapping[str, Any] | None = None) -> Job:
+    """One of the jobs that come with Gristmill.
+
+    Raises:
+        JobNotFound: there is none of this name.
+        UsageError: it has no such parameter, or cannot be told that.
+    """
+    cls = builtin_job(name)
+    if cls is None:
+        raise JobNotFound(f"There is no built-in job {name!r}. There are: {', '.join(BUILTIN)}.")
+    known = parameters_of(cls)
+    for given in params or {}:
+        if given not in known:
+            there = f"It has: {', '.join(known)}." if known else "It has none."
+            raise UsageError(f"The job {name} has no parameter {given!r}. {there}")
+    return replace(job_of_class(cls, params), name=name)
 
 
 def is_script(spec: str) -> bool:
