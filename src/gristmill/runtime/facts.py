@@ -359,7 +359,7 @@ Fact = (
 )
 _KINDS: dict[str, type[Fact]] = {cls.kind: cls for cls in get_args(Fact)}
 _VERSION = 1  # of every kind so far
-_ROW_FACTS = 256  # at most: each may be about a thousand partitions
+ROW_FACTS = 256  # at most in a row, ever: each may be about a thousand partitions
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: facts are many
 
 
@@ -370,7 +370,7 @@ Row = tuple[str, str, int, str]
 def to_rows(facts: Iterable[Fact]) -> Iterator[Row]:
     """Facts as the journal keeps them. Those of one kind that come together make one row: tasks are many."""
     for (job, kind), group in groupby(facts, attrgetter("job", "kind")):
-        while some := [fact.to_json() for fact in islice(group, _ROW_FACTS)]:
+        while some := [fact.to_json() for fact in islice(group, ROW_FACTS)]:
             yield job, kind, _VERSION, _encode(some)
 
 

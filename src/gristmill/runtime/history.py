@@ -7,10 +7,17 @@ that runs are added as the journal has them. Nothing is decided by it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import add
+from sys import intern
 from typing import Literal
 
 from gristmill.errors import FailureReport
+from gristmill.plan.adapt import carry_out
+from gristmill.plan.decision import Decision
+from gristmill.plan.encoding import plan_from_json
+from gristmill.plan.stages import StagePlan
 from gristmill.runtime.facts import (
     AttemptOver,
     Fact,
@@ -26,6 +33,7 @@ from gristmill.runtime.facts import (
     TaskDone,
 )
 from gristmill.scheduling.events import AttemptId
+from gristmill.shuffle.contracts import PackedSegments, SegmentInfo
 
 AttemptState = Literal["running", "done", "failed", "lost", "cancelled", "superseded"]
 
@@ -68,27 +76,64 @@ class AttemptRow:
         return f"{name}-e{self.epoch}" if self.epoch else name
 
 
+_HOT_KEYS_KEPT = 20  # of a stage
+
+
 @dataclass
 class StageHistory:
     """One stage.
 
     Attributes:
         parents: the stages that it reads.
+        tasks: how many it has; None as long as the facts do not tell (a job that runs has a view that does).
         partition_bytes: what its tasks made for each partition, each task counted once; empty if it makes none.
+        partition_rows: likewise.
         done: the tasks that were done at some time.
+        hot_keys: keys with many rows, and how many; the most first.
+        skipped: it was planned, and another did its work.
+        added: it was not planned; another was cut by what its parents had made.
     """
 
     id: int
     name: str
     parents: tuple[int, ...] = ()
+    tasks: int | None = None
     partition_bytes: list[int] = field(default_factory=list)
     partition_rows: list[int] = field(default_factory=list)
     done: set[int] = field(default_factory=set)
+    hot_keys: tuple[tuple[str, int], ...] = ()
+    skipped: bool = False
+    added: bool = False
+
+    def task_done(self, index: int, segments: Sequence[SegmentInfo], hot_keys: Sequence[tuple[str, int]]) -> None:
+        """A task of it made this."""
+        if index in self.done:
+            return  # it ran again, and made the same
+        self.done.add(index)
+        if segments:
+            self.partition_bytes = _sums(self.partition_bytes, _column(segments, 1))
+            self.partition_rows = _sums(self.partition_rows, _column(segments, 2))
+        if hot_keys:
+            known: dict[str, int] = {}
+            for key, rows in (*self.hot_keys, *hot_keys):
+                known[key] = known.get(key, 0) + rows
+            most = sorted(known.items(), key=lambda item: -item[1])
+            self.hot_keys = tuple(most[:_HOT_KEYS_KEPT])
+
+
+def _column(segments: Sequence[SegmentInfo], place: int) -> Sequence[int]:
+    if isinstance(segments, PackedSegments):
+        return segments.column(place)
+    return [segment[place] for segment in segments]
+
+
+def _sums(some: Sequence[int], more: Sequence[int]) -> list[int]:
+    return list(map(add, some, more)) if some else list(more)
 
 
 @dataclass
 class JobHistory:
-    """A job, as its facts tell of it.
+    """A job, as its facts tell of it. That of a job that runs grows, under whoever reads it: lists only at their ends.
 
     Attributes:
         accepted: how it began.
@@ -99,6 +144,7 @@ class JobHistory:
         late_at: when it outlived its deadline.
         ended: how it ended; None if it has not, or was tried again.
         stages: by their ids.
+        adaptations: how stages were cut by what was measured, and why; a sentence each.
         attempts: those that are over, in the order of their ends.
     """
 
@@ -110,14 +156,36 @@ class JobHistory:
     late_at: float | None = None
     ended: JobEnded | None = None
     stages: list[StageHistory] = field(default_factory=list)
+    adaptations: list[str] = field(default_factory=list)
     attempts: list[AttemptRow] = field(default_factory=list)
-    _of_task: dict[tuple[int, int], list[AttemptRow]] = field(default_factory=dict)
+    _of_task: dict[tuple[int, int], AttemptRow | list[AttemptRow]] = field(default_factory=dict)
+    _plan: StagePlan | None = None
 
     def __post_init__(self) -> None:
         if not self.accepted.queued:
             self.begun_at = self.accepted.at
         names = [str(stage.get("name", "")) for stage in self.accepted.prepared.get("plan", ())]
         self._stages_are(dict(enumerate(self.accepted.parents)), names)
+
+    @property
+    def job(self) -> str:
+        """The job's id."""
+        return self.accepted.job
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.accepted.name
+
+    @property
+    def user(self) -> str:
+        """Who submitted it; empty when that is not known."""
+        return self.accepted.user
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, and was not tried again."""
+        return self.ended is not None
 
     def add(self, fact: Fact) -> None:
         """Take in the next fact."""
@@ -130,9 +198,10 @@ class JobHistory:
             case TaskDone():
                 self._task_done(fact)
             case AttemptOver(_, stage, index, number, epoch, how, span, report):
-                self._over(AttemptRow(stage, index, number, epoch, how, span, report=report))
-            case StageReplanned(_, _, _, parents):
-                self._stages_are(dict(parents), [])
+                self._over(AttemptRow(stage, index, number, epoch, how, _interned(span), report=report))
+            case StageReplanned(_, stage, decision, parents):
+                self.adaptations += decision.notes
+                self._replanned(stage, decision, dict(parents))
             case JobCancelling(_, at):
                 self.cancelling_at = at
             case JobCommitting(_, at):
@@ -141,14 +210,22 @@ class JobHistory:
                 self.late_at = at
             case JobEnded():
                 self.ended = fact
+                for view in fact.outcome.view.stages:
+                    self._stage(view.id).tasks = view.tasks
 
     def attempts_of(self, stage: int, index: int) -> list[AttemptRow]:
         """The attempts at one task that are over, in the order of their ends."""
-        return self._of_task.get((stage, index), [])
+        found = self._of_task.get((stage, index), [])
+        return [found] if isinstance(found, AttemptRow) else list(found)
 
     def _over(self, row: AttemptRow) -> None:
         self.attempts.append(row)
-        self._of_task.setdefault((row.stage, row.index), []).append(row)
+        task = row.stage, row.index
+        match self._of_task.setdefault(task, row):
+            case list() as rows:
+                rows.append(row)
+            case other if other is not row:  # most tasks have one, which needs no list
+                self._of_task[task] = [other, row]
 
     def _task_done(self, fact: TaskDone) -> None:
         result = fact.result
@@ -159,7 +236,7 @@ class JobHistory:
                 fact.number,
                 fact.epoch,
                 "done",
-                fact.span,
+                _interned(fact.span),
                 result.seconds,
                 result.records_in,
                 result.bytes_in,
@@ -169,17 +246,21 @@ class JobHistory:
                 result.bad_records,
             )
         )
-        stage = self._stage(fact.stage)
-        if fact.index in stage.done:
-            return  # it ran again, and made the same
-        stage.done.add(fact.index)
-        if result.block is not None:
-            missing = len(result.block.segments) - len(stage.partition_bytes)
-            stage.partition_bytes += [0] * missing
-            stage.partition_rows += [0] * missing
-            for partition, segment in enumerate(result.block.segments):
-                stage.partition_bytes[partition] += segment.length
-                stage.partition_rows[partition] += segment.rows
+        segments = result.block.segments if result.block is not None else ()
+        self._stage(fact.stage).task_done(fact.index, segments, result.hot_keys)
+
+    def _replanned(self, stage: int, decision: Decision, parents: Mapping[int, tuple[int, ...]]) -> None:
+        known = len(self.stages)
+        names: dict[int, str] = {}
+        with suppress(KeyError, TypeError, ValueError, IndexError):  # for people: a stage without its name will do
+            before = self._plan or plan_from_json(self.accepted.prepared["plan"])
+            self._plan = carry_out(before, stage, decision)
+            names = {one.id: one.name for one in self._plan.stages}
+            for one in self._plan.stages[:known]:
+                self._stage(one.id).skipped = one.skipped
+        self._stages_are(parents, [names.get(id, "") for id in range(max((known, *(id + 1 for id in parents))))])
+        for added in self.stages[known:]:
+            added.added = True
 
     def _stage(self, id: int) -> StageHistory:
         while len(self.stages) <= id:
@@ -194,11 +275,16 @@ class JobHistory:
                 stage.name = names[id]
 
 
+def _interned(span: Span | None) -> Span | None:
+    """The same with one string for each slot: there are many attempts and few slots."""
+    return None if span is None else span._replace(slot=intern(span.slot))
+
+
 def replay(facts: Iterable[Fact]) -> dict[str, JobHistory]:
     """All jobs that begin among these facts."""
     found: dict[str, JobHistory] = {}
     for fact in facts:
-        if isinstance(fact, JobAccepted):
+        if isinstance(fact, JobAccepted) and fact.job not in found:
             found[fact.job] = JobHistory(fact)
         elif (history := found.get(fact.job)) is not None:
             history.add(fact)

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gristmill.errors import JournalFailed
-from gristmill.runtime.facts import Fact, JobEnded, from_row, to_rows
+from gristmill.runtime.facts import ROW_FACTS, Fact, JobEnded, from_row, to_rows
 
 JOURNAL = "journal.db"
 """The file's name, in a job's folder or a server's data directory."""
@@ -27,6 +27,8 @@ _CLOSE_SECONDS = 10.0
 _DURABLE_SECONDS = 30.0
 _BUSY_SECONDS = 5.0
 _WAIT_SECONDS = 1.0
+_PLACE_BITS = 8  # of a fact's number: its place in its row
+_PLACES = ROW_FACTS - 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (
     number INTEGER PRIMARY KEY, job TEXT NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL, data TEXT NOT NULL
@@ -199,6 +201,37 @@ class Journal:
                 return []
             rows = connection.execute(f"SELECT job, kind, version, data FROM facts {where} ORDER BY number", values)
             return [fact for row in rows for fact in from_row(*row)]
+
+    def numbered(self, job: str | None = None, after: int = -1, most: int | None = None) -> list[tuple[int, Fact]]:
+        """Facts with their numbers, in order: of one job, or of all, those of no job too.
+
+        Numbers grow. They are unique as long as the job is remembered, and the same however often they are read.
+
+        Args:
+            job: whose.
+            after: what comes after this number.
+            most: about how many; None: all.
+
+        Raises:
+            JournalFailed: it cannot be read.
+        """
+        row, place = after >> _PLACE_BITS, after & _PLACES  # -1 is the last place of row -1
+        where, values = ("job = ? AND ", (job,)) if job is not None else ("", ())
+        found: list[tuple[int, Fact]] = []
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            rows = connection.execute(
+                f"SELECT number, job, kind, version, data FROM facts WHERE {where} number >= ? ORDER BY number",
+                (*values, row),
+            )
+            for number, *data in rows:
+                first = number << _PLACE_BITS
+                facts = enumerate(from_row(*data), first)
+                found += facts if number > row else ((one, fact) for one, fact in facts if one - first > place)
+                if most is not None and len(found) >= most:
+                    break
+        return found
 
     def jobs(self) -> list[Fact]:
         """As :meth:`facts`, but only how jobs began and ended."""

@@ -45,6 +45,10 @@ class PackedSegments(Sequence[SegmentInfo]):
         at = 4 * range(len(self))[place]
         return SegmentInfo(*self._numbers[at : at + 4])
 
+    def column(self, place: int) -> Sequence[int]:
+        """One number of each segment, by its place in ``SegmentInfo``."""
+        return self._numbers[place::4]
+
 
 @dataclass(frozen=True)
 class BlockInfo:
