@@ -65,18 +65,65 @@ class JobAccepted:
 
 
 @dataclass(frozen=True)
+class JobRequested:
+    """A job is wanted whose code has to be loaded first. Once that is done, it is accepted under the same id.
+
+    What came with it (a file of code, say) lies in blobs beside the fact.
+
+    Attributes:
+        name: for people.
+        user: who wants it.
+        at: seconds since the epoch.
+        request: what is wanted, for whoever loads it; values that ``json.dumps`` takes.
+        output: where the result is to appear, for people; None: nowhere.
+        key: the idempotency key; empty when there was none.
+        digest: tells the request that came with the key from others; empty when there was no key.
+        priority: over other jobs'.
+        deadline_seconds: see :class:`JobAccepted`.
+        signature: likewise.
+    """
+
+    kind: ClassVar[str] = "job requested"
+    job: str
+    name: str
+    user: str
+    at: float
+    request: Mapping[str, Any]
+    output: str | None = None
+    key: str = ""
+    digest: str = ""
+    priority: int = 0
+    deadline_seconds: float | None = None
+    signature: str = ""
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return {name: value for name, value in vars(self).items() if name != "job"}
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> JobRequested:
+        """The inverse of :meth:`to_json`."""
+        return cls(job, **data)
+
+
+@dataclass(frozen=True)
 class JobTakenUp:
-    """Another coordinator goes on with a job. What it launches is of this epoch."""
+    """Another coordinator goes on with a job, or the same one tries it again. What it launches is of this epoch.
+
+    Attributes:
+        queued: it was over, is tried again, and waits for its turn.
+    """
 
     kind: ClassVar[str] = "job taken up"
     job: str
     epoch: int
     at: float
     boot: str
+    queued: bool = False
 
     def to_json(self) -> Any:
         """As values that ``json.dumps`` takes."""
-        return [self.epoch, self.at, self.boot]
+        return [self.epoch, self.at, self.boot, self.queued]
 
     @classmethod
     def from_json(cls, job: str, data: Any) -> JobTakenUp:
@@ -344,7 +391,8 @@ class JobEnded:
 
 
 Fact = (
-    JobAccepted
+    JobRequested
+    | JobAccepted
     | JobBegun
     | JobTakenUp
     | TaskDone
@@ -447,6 +495,7 @@ class JobRecord:
         committing: its output was, or is, being put in place.
         ended: how it ended.
         late: whoever wanted to know has been told that it has outlived its deadline.
+        since: when it was submitted, or tried again last.
     """
 
     accepted: JobAccepted
@@ -460,7 +509,16 @@ class JobRecord:
     ended: JobEnded | None = None
     begun: bool = False
     late: bool = False
+    since: float = 0.0
     _digests: dict[TaskId, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.begun, self.since = not self.accepted.queued, self.accepted.at
+
+    @property
+    def next_epoch(self) -> int:
+        """Of what is launched next: as long as a job waits for its turn, nothing of its epoch was."""
+        return self.epoch + 1 if self.begun else self.epoch
 
     @property
     def job(self) -> str:
@@ -483,9 +541,12 @@ class JobRecord:
                 self.begun = True
             case JobLate():
                 self.late = True
-            case JobTakenUp(_, epoch, _, boot):
+            case JobTakenUp(_, epoch, at, boot, queued):
                 self.epoch, self.boots[epoch] = epoch, boot
-                self.ended = None  # it may have failed before, and be tried again
+                if self.ended is not None:  # it is tried again
+                    self.ended, self.cancelled, self.committing, self.late = None, False, None, False
+                    self.since = at
+                self.begun = not queued
             case TaskDone():
                 self._task_done(fact)
             case StageReplanned():
