@@ -178,6 +178,7 @@ class JobOptions:
     resume: bool = False
     speculation: bool = True
     priority: int = 0
+    deadline_seconds: float | None = None  # on a server: somebody is told of a job that is not over by then
     task_cpus: float | None = None  # the job's wish, else one
     task_memory_bytes: int = 0  # 0: nothing is reserved
     shuffle_dir: str | None = None
