@@ -543,9 +543,9 @@ class JobRecord:
                 self.late = True
             case JobTakenUp(_, epoch, at, boot, queued):
                 self.epoch, self.boots[epoch] = epoch, boot
-                if self.ended is not None:  # it is tried again
-                    self.ended, self.cancelled, self.committing, self.late = None, False, None, False
-                    self.since = at
+                self.ended = None  # it may have failed before
+                if queued:
+                    self.cancelled, self.committing, self.late, self.since = False, None, False, at
                 self.begun = not queued
             case TaskDone():
                 self._task_done(fact)
