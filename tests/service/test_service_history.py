@@ -21,6 +21,7 @@ from gristmill.runtime.facts import (
     JobCommitting,
     JobEnded,
     JobLate,
+    JobRequested,
     JobTakenUp,
     Span,
     TaskDone,
@@ -44,6 +45,10 @@ PREPARED = {
 }
 ACCEPTED = JobAccepted(
     "j", "Job", 1.0, "SECRET", "boot", ((), (0,)), PREPARED, user="ann", signature="SECRET", queued=True
+)
+
+REQUESTED = JobRequested(
+    "j", "job.py", "ann", 0.5, {"token": "SECRET"}, "/out", key="SECRET", digest="SECRET", signature="SECRET"
 )
 
 
@@ -158,7 +163,30 @@ def test_what_an_attempt_is_called_is_the_name_of_its_log(journal: Journal) -> N
     assert [event.get("task") for event in events] == [None, "0-17", "0-18"]
 
 
+def test_a_job_that_was_requested_has_a_history_before_its_code_is_loaded(journal: Journal) -> None:
+    histories = Histories(journal)
+    write(journal, REQUESTED)
+    history = histories.of("j")
+    assert history is not None
+    assert (history.name, history.user, history.output, history.accepted) == ("job.py", "ann", "/out", None)
+    write(journal, JobBegun("j", 2.0), replace(ACCEPTED, at=3.0, queued=False), done(0))
+    assert histories.of("j") is history
+    assert (history.name, history.submitted_at, history.begun_at) == ("Job", 0.5, 2.0)
+    assert [stage.name for stage in history.stages] == ["map", "reduce"] and len(history.attempts) == 1
+
+
+def test_a_job_that_is_tried_again_waits_and_has_not_ended(journal: Journal) -> None:
+    histories = Histories(journal)
+    write(journal, replace(ACCEPTED, queued=False), ended(JobState.FAILED))
+    history = histories.of("j")
+    assert history is not None and history.is_over
+    write(journal, JobTakenUp("j", 1, 30.0, "boot", True))
+    assert histories.of("j") is history
+    assert (history.is_over, history.begun_at, history.taken_up) == (False, None, [30.0])
+
+
 FACTS: tuple[Fact, ...] = (
+    REQUESTED,
     ACCEPTED,
     JobBegun("j", 2.0),
     JobTakenUp("j", 1, 3.0, "boot"),

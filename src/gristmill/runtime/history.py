@@ -27,6 +27,7 @@ from gristmill.runtime.facts import (
     JobCommitting,
     JobEnded,
     JobLate,
+    JobRequested,
     JobTakenUp,
     Span,
     StageReplanned,
@@ -136,9 +137,10 @@ class JobHistory:
     """A job, as its facts tell of it. That of a job that runs grows, under whoever reads it: lists only at their ends.
 
     Attributes:
-        accepted: how it began.
-        begun_at: when it left the queue; of a job that never waited, when it was accepted. None: it waits.
-        taken_up: when other coordinators went on with it.
+        first: how it began: as a request whose code was to be loaded, or accepted at once.
+        accepted: what it is; None as long as its code is not loaded.
+        begun_at: when it left the queue last; of a job that never waited, when it was accepted. None: it waits.
+        taken_up: when other coordinators went on with it, or it was tried again.
         cancelling_at: when somebody wanted it to end.
         committing_at: when its output began to be put in place.
         late_at: when it outlived its deadline.
@@ -148,7 +150,8 @@ class JobHistory:
         attempts: those that are over, in the order of their ends.
     """
 
-    accepted: JobAccepted
+    first: JobAccepted | JobRequested
+    accepted: JobAccepted | None = None
     begun_at: float | None = None
     taken_up: list[float] = field(default_factory=list)
     cancelling_at: float | None = None
@@ -162,25 +165,41 @@ class JobHistory:
     _plan: StagePlan | None = None
 
     def __post_init__(self) -> None:
-        if not self.accepted.queued:
-            self.begun_at = self.accepted.at
-        names = [str(stage.get("name", "")) for stage in self.accepted.prepared.get("plan", ())]
-        self._stages_are(dict(enumerate(self.accepted.parents)), names)
+        if isinstance(self.first, JobAccepted):
+            self._is_accepted(self.first)
 
     @property
     def job(self) -> str:
         """The job's id."""
-        return self.accepted.job
+        return self.first.job
 
     @property
     def name(self) -> str:
         """What it is called."""
-        return self.accepted.name
+        return (self.accepted or self.first).name
 
     @property
     def user(self) -> str:
         """Who submitted it; empty when that is not known."""
-        return self.accepted.user
+        return self.first.user
+
+    @property
+    def submitted_at(self) -> float:
+        """When it was submitted."""
+        return self.first.at
+
+    @property
+    def deadline_seconds(self) -> float | None:
+        """After so long, counted from when it was submitted, it is late; None: never."""
+        return self.first.deadline_seconds
+
+    @property
+    def output(self) -> str | None:
+        """Where its output appears; None if that has no place of its own."""
+        if self.accepted is not None:
+            found = self.accepted.prepared.get("output_path")
+            return None if found is None else str(found)
+        return self.first.output if isinstance(self.first, JobRequested) else None
 
     @property
     def is_over(self) -> bool:
@@ -190,11 +209,15 @@ class JobHistory:
     def add(self, fact: Fact) -> None:
         """Take in the next fact."""
         match fact:
+            case JobAccepted():
+                self._is_accepted(fact)
             case JobBegun(_, at):
                 self.begun_at = at
-            case JobTakenUp(_, _, at, _):
+            case JobTakenUp(_, _, at, _, queued):
                 self.taken_up.append(at)
                 self.ended = None
+                if queued:
+                    self.begun_at = None
             case TaskDone():
                 self._task_done(fact)
             case AttemptOver(_, stage, index, number, epoch, how, span, report):
@@ -217,6 +240,13 @@ class JobHistory:
         """The attempts at one task that are over, in the order of their ends."""
         found = self._of_task.get((stage, index), [])
         return [found] if isinstance(found, AttemptRow) else list(found)
+
+    def _is_accepted(self, accepted: JobAccepted) -> None:
+        self.accepted = accepted
+        if not accepted.queued and self.begun_at is None:
+            self.begun_at = accepted.at
+        names = [str(stage.get("name", "")) for stage in accepted.prepared.get("plan", ())]
+        self._stages_are(dict(enumerate(accepted.parents)), names)
 
     def _over(self, row: AttemptRow) -> None:
         self.attempts.append(row)
@@ -253,7 +283,8 @@ class JobHistory:
         known = len(self.stages)
         names: dict[int, str] = {}
         with suppress(KeyError, TypeError, ValueError, IndexError):  # for people: a stage without its name will do
-            before = self._plan or plan_from_json(self.accepted.prepared["plan"])
+            prepared = {} if self.accepted is None else self.accepted.prepared
+            before = self._plan or plan_from_json(prepared["plan"])
             self._plan = carry_out(before, stage, decision)
             names = {one.id: one.name for one in self._plan.stages}
             for one in self._plan.stages[:known]:
@@ -284,8 +315,8 @@ def replay(facts: Iterable[Fact]) -> dict[str, JobHistory]:
     """All jobs that begin among these facts."""
     found: dict[str, JobHistory] = {}
     for fact in facts:
-        if isinstance(fact, JobAccepted) and fact.job not in found:
-            found[fact.job] = JobHistory(fact)
-        elif (history := found.get(fact.job)) is not None:
+        if (history := found.get(fact.job)) is not None:
             history.add(fact)
+        elif isinstance(fact, JobAccepted | JobRequested):
+            found[fact.job] = JobHistory(fact)
     return found

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import Any
 
 from gristmill.runtime import facts as kinds
-from gristmill.runtime.facts import Fact, JobAccepted
+from gristmill.runtime.facts import Fact, JobAccepted, JobRequested
 from gristmill.runtime.history import JobHistory
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.outcome import error_to_json
@@ -19,6 +19,7 @@ from gristmill.scheduling.events import AttemptId
 
 _MOST_ATTEMPTS = 300_000  # about half a kilobyte each
 _MOST_JOBS = 200
+_AT_ONCE = 5000  # facts are larger than what is kept of them
 
 
 class _Held:
@@ -34,7 +35,7 @@ class _Held:
             self.number = number
             if self.history is not None:
                 self.history.add(fact)
-            elif isinstance(fact, JobAccepted):
+            elif isinstance(fact, JobAccepted | JobRequested):
                 self.history = JobHistory(fact)
 
 
@@ -64,7 +65,10 @@ class Histories:
             held = self._held.setdefault(job, _Held())
             self._held.move_to_end(job)
         with held.lock:
-            held.add(self._journal.numbered(job, held.number))
+            while some := self._journal.numbered(job, held.number, _AT_ONCE):
+                held.add(some)
+                if len(some) < _AT_ONCE:
+                    break
         with self._lock:
             if held.history is None:
                 self._held.pop(job, None)
@@ -138,8 +142,11 @@ def event_json(number: int, fact: Fact) -> dict[str, Any]:
             totals = {name: getattr(view, name) for name in _TOTALS}
             counters = {group: dict(counts) for group, counts in view.counters.items()}
             return {**event, "at": at, "state": view.state.value, **totals, "counters": counters, "error": error}
-        case kinds.JobTakenUp(_, epoch, at):
-            return {**event, "at": at, "epoch": epoch}
+        case JobRequested():
+            wanted = {name: getattr(fact, name) for name in ("name", "user", "output", "priority", "deadline_seconds")}
+            return {**event, "at": fact.at, **wanted}
+        case kinds.JobTakenUp(_, epoch, at, _, queued):
+            return {**event, "at": at, "epoch": epoch, "queued": queued}
         case kinds.StageReplanned(_, stage, decision, parents):
             changed = {str(id): list(some) for id, some in parents}
             return {**event, "stage": stage, "notes": list(decision.notes), "parents": changed}
