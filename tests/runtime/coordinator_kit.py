@@ -43,6 +43,7 @@ class HandPlayedFleet:
         self.freed: list[str] = []
         self.jobs: list[str] = []
         self.dropped: list[str] = []
+        self.drained: list[str] = []
         self.closed = 0
 
     def start(self, post: Post) -> None:
@@ -67,6 +68,9 @@ class HandPlayedFleet:
 
     def drop_worker(self, worker: str) -> None:
         self.dropped.append(worker)
+
+    def drain_worker(self, worker: str) -> None:
+        self.drained.append(worker)
 
     def close(self) -> None:
         self.closed += 1

@@ -168,6 +168,9 @@ class HostileFleet:
         self.workers[worker].orders.append(("", None))
         self.workers[worker].silent = False  # until that arrives, what it says is heard late
 
+    def drain_worker(self, worker: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -135,6 +135,10 @@ class ClusterFleet:
         """This worker counts as lost: nothing that it still says is heard. It may join anew."""
         self._ask(lambda roster: roster.drop_worker(worker))
 
+    def drain_worker(self, worker: str) -> None:
+        """Let a worker take no new work, and leave when it has done what it runs."""
+        self._ask(lambda roster: roster.drain_worker(worker))
+
     def close(self) -> None:
         """Break all streams. Workers are not ended: they wait for a coordinator to come back."""
         if self._server is not None:

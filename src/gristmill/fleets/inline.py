@@ -88,6 +88,9 @@ class InlineFleet:
     def drop_worker(self, worker: str) -> None:
         """Nothing: the one worker is the caller."""
 
+    def drain_worker(self, worker: str) -> None:
+        """Nothing: likewise."""
+
     def close(self) -> None:
         """There is nothing to end."""
 

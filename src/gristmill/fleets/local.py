@@ -46,6 +46,9 @@ class LocalFleet:
     def drop_worker(self, worker: str) -> None:
         """Nothing: the one worker lives and dies with its caller."""
 
+    def drain_worker(self, worker: str) -> None:
+        """Nothing: likewise."""
+
     def close(self) -> None:
         """End every process of the fleet, within 5 seconds. May be called again."""
         self._agent.close()

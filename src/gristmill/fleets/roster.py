@@ -33,6 +33,7 @@ from gristmill.runtime.contracts import (
     SlotUp,
     TaskResult,
     TaskSpec,
+    Usage,
     WorkerDown,
     WorkerLeaving,
     WorkerUp,
@@ -204,6 +205,12 @@ class Roster:
             _log.warning("%s It counts as lost.", reason)
             self._end(worker, pb.Refusal.FENCED, reason)
 
+    def drain_worker(self, name: str) -> None:
+        """A worker is to take no new work, and to leave when it has done what it runs."""
+        if worker := self._workers.get(name):
+            worker.link.say(pb.Order(drain=pb.Drain(reason="An administrator asked for it.")))
+            self._say(worker, WorkerLeaving(name))  # from now on, not only once it has heard of it
+
     def dismiss(self) -> None:
         """Let all workers leave, now and later."""
         self._dismissed = True
@@ -258,13 +265,13 @@ class Roster:
             case "done":
                 attempt = attempt_id(event.done.attempt)
                 self._answered(attempt)
-                self._keep_log(attempt, event.done.log)
+                self._keep_log(attempt, event.done.log, event.done.log_start)
                 self._say(worker, AttemptDone(attempt, self._owned(worker, attempt.job, event.done.result)))
             case "failed":
                 failed = event.failed
                 attempt = attempt_id(failed.attempt)
                 self._answered(attempt)
-                self._keep_log(attempt, failed.log)
+                self._keep_log(attempt, failed.log, failed.log_start)
                 leaves = failed.slot_leaves if failed.HasField("slot_leaves") else None
                 report = FailureReport.from_json(json.loads(failed.report))
                 self._say(worker, AttemptFailed(attempt, report, leaves))
@@ -278,6 +285,9 @@ class Roster:
                 refusal = event.admitted.refusal
                 why = _refusal(worker.up.worker, refusal) if refusal else None
                 self._follow(self._admission.answer(worker.up.worker, event.admitted.job, why))
+            case "log":
+                log = event.log
+                self._keep_log(attempt_id(log.attempt), log.data, log.start, last=log.last, epoch=log.epoch)
             case "blocks_gone":
                 self._say(worker, BlocksGone(worker.up.worker, tuple(event.blocks_gone.paths)))
             case "leaving":
@@ -288,10 +298,14 @@ class Roster:
                 self._end(worker, pb.Refusal.DISMISSED, "You said goodbye.")
                 self._tell_down(worker, event.goodbye.reason, event.goodbye.idle)
 
-    def _keep_log(self, attempt: AttemptId, log: bytes) -> None:
+    def _keep_log(
+        self, attempt: AttemptId, data: bytes, start: int, *, last: bool = True, epoch: int | None = None
+    ) -> None:
+        """Keep a part of what an attempt printed; ``epoch`` is that of a coordinator of before, if it launched it."""
         job = self._jobs.get(attempt.job)
-        if log and job is not None and self._logs is not None:
-            self._logs.keep(job.spec.folder, job.spec.file_name(attempt), log)
+        if data and job is not None and self._logs is not None:
+            spec = job.spec if epoch is None else replace(job.spec, epoch=epoch)
+            self._logs.keep(spec.folder, spec.file_name(attempt), data, start, last=last)
 
     def _owned(self, worker: _Worker, job: str, data: bytes) -> TaskResult:
         """A result whose block says who keeps it, unless it lies on storage that all share.
@@ -319,7 +333,11 @@ class Roster:
                 attempt_id(running.attempt): Progress(running.records_in, running.bytes_in) for running in beat.running
             }
         running = {attempt: progress for attempt, progress in worker.listed.items() if attempt in worker.running}
-        self._say(worker, Beat(worker.up.worker, running))
+        usage = None
+        if beat.HasField("usage"):
+            seen = beat.usage
+            usage = Usage(seen.cpu_percent, seen.used_bytes, seen.free_bytes, seen.disk_bytes)
+        self._say(worker, Beat(worker.up.worker, running, usage=usage))
 
     def lose(self, link: Link, reason: str) -> None:
         """A session has ended through a fault."""

@@ -99,6 +99,9 @@ class Agent:
     def drop_worker(self, worker: str) -> None:
         """Nothing: this worker lives and dies with whoever would say so."""
 
+    def drain_worker(self, worker: str) -> None:
+        """Nothing: likewise."""
+
     def close(self) -> None:
         """End every process, within 5 seconds, and the thread. May be called again."""
         atexit.unregister(self.close)

@@ -288,15 +288,34 @@ class AttemptFailed:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What is in use at a worker.
+
+    Attributes:
+        cpu_percent: of all CPUs of its machine, 0 to 100.
+        used_bytes: memory of its executors, and of what they have started.
+        free_bytes: on the disk of its data directory; the least, if there are several.
+        disk_bytes: how large that disk is.
+    """
+
+    cpu_percent: float
+    used_bytes: int
+    free_bytes: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
 class Beat:
     """A worker's heartbeat: it lives, these attempts run, and this is how far they are.
 
-    ``began`` is when the list was made, on the coordinator's clock; None if that cannot be told.
+    ``began`` is when the list was made, on the coordinator's clock; None if that cannot be told. ``usage`` does not
+    come with every one, and not from every fleet.
     """
 
     worker: str
     attempts: Mapping[AttemptId, Progress]
     began: float | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True)
@@ -360,6 +379,10 @@ class Fleet(Protocol):
 
     def drop_worker(self, worker: str) -> None:
         """This worker counts as lost: refuse whatever still comes from it. It may join anew."""
+        ...
+
+    def drain_worker(self, worker: str) -> None:
+        """Let a worker take no new work and leave when it has done what it runs. Answered by WorkerLeaving, if ever."""
         ...
 
     def close(self) -> None:

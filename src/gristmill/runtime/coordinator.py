@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gristmill.errors import FailureReport, GristmillError, JournalFailed, ServerUnreachable
 from gristmill.runtime import outcome as outcomes
@@ -30,6 +30,7 @@ from gristmill.runtime.inbox import (
     Item,
     JobOver,
     JournalBroken,
+    Question,
     Stop,
     StorageBack,
     Submit,
@@ -39,7 +40,7 @@ from gristmill.runtime.intake import Intake
 from gristmill.runtime.jobs import Job, PreparedJob
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.registry import KnownJob, RunningJob
-from gristmill.runtime.views import Observer
+from gristmill.runtime.views import Observer, WorkerView
 from gristmill.scheduling.commands import JobState
 from gristmill.shuffle.contracts import BlockInfo
 
@@ -50,9 +51,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Coordinator", "RunningJob"]
 
+T = TypeVar("T")
+
 _VIEW_SECONDS = 0.1
 _WAIT_SECONDS = 1.0  # no wait is longer, whatever the scheduler wants
 _JOIN_SECONDS = 10.0
+_ANSWER_SECONDS = 10.0  # for the loop to come to a question
 _REJOIN_SECONDS = 10.0
 _STORAGE_SECONDS = 600.0  # as long as clients and workers wait for a server
 
@@ -193,6 +197,38 @@ class Coordinator:
         """All jobs, the youngest first."""
         return self._intake.registry.all()
 
+    def workers(self) -> list[WorkerView]:
+        """How the workers are.
+
+        Raises:
+            ServerUnreachable: the loop does not come to it.
+        """
+        return self._ask(self._dispatcher.worker_views)
+
+    def drain(self, worker: str) -> bool:
+        """Let a worker take no new work, and leave when it has done what it runs. False: there is none of this name.
+
+        Returns at once; how far it is, :meth:`workers` tells.
+
+        Raises:
+            ServerUnreachable: the loop does not answer.
+        """
+        if all(view.worker != worker for view in self.workers()):
+            return False
+        self._fleet.drain_worker(worker)
+        return True
+
+    def _ask(self, ask: Callable[[], T]) -> T:
+        """What the loop answers, which alone may look at what is its own."""
+        if not self._threaded:
+            return ask()
+        box: queue.SimpleQueue[T] = queue.SimpleQueue()
+        self._queue.put(Question(ask, box))
+        try:
+            return box.get(timeout=_ANSWER_SECONDS)
+        except queue.Empty:
+            raise ServerUnreachable("The server's coordinator does not answer.") from None
+
     @property
     def crash(self) -> Exception | None:
         """What ended the loop; None if it runs. A server must end then: its jobs go on when it is started again."""
@@ -318,6 +354,8 @@ class Coordinator:
                 self._reopened(item)
             case JournalBroken(failure):
                 self._give_up(failure)
+            case Question(ask, box):
+                box.put(ask())
             case Stop():
                 self._stopping = True
             case FleetBroken(report):

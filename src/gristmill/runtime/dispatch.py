@@ -38,6 +38,7 @@ from gristmill.runtime.contracts import (
     WorkerLeaving,
     WorkerUp,
 )
+from gristmill.runtime.crew import Crew
 from gristmill.runtime.event_log import EventLog
 from gristmill.runtime.facts import AttemptOver, Fact, How, Span, TaskDone, WorkerGone, WorkerJoined
 from gristmill.runtime.job_events import beginning, digest, has_block, remains, sizes
@@ -98,6 +99,7 @@ class Dispatcher:
         self.keeping = Keeping()
         self._commands: deque[commands.Command] = deque()
         self._workers: dict[str, WorkerUp] = {}
+        self._crew = Crew(wall)
         self._worker_of: dict[str, str] = {}  # slot → worker
         # slot → what was launched in it, the first one runs; of each, when that was and whether it is a copy
         self._attempts_in: dict[str, dict[AttemptId, tuple[float, bool]]] = {}
@@ -138,6 +140,7 @@ class Dispatcher:
             case AttemptFailed(attempt, report, slot_leaves):
                 self._attempt_failed(attempt, report, slot_leaves)
             case Beat(worker, attempts, began):
+                self._crew.heard(event)
                 self._beat(worker, attempts, began)
             case FleetBroken(report):
                 self.broken = report
@@ -152,6 +155,11 @@ class Dispatcher:
         """Free what a session keeps under a name; all that it keeps, if that is empty."""
         for block in self.keeping.forget(session, kept):
             self._fleet.free(block)
+
+    def worker_views(self) -> list[views.WorkerView]:
+        """How the workers are."""
+        busy = [slot for slot, attempts in self._attempts_in.items() if attempts]
+        return self._crew.views(self._scheduler.workers, self._worker_of, busy, self._clock())
 
     def time_passed(self, now: float) -> None:
         """Do what was put off until now."""
@@ -238,6 +246,7 @@ class Dispatcher:
         if worker.worker in self._scheduler.dropped:
             return  # it was on its way, and nobody will say that it is down
         self._workers[worker.worker] = worker
+        self._crew.joined(worker)
         self._note(
             WorkerJoined("", self._wall(), worker.worker, worker.host, worker.rack, worker.cpus, worker.memory_bytes)
         )
@@ -289,6 +298,7 @@ class Dispatcher:
 
     def _worker_down(self, worker: str, reason: str, idle: bool = False) -> None:
         """A worker is gone: so are its slots, and what ran in them. One that was ``idle`` ran nothing."""
+        self._crew.gone(worker)
         if self._workers.pop(worker, None) is not None:
             self._note(WorkerGone("", self._wall(), worker, reason))
         for job in self._jobs.values():

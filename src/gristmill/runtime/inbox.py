@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gristmill.errors import JournalFailed
 from gristmill.runtime.contracts import FleetEvent
@@ -72,11 +73,21 @@ class JournalBroken:
 
 
 @dataclass(frozen=True)
+class Question:
+    """Somebody wants to know what only the loop can tell, and waits at ``box``. ``ask`` must not raise."""
+
+    ask: Callable[[], object]
+    box: queue.SimpleQueue[Any]
+
+
+@dataclass(frozen=True)
 class Stop:
     """The loop is to end."""
 
 
-Item = FleetEvent | Submit | CancelJob | Forget | ForgetBroadcast | JobOver | StorageBack | JournalBroken | Stop
+Item = (
+    FleetEvent | Submit | CancelJob | Forget | ForgetBroadcast | JobOver | StorageBack | JournalBroken | Question | Stop
+)
 
 
 class Enders:

@@ -116,14 +116,28 @@ class Refusal(_message.Message):
     def __init__(self, kind: _Optional[_Union[Refusal.Kind, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("number", "after", "running")
+    __slots__ = ("number", "after", "running", "usage")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
     number: int
     after: int
     running: _containers.RepeatedCompositeFieldContainer[Running]
-    def __init__(self, number: _Optional[int] = ..., after: _Optional[int] = ..., running: _Optional[_Iterable[_Union[Running, _Mapping]]] = ...) -> None: ...
+    usage: Usage
+    def __init__(self, number: _Optional[int] = ..., after: _Optional[int] = ..., running: _Optional[_Iterable[_Union[Running, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+
+class Usage(_message.Message):
+    __slots__ = ("cpu_percent", "used_bytes", "free_bytes", "disk_bytes")
+    CPU_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    cpu_percent: float
+    used_bytes: int
+    free_bytes: int
+    disk_bytes: int
+    def __init__(self, cpu_percent: _Optional[float] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ...) -> None: ...
 
 class Running(_message.Message):
     __slots__ = ("attempt", "records_in", "bytes_in")
@@ -148,7 +162,7 @@ class Attempt(_message.Message):
     def __init__(self, job: _Optional[str] = ..., stage: _Optional[int] = ..., index: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("slot_up", "slot_down", "done", "failed", "admitted", "blocks_gone", "leaving", "goodbye")
+    __slots__ = ("slot_up", "slot_down", "done", "failed", "admitted", "blocks_gone", "leaving", "goodbye", "log")
     SLOT_UP_FIELD_NUMBER: _ClassVar[int]
     SLOT_DOWN_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +171,7 @@ class Event(_message.Message):
     BLOCKS_GONE_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
     slot_up: SlotUp
     slot_down: str
     done: Done
@@ -165,7 +180,8 @@ class Event(_message.Message):
     blocks_gone: BlocksGone
     leaving: Leaving
     goodbye: Goodbye
-    def __init__(self, slot_up: _Optional[_Union[SlotUp, _Mapping]] = ..., slot_down: _Optional[str] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., admitted: _Optional[_Union[Admitted, _Mapping]] = ..., blocks_gone: _Optional[_Union[BlocksGone, _Mapping]] = ..., leaving: _Optional[_Union[Leaving, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+    log: Log
+    def __init__(self, slot_up: _Optional[_Union[SlotUp, _Mapping]] = ..., slot_down: _Optional[str] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., admitted: _Optional[_Union[Admitted, _Mapping]] = ..., blocks_gone: _Optional[_Union[BlocksGone, _Mapping]] = ..., leaving: _Optional[_Union[Leaving, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ...) -> None: ...
 
 class SlotUp(_message.Message):
     __slots__ = ("slot", "depth")
@@ -176,26 +192,44 @@ class SlotUp(_message.Message):
     def __init__(self, slot: _Optional[str] = ..., depth: _Optional[int] = ...) -> None: ...
 
 class Done(_message.Message):
-    __slots__ = ("attempt", "result", "log")
+    __slots__ = ("attempt", "result", "log", "log_start")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
+    LOG_START_FIELD_NUMBER: _ClassVar[int]
     attempt: Attempt
     result: bytes
     log: bytes
-    def __init__(self, attempt: _Optional[_Union[Attempt, _Mapping]] = ..., result: _Optional[bytes] = ..., log: _Optional[bytes] = ...) -> None: ...
+    log_start: int
+    def __init__(self, attempt: _Optional[_Union[Attempt, _Mapping]] = ..., result: _Optional[bytes] = ..., log: _Optional[bytes] = ..., log_start: _Optional[int] = ...) -> None: ...
 
 class Failed(_message.Message):
-    __slots__ = ("attempt", "report", "slot_leaves", "log")
+    __slots__ = ("attempt", "report", "slot_leaves", "log", "log_start")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     SLOT_LEAVES_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
+    LOG_START_FIELD_NUMBER: _ClassVar[int]
     attempt: Attempt
     report: bytes
     slot_leaves: bool
     log: bytes
-    def __init__(self, attempt: _Optional[_Union[Attempt, _Mapping]] = ..., report: _Optional[bytes] = ..., slot_leaves: _Optional[bool] = ..., log: _Optional[bytes] = ...) -> None: ...
+    log_start: int
+    def __init__(self, attempt: _Optional[_Union[Attempt, _Mapping]] = ..., report: _Optional[bytes] = ..., slot_leaves: _Optional[bool] = ..., log: _Optional[bytes] = ..., log_start: _Optional[int] = ...) -> None: ...
+
+class Log(_message.Message):
+    __slots__ = ("attempt", "epoch", "data", "start", "last")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    attempt: Attempt
+    epoch: int
+    data: bytes
+    start: int
+    last: bool
+    def __init__(self, attempt: _Optional[_Union[Attempt, _Mapping]] = ..., epoch: _Optional[int] = ..., data: _Optional[bytes] = ..., start: _Optional[int] = ..., last: _Optional[bool] = ...) -> None: ...
 
 class Admitted(_message.Message):
     __slots__ = ("job", "refusal")
@@ -224,7 +258,7 @@ class Goodbye(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., idle: _Optional[bool] = ...) -> None: ...
 
 class Order(_message.Message):
-    __slots__ = ("add_job", "add_stage", "launch", "cancel", "free", "drop_job", "recall")
+    __slots__ = ("add_job", "add_stage", "launch", "cancel", "free", "drop_job", "recall", "drain")
     ADD_JOB_FIELD_NUMBER: _ClassVar[int]
     ADD_STAGE_FIELD_NUMBER: _ClassVar[int]
     LAUNCH_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +266,7 @@ class Order(_message.Message):
     FREE_FIELD_NUMBER: _ClassVar[int]
     DROP_JOB_FIELD_NUMBER: _ClassVar[int]
     RECALL_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
     add_job: AddJob
     add_stage: AddStage
     launch: Launch
@@ -239,7 +274,14 @@ class Order(_message.Message):
     free: Free
     drop_job: str
     recall: Attempt
-    def __init__(self, add_job: _Optional[_Union[AddJob, _Mapping]] = ..., add_stage: _Optional[_Union[AddStage, _Mapping]] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ..., cancel: _Optional[_Union[Attempt, _Mapping]] = ..., free: _Optional[_Union[Free, _Mapping]] = ..., drop_job: _Optional[str] = ..., recall: _Optional[_Union[Attempt, _Mapping]] = ...) -> None: ...
+    drain: Drain
+    def __init__(self, add_job: _Optional[_Union[AddJob, _Mapping]] = ..., add_stage: _Optional[_Union[AddStage, _Mapping]] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ..., cancel: _Optional[_Union[Attempt, _Mapping]] = ..., free: _Optional[_Union[Free, _Mapping]] = ..., drop_job: _Optional[str] = ..., recall: _Optional[_Union[Attempt, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ...) -> None: ...
+
+class Drain(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class AddJob(_message.Message):
     __slots__ = ("job", "code", "import_paths", "bundles", "staging", "max_bad_records", "max_record_bytes", "task_timeout_seconds", "epoch", "ticket", "shuffle_dir", "inputs", "probe", "probe_text", "session", "session_ticket", "broadcasts", "driver")
