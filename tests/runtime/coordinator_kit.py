@@ -43,6 +43,7 @@ class HandPlayedFleet:
         self.freed: list[str] = []
         self.jobs: list[str] = []
         self.dropped: list[str] = []
+        self.kept: list[str] = []
         self.drained: list[str] = []
         self.closed = 0
 
@@ -65,6 +66,10 @@ class HandPlayedFleet:
 
     def drop_job(self, job: str) -> None:
         self.jobs = [other for other in self.jobs if other != job]
+
+    def keep_job(self, job: str) -> None:
+        self.jobs = [other for other in self.jobs if other != job]
+        self.kept.append(job)
 
     def drop_worker(self, worker: str) -> None:
         self.dropped.append(worker)

@@ -163,6 +163,9 @@ class HostileFleet:
     def drop_job(self, job: str) -> None:
         pass
 
+    def keep_job(self, job: str) -> None:
+        self.drop_job(job)
+
     def drop_worker(self, worker: str) -> None:
         self.ledger.worker_down(worker)
         self.workers[worker].orders.append(("", None))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from gristmill.shuffle.contracts import BlockInfo, BlockSource
 
 if TYPE_CHECKING:
     from gristmill.fleets.roster import Roster
-    from gristmill.runtime.cluster import AgentServer
+    from gristmill.runtime.cluster import AgentServer, AgentTls
     from gristmill.runtime.joblogs import LogKeeper
 
 BEAT_SECONDS = 1.0
@@ -29,26 +30,30 @@ class ClusterFleet:
     """The workers that have joined. See :class:`~gristmill.runtime.contracts.Fleet`.
 
     Args:
-        token: what agents must bring.
+        token: what agents must bring; or what says whether a token lets an agent in.
         host: where to serve agents.
         port: likewise; 0: a free one.
         beat_seconds: how often each agent says that it lives.
         lost_seconds: without that for so long, a worker is lost; for half as long, it gets no new work.
         logs: keeps what attempts print; None: nobody does.
+        tls: how agents are served by TLS; None: nothing is encrypted.
     """
 
     def __init__(
         self,
-        token: str,
+        token: str | Callable[[str], bool],
         *,
         host: str = "127.0.0.1",
         port: int = 0,
         beat_seconds: float = BEAT_SECONDS,
         lost_seconds: float = LOST_SECONDS,
         logs: LogKeeper | None = None,
+        tls: AgentTls | None = None,
     ) -> None:
         self._logs = logs
-        self._token, self._host, self._port = token, host, port
+        self._allows = token if callable(token) else partial(_is_token, token)
+        self._tls = tls
+        self._host, self._port = host, port
         self._beat_seconds, self._lost_seconds = beat_seconds, lost_seconds
         self._server: AgentServer | None = None
         self._roster: Roster | None = None
@@ -70,6 +75,8 @@ class ClusterFleet:
             "python": PYTHON_VERSION,
             "heartbeat_seconds": self._beat_seconds,
             "lost_seconds": self._lost_seconds,
+            "tls": self._tls is not None,
+            "client_certificates": self._tls is not None and self._tls.client_ca is not None,
         }
 
     def blob(self, name: str) -> bytes | None:
@@ -101,7 +108,7 @@ class ClusterFleet:
         from gristmill.runtime.cluster import AgentServer
 
         self._roster = Roster(post, self._beat_seconds, self._lost_seconds, self._awaited, self._logs)
-        self._server = AgentServer(self._roster, self._host, self._port, self._token, self._beat_seconds)
+        self._server = AgentServer(self._roster, self._host, self._port, self._allows, self._beat_seconds, self._tls)
         self._roster.serve_with(self._server)
         self._port = self._server.start()
 
@@ -126,10 +133,18 @@ class ClusterFleet:
 
     def drop_job(self, job: str) -> None:
         """Forget a job; workers delete what they keep of it."""
+        self._forget_code(job)
+        self._ask(lambda roster: roster.drop_job(job))
+
+    def _forget_code(self, job: str) -> None:
         code = self._code_of.pop(job, "")
         if code not in self._code_of.values():
             self._codes.pop(code, None)
-        self._ask(lambda roster: roster.drop_job(job))
+
+    def keep_job(self, job: str) -> None:
+        """Forget a job; workers keep its blocks, until it is dropped."""
+        self._forget_code(job)
+        self._ask(lambda roster: roster.keep_job(job))
 
     def drop_worker(self, worker: str) -> None:
         """This worker counts as lost: nothing that it still says is heard. It may join anew."""
@@ -148,3 +163,7 @@ class ClusterFleet:
         server, roster = self._server, self._roster
         if server is not None and roster is not None:
             server.ask(lambda: call(roster))
+
+
+def _is_token(token: str, given: str) -> bool:
+    return secrets.compare_digest(given.encode("utf-8", "replace"), token.encode())

@@ -85,6 +85,10 @@ class InlineFleet:
         """Forget a job's code."""
         self._jobs.pop(job, None)
 
+    def keep_job(self, job: str) -> None:
+        """Forget a job's code; its blocks stay."""
+        self.drop_job(job)
+
     def drop_worker(self, worker: str) -> None:
         """Nothing: the one worker is the caller."""
 

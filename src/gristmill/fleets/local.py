@@ -43,6 +43,10 @@ class LocalFleet:
         """Forget a job's code; its attempts are over."""
         self._agent.drop_job(job)
 
+    def keep_job(self, job: str) -> None:
+        """Forget a job's code; its blocks stay, as they do anyway."""
+        self._agent.drop_job(job)
+
     def drop_worker(self, worker: str) -> None:
         """Nothing: the one worker lives and dies with its caller."""
 

@@ -99,6 +99,7 @@ class Roster:
         self._logs = logs
         self._beat_seconds, self._lost_seconds = beat_seconds, lost_seconds
         self._awaited = set(awaited)
+        self._kept: set[str] = set()  # jobs that are over and may be tried again
         self._server: AgentServer | None = None
         self._admission = Admission()
         self._workers: dict[str, _Worker] = {}
@@ -188,6 +189,15 @@ class Roster:
 
     def drop_job(self, job: str) -> None:
         """Forget a job."""
+        self._kept.discard(job)
+        self._forget_job(job, pb.Order(drop_job=job))
+
+    def keep_job(self, job: str) -> None:
+        """Forget a job for now: it may be tried again, so its blocks stay where they are."""
+        self._kept.add(job)
+        self._forget_job(job, pb.Order(keep_job=job))
+
+    def _forget_job(self, job: str, order: pb.Order) -> None:
         self._awaited.discard(job)
         self._jobs.pop(job, None)
         for attempt in [attempt for attempt in self._places if attempt.job == job]:
@@ -195,7 +205,7 @@ class Roster:
         for worker in self._workers.values():
             for key in [key for key in worker.stages if key[0] == job]:
                 del worker.stages[key]
-            worker.link.say(pb.Order(drop_job=job))
+            worker.link.say(order)
         self._follow(self._admission.drop_job(job))
 
     def drop_worker(self, name: str) -> None:
@@ -249,7 +259,7 @@ class Roster:
             worker=name,
             beat_seconds=self._beat_seconds,
             lost_seconds=self._lost_seconds,
-            jobs=sorted(self._jobs.keys() | self._awaited),
+            jobs=sorted(self._jobs.keys() | self._awaited | self._kept),
         )
 
     def hear(self, link: Link, events: Sequence[pb.Event]) -> None:

@@ -377,6 +377,10 @@ class Fleet(Protocol):
         """Forget a job's code; its attempts are over."""
         ...
 
+    def keep_job(self, job: str) -> None:
+        """As ``drop_job``, but the job may be tried again: its blocks stay, until ``drop_job``."""
+        ...
+
     def drop_worker(self, worker: str) -> None:
         """This worker counts as lost: refuse whatever still comes from it. It may join anew."""
         ...

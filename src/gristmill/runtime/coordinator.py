@@ -40,7 +40,7 @@ from gristmill.runtime.intake import Intake
 from gristmill.runtime.jobs import Job, PreparedJob
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.registry import KnownJob, RunningJob
-from gristmill.runtime.views import Observer, WorkerView
+from gristmill.runtime.views import Observer, RunningView, WorkerView
 from gristmill.scheduling.commands import JobState
 from gristmill.shuffle.contracts import BlockInfo
 
@@ -196,6 +196,14 @@ class Coordinator:
     def jobs(self) -> list[KnownJob]:
         """All jobs, the youngest first."""
         return self._intake.registry.all()
+
+    def look(self, job: str) -> list[RunningView]:
+        """What runs of a job now, by slots; nothing, if it does not run.
+
+        Raises:
+            ServerUnreachable: the loop does not come to it.
+        """
+        return self._ask(lambda: self._dispatcher.running_of(job))
 
     def workers(self) -> list[WorkerView]:
         """How the workers are.

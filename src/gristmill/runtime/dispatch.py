@@ -161,6 +161,17 @@ class Dispatcher:
         busy = [slot for slot, attempts in self._attempts_in.items() if attempts]
         return self._crew.views(self._scheduler.workers, self._worker_of, busy, self._clock())
 
+    def running_of(self, job: str) -> list[views.RunningView]:
+        """What runs of a job, or waits in a slot behind what runs there; by slots."""
+        held = self._jobs.get(job)
+        found = []
+        for slot, attempts in self._attempts_in.items() if held is not None else ():
+            for place, (attempt, (launched, speculative)) in enumerate(attempts.items()):
+                if attempt.job == job and held is not None:
+                    began = max(launched, self._turn_at[slot]) if place == 0 else 0.0
+                    found.append(held.tally.running_view(attempt, Span(slot, launched, began, 0.0, speculative)))
+        return found
+
     def time_passed(self, now: float) -> None:
         """Do what was put off until now."""
         if self.broken is None and self.wake_at is not None and now >= self.wake_at:

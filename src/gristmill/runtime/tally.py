@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gristmill.errors import FailureReport
 from gristmill.plan.adapt import Sizes
@@ -32,11 +32,14 @@ from gristmill.plan.stages import (
 )
 from gristmill.runtime.contracts import Progress, TaskResult, TaskSpec
 from gristmill.runtime.stage_tally import StageTally, stage_view
-from gristmill.runtime.views import JobView
+from gristmill.runtime.views import JobView, RunningView
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId, TaskId
 from gristmill.shuffle.contracts import BlockInfo, PackedSegments
 from gristmill.storage.contracts import PartFile, Split, Splits
+
+if TYPE_CHECKING:
+    from gristmill.runtime.facts import Span
 
 _FAILURES_SHOWN = 5
 _HOT_KEYS_SHOWN = 5
@@ -277,6 +280,22 @@ class JobTally:
         """How much of its input a running attempt has read, 0 to 1; 0 when that is not known."""
         total = self._input_bytes.get(attempt, 0)
         return min(1.0, self._running[attempt].bytes_in / total) if total and attempt in self._running else 0.0
+
+    def running_view(self, attempt: AttemptId, where: Span) -> RunningView:
+        """How a running attempt stands."""
+        progress = self._running.get(attempt) or Progress()
+        return RunningView(
+            attempt.stage,
+            attempt.index,
+            attempt.number,
+            where.slot,
+            where.launched,
+            where.began,
+            where.speculative,
+            progress.records_in,
+            progress.bytes_in,
+            self.fraction(attempt),
+        )
 
     @property
     def is_running(self) -> bool:

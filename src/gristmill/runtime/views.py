@@ -83,7 +83,7 @@ class JobView:
 
 @dataclass(frozen=True)
 class RunningView:
-    """An attempt that runs now. Times are seconds since the epoch."""
+    """An attempt that runs now. Times are seconds since the epoch; ``began`` is 0 while it waits behind another."""
 
     stage: int
     index: int

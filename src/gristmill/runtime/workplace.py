@@ -185,11 +185,18 @@ class Workplace:
                 self._chores.put(lambda: self._add_job(job))
             case "drop_job":
                 name = order.drop_job
-                self._specs.pop(name, None)
-                self._stages = {key: stage for key, stage in self._stages.items() if key[0] != name}
-                self._job_folders = {key: path for key, path in self._job_folders.items() if key[1] != name}
-                self._agent.drop_job(name)
+                self._forget_job(name)
                 self._chores.put(lambda: self._drop_job(name))
+            case "keep_job":
+                kept = order.keep_job
+                self._forget_job(kept)
+                self._chores.put(lambda: self._keep_job(kept))
+
+    def _forget_job(self, job: str) -> None:
+        self._specs.pop(job, None)
+        self._stages = {key: stage for key, stage in self._stages.items() if key[0] != job}
+        self._job_folders = {key: path for key, path in self._job_folders.items() if key[1] != job}
+        self._agent.drop_job(job)
 
     def _launch(self, launch: pb.Launch) -> None:
         attempt = attempt_id(launch.attempt)
@@ -357,6 +364,11 @@ class Workplace:
         self._jobs.discard(job)
         self._premises.blocks.forget(job)
         self._premises.dirs.remove_job(job)
+
+    def _keep_job(self, job: str) -> None:
+        """Its blocks stay, but nobody can ask for them."""
+        self._jobs.discard(job)
+        self._premises.blocks.forget(job)
 
     def _free(self, paths: Sequence[str]) -> None:
         for path in paths:

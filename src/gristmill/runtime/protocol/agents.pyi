@@ -258,7 +258,7 @@ class Goodbye(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., idle: _Optional[bool] = ...) -> None: ...
 
 class Order(_message.Message):
-    __slots__ = ("add_job", "add_stage", "launch", "cancel", "free", "drop_job", "recall", "drain")
+    __slots__ = ("add_job", "add_stage", "launch", "cancel", "free", "drop_job", "recall", "drain", "keep_job")
     ADD_JOB_FIELD_NUMBER: _ClassVar[int]
     ADD_STAGE_FIELD_NUMBER: _ClassVar[int]
     LAUNCH_FIELD_NUMBER: _ClassVar[int]
@@ -267,6 +267,7 @@ class Order(_message.Message):
     DROP_JOB_FIELD_NUMBER: _ClassVar[int]
     RECALL_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
+    KEEP_JOB_FIELD_NUMBER: _ClassVar[int]
     add_job: AddJob
     add_stage: AddStage
     launch: Launch
@@ -275,7 +276,8 @@ class Order(_message.Message):
     drop_job: str
     recall: Attempt
     drain: Drain
-    def __init__(self, add_job: _Optional[_Union[AddJob, _Mapping]] = ..., add_stage: _Optional[_Union[AddStage, _Mapping]] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ..., cancel: _Optional[_Union[Attempt, _Mapping]] = ..., free: _Optional[_Union[Free, _Mapping]] = ..., drop_job: _Optional[str] = ..., recall: _Optional[_Union[Attempt, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ...) -> None: ...
+    keep_job: str
+    def __init__(self, add_job: _Optional[_Union[AddJob, _Mapping]] = ..., add_stage: _Optional[_Union[AddStage, _Mapping]] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ..., cancel: _Optional[_Union[Attempt, _Mapping]] = ..., free: _Optional[_Union[Free, _Mapping]] = ..., drop_job: _Optional[str] = ..., recall: _Optional[_Union[Attempt, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., keep_job: _Optional[str] = ...) -> None: ...
 
 class Drain(_message.Message):
     __slots__ = ("reason",)
