@@ -37,6 +37,7 @@ class ClusterFleet:
         lost_seconds: without that for so long, a worker is lost; for half as long, it gets no new work.
         logs: keeps what attempts print; None: nobody does.
         tls: how agents are served by TLS; None: nothing is encrypted.
+        tls: how agents are served by TLS; None: nothing is encrypted.
     """
 
     def __init__(
@@ -75,6 +76,8 @@ class ClusterFleet:
             "python": PYTHON_VERSION,
             "heartbeat_seconds": self._beat_seconds,
             "lost_seconds": self._lost_seconds,
+            "tls": self._tls is not None,
+            "client_certificates": self._tls is not None and self._tls.client_ca is not None,
             "tls": self._tls is not None,
             "client_certificates": self._tls is not None and self._tls.client_ca is not None,
         }
