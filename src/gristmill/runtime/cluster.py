@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from gristmill.errors import GristmillError, UsageError
@@ -21,6 +22,7 @@ from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.quiet import grpc
 from gristmill.runtime.protocol.seal import opened, sealed
 from gristmill.runtime.session import Session, SessionBroken, StreamBroken
+from gristmill.runtime.tls import Identity, check_roots
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +109,52 @@ class Desk(Protocol):
         ...
 
 
+Allows = Callable[[str], bool]
+"""Whether a token lets an agent in."""
+
+
+@dataclass(frozen=True)
+class AgentTls:
+    """How agents are served by TLS.
+
+    Attributes:
+        identity: the server's certificate.
+        client_ca: who must have issued the agents' certificates; None: they need none.
+    """
+
+    identity: Identity
+    client_ca: Path | None = None
+
+    def add_port(self, server: Any, where: str) -> int:
+        """Serve at an address; the port."""
+        roots = None if self.client_ca is None else check_roots(self.client_ca)
+        pair = (self.identity.private, self.identity.chain)
+        credentials = grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
+        return int(server.add_secure_port(where, credentials))
+
+
+class _Doorkeeper(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Refuses every call, of whatever method, that brings no token of a worker."""
+
+    def __init__(self, allows: Allows) -> None:
+        self._allows = allows
+        self._refusal = grpc.stream_stream_rpc_method_handler(_refuse)
+
+    async def intercept_service(self, continuation: Any, call: Any) -> Any:
+        """What is to answer a call."""
+        return await continuation(call) if self._allows(_token_in(call.invocation_metadata)) else self._refusal
+
+
+async def _refuse(_requests: object, context: Any) -> None:
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "The coordinator does not know this token.")
+
+
+def _token_in(metadata: Any) -> str:
+    given = dict(metadata or ()).get("authorization", "")
+    scheme, _, token = (given.decode("latin-1") if isinstance(given, bytes) else str(given)).partition(" ")
+    return token if scheme == "Bearer" else ""
+
+
 class AgentServer:
     """Serves the streams of agents.
 
@@ -114,14 +162,18 @@ class AgentServer:
         desk: who decides.
         host: the address to bind.
         port: likewise; 0: a free one.
-        token: what agents must bring.
+        allows: whether a token lets an agent in. It is asked again while the agent is there.
         beat_seconds: how often to say something on a stream that is idle.
+        tls: what to show agents, and what they must show; None: nothing is encrypted.
     """
 
-    def __init__(self, desk: Desk, host: str, port: int, token: str, beat_seconds: float) -> None:
+    def __init__(
+        self, desk: Desk, host: str, port: int, allows: Allows, beat_seconds: float, tls: AgentTls | None = None
+    ) -> None:
         self._desk = desk
         self._host, self._port = host, port
-        self._token = f"Bearer {token}".encode()
+        self._allows = allows
+        self._tls = tls
         self._beat_seconds = beat_seconds
         self._links: dict[str, Link] = {}  # sessions that go on
         self._ended: OrderedDict[str, pb.Refusal] = OrderedDict()  # sessions that were, and how they ended
@@ -193,12 +245,13 @@ class AgentServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=_OPTIONS, interceptors=(_Doorkeeper(self._allows),))
         handler = grpc.stream_stream_rpc_method_handler(self._attend)
         _, service, method = ATTEND.split("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
         name = f"[{self._host}]" if ":" in self._host else self._host
-        self._port = server.add_insecure_port(f"{name}:{self._port}")
+        where = f"{name}:{self._port}"
+        self._port = server.add_insecure_port(where) if self._tls is None else self._tls.add_port(server, where)
         await server.start()
         self._work()
         self._started.set()
@@ -210,7 +263,6 @@ class AgentServer:
 
     async def _attend(self, _requests: object, context: Any) -> None:
         """One stream, from its begin to its end."""
-        await self._check_token(context)
         first = None
         with contextlib.suppress(TimeoutError, StreamBroken):
             data = await asyncio.wait_for(context.read(), _JOIN_SECONDS)
@@ -237,12 +289,6 @@ class AgentServer:
             if answer.stream is stream:
                 answer.stream = None
 
-    async def _check_token(self, context: Any) -> None:
-        given = dict(context.invocation_metadata() or ()).get("authorization", "")
-        data = given if isinstance(given, bytes) else str(given).encode()
-        if not hmac.compare_digest(data, self._token):
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "The coordinator does not know this token.")
-
     def _admit(self, join: pb.Join) -> Link | pb.Refusal:
         if link := self._links.get(join.session):
             return link  # back, or its welcome was lost
@@ -261,11 +307,13 @@ class AgentServer:
 
     async def _read(self, link: Link, stream: object, context: Any) -> None:
         """Take what the agent says, until the stream ends. Its errors are the writer's, too: they end there."""
+        token = _token_in(context.invocation_metadata())
         try:
             while (data := await context.read()) is not grpc.aio.EOF and link.stream is stream:
-                if link.refusal is not None:
-                    return
-                self._take(link, opened(pb.FromAgent, data))
+                message = opened(pb.FromAgent, data)
+                if link.refusal is not None or (message.HasField("beat") and not self._allows(token)):
+                    return  # a token that was taken back opens no stream any more either
+                self._take(link, message)
         except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError, StreamBroken):
             pass  # the stream is broken
         finally:

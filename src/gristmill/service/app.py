@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.types import ASGIApp
 
 from gristmill.config import VERSION
-from gristmill.service.doors.guard import Guard
+from gristmill.service.doors.guard import Guard, Keys
+from gristmill.service.doors.login import login_routes
 from gristmill.service.doors.roles import Needs, Role, doors_of
 from gristmill.service.jobs import JobService
 from gristmill.service.problems import answer_errors
@@ -26,7 +27,7 @@ JoinFacts = Callable[[str], Mapping[str, Any]]
 def create_app(
     jobs: JobService,
     sessions: SessionService,
-    token: str,
+    keys: Keys,
     join_facts: JoinFacts,
     code_of: Callable[[str], bytes | None] = lambda _name: None,
 ) -> ASGIApp:
@@ -35,7 +36,7 @@ def create_app(
     Args:
         jobs: what it speaks for.
         sessions: likewise.
-        token: what callers must bring.
+        keys: what the guard goes by.
         join_facts: what workers are told.
         code_of: a blob that is not among the uploaded ones, by its SHA-256.
     """
@@ -46,11 +47,12 @@ def create_app(
         session_routes(sessions),
         blob_routes(jobs.blobs, sessions.find_blob, code_of),
         _system_routes(join_facts),
+        login_routes(keys.logins, keys.guesses, keys.login_page),
     )
     doors = [door for router in routers for door in doors_of(router)]
     for router in routers:
         app.include_router(router)
-    return Guard(app, token, jobs.drivers, doors)
+    return Guard(app, keys, jobs.drivers, doors)
 
 
 def _system_routes(join_facts: JoinFacts) -> APIRouter:

@@ -21,6 +21,7 @@ MAX_DRIVERS = 16
 @dataclass
 class _Driver:
     running: RunningJob
+    user: str = ""
     sessions: set[str] = field(default_factory=set)
     jobs: set[str] = field(default_factory=set)
 
@@ -43,12 +44,12 @@ class Drivers:
             if len(self._drivers) >= MAX_DRIVERS:
                 raise ServerUnreachable(f"This server runs {MAX_DRIVERS} drivers, and no more at a time.")
 
-    def note(self, running: RunningJob, driver: str = "") -> None:
-        """A job runs here: it may be a driver, or that of one."""
+    def note(self, running: RunningJob, driver: str = "", user: str = "") -> None:
+        """A job runs here: it may be a driver, or that of one, and belongs to a user."""
         with self._lock:
             self._tidy()
             if running.held.prepared.spec.driver:
-                self._drivers.setdefault(running.job, _Driver(running))
+                self._drivers.setdefault(running.job, _Driver(running, user))
             elif driver in self._drivers:
                 self._drivers[driver].jobs.add(running.job)
 
@@ -76,6 +77,12 @@ class Drivers:
         ):
             return ""
         return job
+
+    def user(self, driver: str) -> str:
+        """Who has submitted a driver."""
+        with self._lock:
+            found = self._drivers.get(driver)
+        return "" if found is None else found.user
 
     def may(self, driver: str, method: str, path: str) -> bool:
         """Whether a driver's token opens this.

@@ -23,6 +23,9 @@ from gristmill.runtime.coordinator import Coordinator, RunningJob
 from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.service.app import create_app
+from gristmill.service.doors.connections import HEADER_BYTES, Places
+from gristmill.service.doors.guard import keys_of
+from gristmill.service.doors.roles import Role
 from gristmill.service.doors.tokens import TOKEN, server_token
 from gristmill.service.jobs import JobService
 from gristmill.service.own_worker import OwnWorker
@@ -56,6 +59,8 @@ class ServeSettings:
         lost_seconds: without that for so long it is lost.
         token_file: holds the token; None: ``DATA_DIR/token``, drawn when there is none.
         lease_seconds: the client of a session may be silent for so long.
+        allowed_hosts: further names by which it may be called, beside the address and the machine's name.
+        insecure: whether it may listen for other machines without TLS.
     """
 
     host: str = "127.0.0.1"
@@ -67,6 +72,8 @@ class ServeSettings:
     lost_seconds: float = LOST_SECONDS
     token_file: Path | None = None
     lease_seconds: float = LEASE_SECONDS
+    allowed_hosts: tuple[str, ...] = ()
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         if self.lost_seconds < 2 * self.beat_seconds:
@@ -149,6 +156,7 @@ class Server:
         _make_private(data_dir)
         close.callback(os.close, _lock(data_dir))
         token = server_token(data_dir, settings.token_file)
+        keys = keys_of(token, data_dir, settings.host, settings.allowed_hosts)
         listening = close.enter_context(_listen(settings.host, settings.port))
         port = listening.getsockname()[1]
         self.url = _url("127.0.0.1" if settings.host in _WILDCARDS else settings.host, port)
@@ -159,7 +167,7 @@ class Server:
         self.logs = LogKeeper()
         close.callback(self.logs.close)
         fleet = ClusterFleet(
-            token,
+            lambda given: keys.tokens.opens(given, Role.WORKER),
             host=settings.host,
             beat_seconds=settings.beat_seconds,
             lost_seconds=settings.lost_seconds,
@@ -173,7 +181,7 @@ class Server:
             jobs.drivers.note(running)
         sessions = SessionService(coordinator, fleet, jobs, data_dir, settings.lease_seconds, resumed=resumed)
         close.callback(sessions.close)
-        app = create_app(jobs, sessions, token, lambda host: _join_facts(fleet, host), fleet.blob)
+        app = create_app(jobs, sessions, keys, lambda host: _join_facts(fleet, host), fleet.blob)
         self._rest = _serve(app, listening, close)
         close.callback(setattr, jobs, "closing", True)
         if settings.executors:
@@ -202,7 +210,16 @@ class Server:
 def _serve(app: Any, listening: socket.socket, close: ExitStack) -> threading.Thread:
     """Answer calls, from a thread of its own, until ``close``."""
     config = uvicorn.Config(
-        app, log_level="critical", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=_GRACE_SECONDS
+        app,
+        http=Places().protocol(),
+        h11_max_incomplete_event_size=HEADER_BYTES,
+        proxy_headers=False,  # whoever calls from this machine could name any address
+        server_header=False,
+        log_level="critical",
+        access_log=False,  # links to log in have tokens in them
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(
