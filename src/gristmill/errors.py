@@ -11,7 +11,9 @@
     │   ├── UnpicklableCode         the job's code holds something that cannot be sent to another process
     │   ├── JobNotFound             no such file, module or class; or it is not a job
     │   ├── PathNotShared           an input or output is not what all workers see under its name
+    │   ├── SettingInvalid          gristmill.toml or a variable of the environment says what makes no sense
     │   ├── KeyTaken                an idempotency key was used before, for another job
+    │   ├── RetryRefused            a job cannot be tried again: it is not over, has succeeded, or is not kept
     │   ├── VersionMismatch         another minor version of Python, or another version of Gristmill
     │   ├── NotAuthorized           the server does not know the token
     │   ├── SessionClosed           a dataset's session was closed, or has expired
@@ -20,6 +22,7 @@
     ├── CollectTooLarge             what collect() would bring here is larger than its limit
     ├── ServerUnreachable           no server there, or it is full: try again (exit code 75)
     ├── JournalFailed               the journal cannot be written or read (exit code 75)
+    ├── PayloadAltered              what the journal holds of a job is not what the server has accepted
     ├── TaskError                   one attempt failed; carries a FailureReport
     │   ├── UserCodeError           a user's function raised
     │   ├── KeyTypeRefused          a key of a type that has no order and stable hash here
@@ -135,6 +138,10 @@ class UsageError(GristmillError):
     """Wrong use: nothing was started and nothing was changed."""
 
     exit_code = 2
+
+
+class SettingInvalid(UsageError):
+    """What ``gristmill.toml`` or a variable of the environment says makes no sense."""
 
 
 class InputMissing(UsageError):

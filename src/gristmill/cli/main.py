@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from gristmill.cli.settings import CommandSettings, Sources
 from gristmill.errors import GristmillError
 
 EXIT_OK = 0
@@ -32,9 +33,14 @@ _COMMANDS = {
     "replay": "gristmill.cli.replay:replay",
     "serve": "gristmill.cli.serve:serve",
     "worker": "gristmill.cli.worker:worker",
+    "token": "gristmill.cli.token:token",
+    "config": "gristmill.cli.config:config",
     "demo": "gristmill.cli.demo:demo",
     "generate": "gristmill.cli.generate:generate",
 }
+
+SECTIONS = tuple(_COMMANDS)
+"""What sections of ``gristmill.toml`` are called."""
 
 
 class _LazyGroup(click.Group):
@@ -96,7 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None and sys.argv[1:2] == ["replay"]:
         _fix_hashes()
-    return run_guarded(lambda: cli.main(args=_args(argv), prog_name="gristmill", standalone_mode=False))
+    settings = CommandSettings(cli, Sources(), (), SECTIONS)
+    return run_guarded(
+        lambda: cli.main(args=_args(argv), prog_name="gristmill", standalone_mode=False, default_map=settings)
+    )
 
 
 def _fix_hashes() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
 from gristmill.cli.params import duration_seconds, key_value_pairs, place, size_bytes
+from gristmill.cli.settings import variable_of
 from gristmill.config import INPUT_FORMATS, MAX_RECORD_BYTES, OUTPUT_FORMATS, JobOptions, default_data_dir
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -70,6 +73,10 @@ _JOB_OPTIONS: tuple[_Option, ...] = (
         help="Jobs of a higher one go first on a server.",
     ),
     click.option(
+        "--deadline", callback=duration_seconds, metavar="DURATION", show_default="none",
+        help="On a server: somebody is told if the job is not over by then, such as 2h. It goes on.",
+    ),
+    click.option(
         "--speculation/--no-speculation", default=True, show_default="on", help="Run stragglers twice.",
     ),
     click.option(
@@ -100,6 +107,12 @@ def token_file_option(text: str, default: str) -> _Option:
     return click.option(
         "--token-file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", show_default=default, help=text
     )
+
+
+TLS_CA = click.option(
+    "--tls-ca", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", show_default="the system's CAs",
+    help="Certificates, in PEM, by which an https server is believed: of a CA of your own, or the server's.",
+)  # fmt: skip
 
 
 def executors_option(text: str, least: int = 1) -> _Option:
@@ -150,6 +163,7 @@ _SERVER: tuple[_Option, ...] = (
         help="The server, such as http://HOST:7077.",
     ),
     TOKEN_FILE,
+    TLS_CA,
     data_dir_option("Where a server on this machine keeps its files."),
 )  # fmt: skip
 
@@ -159,7 +173,7 @@ def run_options(command: _Command) -> _Command:
     as_json = click.option(
         "--json", "as_json", is_flag=True, help="With -o: print one JSON summary on stdout at the end."
     )
-    return _decorate(command, (*_HERE, *_JOB_OPTIONS, _DATA_DIR, TOKEN_FILE, as_json))
+    return _decorate(command, (*_HERE, *_JOB_OPTIONS, _DATA_DIR, TOKEN_FILE, TLS_CA, as_json))
 
 
 def submit_options(command: _Command) -> _Command:
@@ -173,9 +187,22 @@ def server_options(command: _Command) -> _Command:
 
 
 def _decorate(command: _Command, options: tuple[_Option, ...]) -> _Command:
+    command = _believing(command)
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _believing(command: _Command) -> _Command:
+    """The command, once ``--tls-ca`` is where everything in this process that asks a server looks for it."""
+
+    @functools.wraps(command)
+    def believing(*arguments: Any, tls_ca: Path | None = None, **named: Any) -> Any:
+        if tls_ca is not None:
+            os.environ[variable_of((), "tls-ca")] = str(tls_ca.absolute())
+        return command(*arguments, **named)
+
+    return cast(_Command, believing)
 
 
 def job_options(on: str, named: dict[str, Any]) -> JobOptions:
@@ -197,6 +224,7 @@ def job_options(on: str, named: dict[str, Any]) -> JobOptions:
         task_cpus=named["task_cpus"],
         task_memory_bytes=named["task_memory"] or 0,
         priority=named["priority"],
+        deadline_seconds=named["deadline"],
         speculation=named["speculation"],
         shuffle_dir=named["shuffle_dir"],
         py_files=named["py_files"],

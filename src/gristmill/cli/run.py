@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gristmill.cli.options import job_options, run_options
+from gristmill.cli.settings import is_given
 from gristmill.cli.streams import stdout_for_data
 from gristmill.config import JobOptions
 from gristmill.errors import GristmillError, JobCancelled, JobFailed
@@ -69,7 +70,8 @@ def main_for_job(job_class: type[MapReduce], argv: Sequence[str] | None = None) 
     Returns:
         The exit code.
     """
-    from gristmill.cli.main import run_guarded
+    from gristmill.cli.main import SECTIONS, run_guarded
+    from gristmill.cli.settings import CommandSettings, Sources
 
     @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
     @run_options
@@ -86,21 +88,23 @@ def main_for_job(job_class: type[MapReduce], argv: Sequence[str] | None = None) 
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )(command)
     args = list(sys.argv[1:] if argv is None else argv)
-    return run_guarded(lambda: described.main(args=args, prog_name=Path(sys.argv[0]).name, standalone_mode=False))
+    name = Path(sys.argv[0]).name
+    settings = CommandSettings(described, Sources(), ("run",), SECTIONS)
+    return run_guarded(lambda: described.main(args=args, prog_name=name, standalone_mode=False, default_map=settings))
 
 
 def _check_place(named: dict[str, Any]) -> None:
-    if named["on"].startswith("http") and (named["executors"] or named["memory"]):
+    if named["on"].startswith("http") and any(named[name] and is_given(name) for name in ("executors", "memory")):
         raise click.UsageError("--executors and --memory are for jobs here: a server's workers have their own.")
 
 
 def _checked_options(output: str | None, as_json: bool, named: dict[str, Any]) -> JobOptions:
     _check_place(named)
-    if as_json and output is None:
+    if as_json and output is None and is_given("as_json"):
         raise click.UsageError("--json needs -o: without it stdout holds the result itself.")
-    if named["overwrite"] and output is None:
+    if named["overwrite"] and output is None and is_given("overwrite"):
         raise click.UsageError("--overwrite needs -o: there is nothing to replace.")
-    if named["output_format"] not in (None, "text") and output is None:
+    if named["output_format"] not in (None, "text") and output is None and is_given("output_format"):
         raise click.UsageError("--output-format needs -o: what is printed is always text.")
     return job_options(named["on"], named)
 
@@ -115,7 +119,7 @@ def execute(job: Job, inputs: Sequence[str], output: str | None, options: JobOpt
     try:
         result = run_interruptibly(job, inputs, output, options, display)
     except (JobFailed, JobCancelled):
-        if as_json and display.view is not None:
+        if as_json and output is not None and display.view is not None:
             print(json.dumps(summary_of(display.view, output)), flush=True)
         raise
     except KeyboardInterrupt:
@@ -123,7 +127,7 @@ def execute(job: Job, inputs: Sequence[str], output: str | None, options: JobOpt
             click.echo(f"The job was done before: its output {output} is complete.", err=True)
         raise
     with result:
-        if as_json:
+        if as_json and output is not None:
             print(json.dumps(result.summary()), flush=True)
             return
         if output is None:

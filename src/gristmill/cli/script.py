@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gristmill.cli.options import session_options
+from gristmill.cli.settings import is_given
 from gristmill.errors import GristmillError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def check_options(script: str, named: dict[str, Any]) -> None:
         UsageError: something is.
     """
     for name, (option, why) in _NOT_FOR_SCRIPTS.items():
-        if named.get(name):
+        if named.get(name) and is_given(name):
             raise click.UsageError(f"{option} is not for {script}, which is a script of datasets: {why}.")
 
 
