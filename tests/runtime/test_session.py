@@ -135,3 +135,15 @@ def test_whatever_streams_do_all_is_heard_once_and_in_order(steps: list[str]) ->
             begin_anew()
     deliver()
     assert heard == list(range(1, count + 1))
+
+
+def test_it_is_known_how_much_waits_to_be_heard() -> None:
+    session: Session[str] = Session()
+    for size in (10, 20, 30):
+        session.say("x", size)
+    session.take(max_items=2)
+    assert session.unheard_bytes == 60
+    session.acknowledge(1)
+    assert session.unheard_bytes == 50
+    session.resume(2)
+    assert session.unheard_bytes == 30

@@ -36,7 +36,9 @@ class Heard:
     def say(self, event: pb.Event, size_bytes: int = 100) -> None:
         self.events.append(event)
 
-    def beat(self, attempts: dict[AttemptId, Progress]) -> None:
+    unheard_bytes = 0
+
+    def beat(self, attempts: dict[AttemptId, Progress], usage: object = None) -> None:
         pass
 
 

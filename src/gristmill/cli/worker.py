@@ -69,11 +69,12 @@ def worker(
     # The server has told of its own worker already.
     show_log(say_with_time, logging.WARNING if ends_with_stdin else logging.INFO)
     from gristmill.api.client import checked_url, token_for
+    from gristmill.runtime.watch import EXIT_RETIRED
     from gristmill.runtime.worker import WorkerSettings, run_worker
 
     checked_url(url)
     dirs = data_dirs or (default_data_dir(),)
-    run_worker(
+    retired = run_worker(
         WorkerSettings(
             url=url,
             token=token_for(url, token_file, dirs[0]),
@@ -86,6 +87,8 @@ def worker(
             host=host,
         )
     )
+    if retired and ends_with_stdin:
+        sys.exit(EXIT_RETIRED)  # whoever started it is not to start another
 
 
 def _end_with_stdin() -> None:

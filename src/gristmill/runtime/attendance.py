@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gristmill.runtime.contracts import Progress
+from gristmill.runtime.contracts import Progress, Usage
 from gristmill.runtime.protocol import ATTEND
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_message
@@ -110,15 +110,16 @@ class Attendance:
                 return
             self._wake_sender()
 
-    def beat(self, attempts: Mapping[AttemptId, Progress]) -> None:
-        """Say that this worker lives, and how far its attempts are."""
+    def beat(self, attempts: Mapping[AttemptId, Progress], usage: Usage | None = None) -> None:
+        """Say that this worker lives, how far its attempts are, and what is in use here."""
+        used = None if usage is None else pb.Usage(**vars(usage))
         running = [
             pb.Running(attempt=attempt_message(attempt), records_in=progress.records_in, bytes_in=progress.bytes_in)
             for attempt, progress in attempts.items()
         ]
         with self._changed:
             self._beats += 1
-            self._beat = pb.Beat(number=self._beats, after=self._session.said, running=running)
+            self._beat = pb.Beat(number=self._beats, after=self._session.said, running=running, usage=used)
             self._wake_sender()
 
     def _wake_sender(self) -> None:
@@ -141,6 +142,11 @@ class Attendance:
     def is_welcome(self) -> bool:
         """Whether the session has begun."""
         return self._is_welcome
+
+    @property
+    def unheard_bytes(self) -> int:
+        """About how much was said that the coordinator has not heard yet."""
+        return self._session.unheard_bytes
 
     def all_heard(self) -> bool:
         """Whether the coordinator has heard all that was said."""

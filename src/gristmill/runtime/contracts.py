@@ -122,6 +122,7 @@ class Progress:
 
     records_in: int = 0
     bytes_in: int = 0
+    printed: int = 0  # bytes of its log, as its agent has heard
     current: Iterator[Any] | None = None  # over the records of the block in work
 
     def advance(self, records: int, nbytes: int) -> None:

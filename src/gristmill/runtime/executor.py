@@ -137,20 +137,18 @@ class _Executor:
         self._send(note)
 
     def _report(self) -> None:
-        """Say how far the task is, and name its log once it has run for a while. The thread ends with the process."""
-        before: AttemptId | None = None
+        """Say how far the task is and how much it has printed, and name its log. The thread ends with the process."""
         while True:
             time.sleep(REPORT_SECONDS)
             running = self._running
             if running is None:
                 continue
             attempt, now = running
-            if attempt == before:
-                self._redirect.show(attempt)
-            before = attempt
+            printed = self._redirect.show(attempt)
             # What is left of the block in work tells a slow record function from one that hangs.
             left = length_hint(now.current) if now.current is not None else 0
-            note = {"type": "progress", "attempt": str(attempt), "progress": [now.records_in, now.bytes_in, left]}
+            progress = [now.records_in, now.bytes_in, left]
+            note = {"type": "progress", "attempt": str(attempt), "progress": progress, "printed": printed}
             try:
                 self._send(note)
             except ChannelClosed:

@@ -27,7 +27,7 @@ _CRASH = "Fatal Python error: "
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
 _ENGINE = str(Path(__file__).resolve().parents[1])
 _TAIL_BYTES = 8192
-SENT_BYTES = 64 * 1024  # of a log, from its end
+SENT_BYTES = 64 * 1024  # of a log at a time, from its end
 
 
 def log_path(job: JobSpec, spec: TaskSpec) -> Path:
@@ -35,16 +35,22 @@ def log_path(job: JobSpec, spec: TaskSpec) -> Path:
     return Path(spec.folder or job.folder, _LOGS, f"{job.file_name(spec.attempt)}.log")
 
 
-def log_to_send(folder: str, job: JobSpec, attempt: AttemptId) -> bytes:
-    """The end of an attempt's log, for whoever does not see this machine's files; empty when there is none."""
+def log_to_send(folder: str, job: JobSpec, attempt: AttemptId, after: int = 0) -> tuple[bytes, int]:
+    """The end of an attempt's log, for whoever does not see this machine's files; and where in the log that begins.
+
+    Args:
+        folder: of the job, on the disk where the attempt runs.
+        job: the attempt's job.
+        attempt: which one.
+        after: so much is not needed any more.
+    """
     try:
         with open(f"{folder}/{_LOGS}/{job.file_name(attempt)}.log", "rb") as file:  # noqa: PTH123 - once a task
-            left_out = max(0, file.seek(0, os.SEEK_END) - SENT_BYTES)
-            file.seek(left_out)
-            data = file.read(SENT_BYTES)
-    except OSError:
-        return b""
-    return b"[the first %d bytes are left out]\n%b" % (left_out, data) if left_out else data
+            start = max(after, file.seek(0, os.SEEK_END) - SENT_BYTES)
+            file.seek(start)
+            return file.read(SENT_BYTES), start
+    except OSError:  # most likely there is none
+        return b"", after
 
 
 def log_tail(path: Path) -> str:
@@ -134,13 +140,18 @@ class OutputRedirect:
                 stream.flush()
         self._flush_c()
 
-    def show(self, attempt: AttemptId) -> None:
-        """Let an attempt that runs for long have a log of its name, if it still runs. Any thread may ask for it."""
+    def show(self, attempt: AttemptId) -> int:
+        """Let an attempt have a log of its name while it runs; how large that is. Any thread may ask for it."""
         if os.name == "nt":
-            return  # a file that is open cannot be renamed there
+            return 0  # a file that is open cannot be renamed there
         with self._lock:
-            if self._running is not None and self._running[1].attempt == attempt:
-                self._name(*self._running)
+            if self._running is None or self._running[1].attempt != attempt:
+                return 0
+            self._name(*self._running)
+            try:
+                return log_path(*self._running).stat().st_size
+            except OSError:  # it has printed nothing
+                return 0
 
     def finish(self) -> None:
         """The attempt is over: complete its log, if it wrote anything."""

@@ -203,6 +203,7 @@ class ExecutorPool:
             return  # too late: the attempt is about to be reported as what ended it
         elif kind == "progress":
             run.take_progress(tuple(note["progress"]), now)
+            run.printed = int(note["printed"])
         elif kind == "done":
             result = TaskResult.from_json(note["result"])
             slot.pop(now)
@@ -359,7 +360,9 @@ class ExecutorPool:
         self._oom_kills = self._oom_kills[1], oom_kills()
         slots = [slot for slot in self._slots.values() if slot.ending is None or now - slot.ending_since < _END_SECONDS]
         runs = [run for slot in slots for run in slot.queue]
-        attempts = {run.spec.attempt: Progress(run.progress.records_in, run.progress.bytes_in) for run in runs}
+        attempts = {
+            run.spec.attempt: Progress(run.progress.records_in, run.progress.bytes_in, run.printed) for run in runs
+        }
         self._post(Beat(self._worker, attempts, now))
 
     @property

@@ -42,6 +42,7 @@ class Session(Generic[T]):
         self._sent: deque[tuple[T, int]] = deque()  # on this stream; the first has the number _first
         self._waiting: deque[tuple[T, int]] = deque()
         self._first = 1
+        self.unheard_bytes = 0  # about what they all take together
         self._heard = 0  # the number of the last that was heard here
 
     @property
@@ -73,6 +74,7 @@ class Session(Generic[T]):
         if self.unheard >= self._max_kept:
             raise SessionBroken(f"{self.unheard} messages wait to be heard, and no more can be kept.")
         self._waiting.append((item, size_bytes))
+        self.unheard_bytes += size_bytes
 
     def take(self, max_items: int = BATCH_ITEMS, max_bytes: int = BATCH_BYTES) -> tuple[int, list[T]]:
         """What is to be sent next: the number of the first, and at least one item if any waits."""
@@ -96,7 +98,7 @@ class Session(Generic[T]):
         if heard >= self._first + len(self._sent):
             raise SessionBroken(f"Message {heard} was heard before it was sent.")
         while self._first <= heard:
-            self._sent.popleft()
+            self.unheard_bytes -= self._sent.popleft()[1]
             self._first += 1
 
     def resume(self, heard: int) -> None:

@@ -25,6 +25,7 @@ class Run:
     moved: float = 0.0  # when its progress last changed
     progress: Progress = field(default_factory=Progress)
     seen: tuple[int, ...] = ()  # the last progress note
+    printed: int = 0  # bytes of its log
     stalled: bool = False  # its stack has been asked for since it moved
     peak_bytes: int = 0
     cancelled: bool = False

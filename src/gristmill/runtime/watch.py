@@ -16,6 +16,8 @@ _SHORTEST_LOOK_SECONDS = 0.02  # a look takes 0.1 ms
 _SIGKILL = 9
 EXIT_CHANNEL_LOST = 71
 """Of an executor that cannot reach its agent: the agent is gone, or user code has closed the channel."""
+EXIT_RETIRED = 72
+"""Of a server's own worker that was told to leave: the server is to start no other."""
 _START_PAUSE_SECONDS = 0.1
 _START_PAUSE_LIMIT_SECONDS = 10.0
 

@@ -31,10 +31,12 @@ from gristmill.errors import GristmillError, NotAuthorized, ServerUnreachable, U
 from gristmill.runtime.attendance import Attendance, Crashed, Refused, StreamOver
 from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.front import Front
+from gristmill.runtime.logsending import Printing
 from gristmill.runtime.processes import hide_from_executors
 from gristmill.runtime.protocol import agents as pb
+from gristmill.runtime.usage import UsageSampler
 from gristmill.runtime.whereabouts import address_towards, machine_seen
-from gristmill.runtime.workplace import Broken, Premises, Workplace
+from gristmill.runtime.workplace import Broken, DrainOrdered, Premises, Workplace
 
 _log = logging.getLogger(__name__)
 
@@ -101,8 +103,10 @@ class WorkerSettings:
         return total
 
 
-def run_worker(settings: WorkerSettings) -> None:
+def run_worker(settings: WorkerSettings) -> bool:
     """Be a worker, until the coordinator has no more work for it or a signal ends it.
+
+    True: the coordinator wants it gone for good, so that no other is to be started in its place.
 
     SIGTERM lets running attempts finish and their blocks be read, then leaves; a second one, or SIGINT, leaves at once.
 
@@ -124,6 +128,8 @@ def run_worker(settings: WorkerSettings) -> None:
         stack.callback(dirs.close)
         blocks = stack.enter_context(BlockServer(dirs.paths, host))
         stack.enter_context(_signals(news))
+        usage = UsageSampler(dirs.paths)
+        stack.callback(usage.close)
         premises = Premises(
             executors=settings.executor_count,
             executor_memory_bytes=memory_bytes // settings.executor_count,
@@ -131,8 +137,11 @@ def run_worker(settings: WorkerSettings) -> None:
             dirs=dirs,
             blocks=blocks,
             front=front,
+            usage=usage.take,
         )
-        _Worker(settings, premises, f"{host}:{blocks.port}", memory_bytes, news).run()
+        worker = _Worker(settings, premises, f"{host}:{blocks.port}", memory_bytes, news)
+        worker.run()
+        return worker.is_retired
 
 
 @dataclass(frozen=True)
@@ -143,8 +152,9 @@ class _Signalled:
 class _Session:
     """One session: its streams, and the work that is done in it once the coordinator has said welcome."""
 
-    def __init__(self, premises: Premises, news: queue.SimpleQueue[Any]) -> None:
+    def __init__(self, premises: Premises, news: queue.SimpleQueue[Any], cut_off: Sequence[Printing] = ()) -> None:
         self._premises = premises
+        self._cut_off = cut_off
         self._news = news
         self._lock = threading.Lock()
         self._closed = False
@@ -158,7 +168,7 @@ class _Session:
         with self._lock:
             if not self._closed:
                 self.welcome = welcome
-                self.workplace = Workplace(self._premises, welcome, self.attendance, self._news)
+                self.workplace = Workplace(self._premises, welcome, self.attendance, self._news, self._cut_off)
         _log.info("joined %s as %s", self._premises.front.url, welcome.worker)
 
     def hear(self, orders: Sequence[pb.Order]) -> None:
@@ -187,6 +197,11 @@ class _Session:
             workplace.close(delete=delete)
 
     @property
+    def cut_off(self) -> Sequence[Printing]:
+        """The attempts that ended with it; of one that did not come to begin, those that it had yet to tell of."""
+        return self._cut_off if self._left is None else self._left.cut_off
+
+    @property
     def is_tidying(self) -> bool:
         """Whether it was closed, and its blocks are still being deleted."""
         return self._left is not None and self._left.is_tidying
@@ -212,6 +227,7 @@ class _Worker:
         self._refusals = 0  # since a session last went well
         self._delete = False  # the blocks, at the end: nobody will ask for them
         self._draining = False
+        self.is_retired = False  # the coordinator wants it gone for good
         self._drain_until: float | None = None  # when blocks are given up, once no attempt runs any more
 
     def run(self) -> None:
@@ -235,6 +251,10 @@ class _Worker:
             case _Signalled(number):
                 if self._draining or number != signal.SIGTERM:
                     return False
+                self._drain()
+            case DrainOrdered(reason):
+                self.is_retired = True
+                _log.info("told to leave: %s", reason)
                 self._drain()
             case Refused():
                 return self._refused(item)
@@ -329,13 +349,16 @@ class _Worker:
         _log.warning("%s Joining again.", refusal.reason)
         now = time.monotonic()
         self._refusals = 1 if now - self._began > _WENT_WELL_SECONDS else self._refusals + 1
-        self._last, self._session, self._began = self._session, _Session(self._premises, self._news), now
+        self._last, self._began = self._session, now
+        self._session = _Session(self._premises, self._news, self._last.cut_off)
         shared = refusal.kind != pb.Refusal.NOT_SHARED
         pause = 0.0 if shared and self._refusals == 1 else _pause(self._refusals + 3, _REFUSED_LIMIT_SECONDS)
         self._next_try = now + pause
         return True
 
     def _drain(self) -> None:
+        if self._draining:
+            return
         self._draining = True
         if self._session.attendance.is_welcome:
             _log.info("draining: running attempts finish; a second SIGTERM ends them")

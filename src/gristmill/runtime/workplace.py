@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from gristmill.errors import FailureReport, GristmillError, ServerUnreachable
 from gristmill.plan.stages import Stage
+from gristmill.runtime import logsending
 from gristmill.runtime.agent import Agent, AgentSettings
 from gristmill.runtime.attempts import prepare_folder
 from gristmill.runtime.blobs import BlobStore
@@ -33,11 +34,12 @@ from gristmill.runtime.contracts import (
     Progress,
     SlotDown,
     SlotUp,
+    Usage,
 )
 from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.disks import is_full
 from gristmill.runtime.front import Front
-from gristmill.runtime.logs import log_to_send
+from gristmill.runtime.logsending import LogSender, Printing
 from gristmill.runtime.look import look
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import (
@@ -65,12 +67,17 @@ class Broken:
     report: FailureReport
 
 
-class Voice(Protocol):
+@dataclass(frozen=True)
+class DrainOrdered:
+    """The coordinator wants this worker to leave."""
+
+    reason: str
+
+
+class Voice(logsending.Voice, Protocol):
     """What a workplace needs of its session."""
 
-    def say(self, event: pb.Event, size_bytes: int = 100) -> None: ...
-
-    def beat(self, attempts: dict[AttemptId, Progress]) -> None: ...
+    def beat(self, attempts: dict[AttemptId, Progress], usage: Usage | None = None) -> None: ...
 
 
 class Blocks(Protocol):
@@ -94,6 +101,7 @@ class Premises:
         dirs: the data directories; only the chores of one session at a time change them, but for ``choose``.
         blocks: serves the blocks in them.
         front: where code comes from.
+        usage: what is in use here, if there is something new.
     """
 
     executors: int
@@ -102,6 +110,15 @@ class Premises:
     dirs: DataDirs
     blocks: Blocks
     front: Front
+    usage: Callable[[], Usage | None] = lambda: None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an attempt runs."""
+
+    slot: str
+    root: Path  # its data directory
 
 
 class Workplace:
@@ -111,15 +128,26 @@ class Workplace:
         premises: what there is to work with.
         welcome: what the coordinator said.
         voice: where to tell what happens.
-        news: gets Broken.
+        news: gets Broken and DrainOrdered.
+        cut_off: attempts of an earlier session that ended with it. The rest of their logs is sent.
     """
 
-    def __init__(self, premises: Premises, welcome: pb.Welcome, voice: Voice, news: queue.SimpleQueue[Any]) -> None:
+    def __init__(
+        self,
+        premises: Premises,
+        welcome: pb.Welcome,
+        voice: Voice,
+        news: queue.SimpleQueue[Any],
+        cut_off: Sequence[Printing] = (),
+    ) -> None:
         self._premises = premises
         self._voice = voice
         self._news = news
         self._stages: dict[tuple[str, int], Stage] = {}
-        self._folders: dict[AttemptId, Path] = {}  # of attempts that run: the data directory of each
+        self._places: dict[AttemptId, _Place] = {}  # of attempts that run
+        self._cancelled: dict[AttemptId, _Place] = {}  # of those whose slots have yet to go down
+        self._logs = LogSender(voice)
+        self._cut_off = list(cut_off)  # whose logs have yet to be sent; the chores' own
         self._job_folders: dict[tuple[Path, str], str] = {}  # by data directory and job
         self._specs: dict[str, JobSpec] = {}
         self._made: deque[tuple[str, str]] = deque()  # blocks that the chores have yet to take note of, and their jobs
@@ -137,7 +165,10 @@ class Workplace:
     @property
     def running(self) -> int:
         """Attempts that were launched here and are not answered."""
-        return len(self._folders)
+        return len(self._places)
+
+    cut_off: Sequence[Printing] = ()
+    """Attempts that ended because this was closed."""
 
     @property
     def is_tidying(self) -> bool:
@@ -147,6 +178,9 @@ class Workplace:
     def close(self, *, delete: bool) -> None:
         """End all attempts and executors, and forget all jobs; ``delete`` their blocks too. Bounded."""
         self._closing = True
+        if not delete:
+            found = [self._printing(attempt, place) for attempt, place in {**self._places, **self._cancelled}.items()]
+            self.cut_off = [*self._cut_off, *filter(None, found)]
         self._agent.close()
         if delete:
             self._chores.put(lambda: self._tidy(set()))
@@ -171,11 +205,11 @@ class Workplace:
                 self._stages[stage.job, stage.id] = stage_of(stage)
             case "cancel":
                 attempt = attempt_id(order.cancel)
-                self._folders.pop(attempt, None)
+                self._give_up(attempt)
                 self._agent.cancel(attempt)
             case "recall":
                 attempt = attempt_id(order.recall)
-                self._folders.pop(attempt, None)  # it may stay unanswered
+                self._give_up(attempt)  # it may stay unanswered
                 self._agent.cancel(attempt, recalled=True)
             case "free":
                 paths = tuple(order.free.paths)
@@ -183,6 +217,8 @@ class Workplace:
             case "add_job":
                 job = order.add_job
                 self._chores.put(lambda: self._add_job(job))
+            case "drain":
+                self._news.put(DrainOrdered(order.drain.reason))
             case "drop_job":
                 name = order.drop_job
                 self._forget_job(name)
@@ -207,7 +243,7 @@ class Workplace:
             self._say_failed(AttemptFailed(attempt, report, slot_leaves=False))
             self._news.put(Broken(report))
             return
-        self._folders[attempt] = root
+        self._places[attempt] = _Place(launch.slot, root)
         stage = self._stages[attempt.job, attempt.stage]
         folder = self._job_folders.get((root, attempt.job))
         if folder is None:
@@ -215,26 +251,32 @@ class Workplace:
         spec = launch_spec(launch, stage, folder, self._premises.machine)
         self._agent.launch(launch.slot, spec)
 
+    def _give_up(self, attempt: AttemptId) -> None:
+        if (place := self._places.pop(attempt, None)) is not None:
+            self._cancelled[attempt] = place
+
     # News of executors: in the agent's thread.
 
     def _post(self, event: FleetEvent) -> None:
         match event:
             case AttemptDone(attempt, result):
-                log = self._log_of(attempt, self._folders.pop(attempt, None))
+                log, start = self._rest_of_log(attempt, self._leave(attempt))
                 if result.block is not None and result.block.path:
                     self._note_block(result.block)
                 data = json_bytes(result)
-                done = pb.Done(attempt=attempt_message(attempt), result=data, log=log)
+                done = pb.Done(attempt=attempt_message(attempt), result=data, log=log, log_start=start)
                 self._voice.say(pb.Event(done=done), len(data) + len(log))
             case AttemptFailed(attempt, report):
-                root = self._folders.pop(attempt, None)
-                self._say_failed(event, self._log_of(attempt, root))
-                self._chores.put(lambda: self._check_dirs(report, root))
+                place = self._leave(attempt)
+                self._say_failed(event, *self._rest_of_log(attempt, place))
+                self._chores.put(lambda: self._check_dirs(report, None if place is None else place.root))
             case Beat(_, attempts):
-                self._voice.beat(dict(attempts))
+                self._send_logs(attempts)
+                self._voice.beat(dict(attempts), self._premises.usage())
             case SlotUp(slot, _, depth):
                 self._voice.say(pb.Event(slot_up=pb.SlotUp(slot=slot, depth=depth)))
             case SlotDown(slot):
+                self._send_last_logs(slot)
                 self._voice.say(pb.Event(slot_down=slot))
             case FleetBroken(report) if not self._closing:
                 self._news.put(Broken(report))
@@ -244,16 +286,40 @@ class Workplace:
         if len(self._made) == 1:
             self._chores.put(self._note_made)
 
-    def _say_failed(self, event: AttemptFailed, log: bytes = b"") -> None:
+    def _say_failed(self, event: AttemptFailed, log: bytes = b"", start: int = 0) -> None:
         data = json_bytes(event.report)
-        failed = pb.Failed(attempt=attempt_message(event.attempt), report=data, slot_leaves=event.slot_leaves, log=log)
+        attempt = attempt_message(event.attempt)
+        failed = pb.Failed(attempt=attempt, report=data, slot_leaves=event.slot_leaves, log=log, log_start=start)
         self._voice.say(pb.Event(failed=failed), len(data) + len(log))
 
-    def _log_of(self, attempt: AttemptId, root: Path | None) -> bytes:
-        """What an attempt printed: its log was complete before its end was told here."""
+    def _leave(self, attempt: AttemptId) -> _Place | None:
+        """Where an attempt ran that is answered."""
+        return self._places.pop(attempt, None) or self._cancelled.pop(attempt, None)
+
+    def _printing(self, attempt: AttemptId, place: _Place) -> Printing | None:
         job = self._specs.get(attempt.job)
-        folder = None if root is None else self._job_folders.get((root, attempt.job))
-        return b"" if job is None or folder is None else log_to_send(folder, job, attempt)
+        folder = self._job_folders.get((place.root, attempt.job))
+        return None if job is None or folder is None else Printing(attempt, job, folder)
+
+    def _send_logs(self, attempts: Mapping[AttemptId, Progress]) -> None:
+        """What attempts that run have printed since the last beat."""
+        for attempt, progress in attempts.items():
+            if progress.printed and (place := self._places.get(attempt) or self._cancelled.get(attempt)):
+                if (log := self._printing(attempt, place)) is not None:
+                    self._logs.printed(log, progress.printed)
+
+    def _rest_of_log(self, attempt: AttemptId, place: _Place | None) -> tuple[bytes, int]:
+        """What an attempt printed besides: its log was complete before its end was told here."""
+        log = None if place is None else self._printing(attempt, place)
+        return (b"", 0) if log is None else self._logs.rest(log)
+
+    def _send_last_logs(self, slot: str) -> None:
+        """A slot is gone: what was cancelled in it will not be answered any more."""
+        for attempt, place in list(self._cancelled.items()):
+            if place.slot == slot:
+                del self._cancelled[attempt]
+                if (log := self._printing(attempt, place)) is not None:
+                    self._logs.send_rest(log)
 
     # Chores: in their own thread.
 
@@ -286,6 +352,9 @@ class Workplace:
         report = look(job) or self._take_job(job)
         refusal = b"" if report is None else json_bytes(report)
         self._voice.say(pb.Event(admitted=pb.Admitted(job=job.job, refusal=refusal)))
+        for log in [log for log in self._cut_off if log.attempt.job == job.job]:
+            self._cut_off.remove(log)
+            self._logs.send_rest(log)
 
     def _take_job(self, job: pb.AddJob) -> FailureReport | None:
         """Fetch a job's code and make its folders; or why that cannot be."""
