@@ -9,37 +9,27 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gristmill.errors import JournalFailed
+from gristmill.runtime import summaries
 from gristmill.runtime.facts import ROW_FACTS, Fact, JobEnded, from_row, to_rows
+from gristmill.runtime.journal_file import SCHEMA_VERSION, check, connect, failed, open_for_writing, version_of
+from gristmill.runtime.summaries import JobSummary
+from gristmill.scheduling.commands import JobState
 
 JOURNAL = "journal.db"
 """The file's name, in a job's folder or a server's data directory."""
 
-_APPLICATION = 0x67726973  # "gris": says whose file it is
-_SCHEMA_VERSION = 1
 _GROUP_SECONDS = 0.008
 _RETRY_SECONDS = 0.2
 _CLOSE_SECONDS = 10.0
 _DURABLE_SECONDS = 30.0
-_BUSY_SECONDS = 5.0
 _WAIT_SECONDS = 1.0
 _PLACE_BITS = 8  # of a fact's number: its place in its row
 _PLACES = ROW_FACTS - 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (
-    number INTEGER PRIMARY KEY, job TEXT NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL, data TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS facts_of_job ON facts (job);
-CREATE INDEX IF NOT EXISTS facts_of_kind ON facts (kind) WHERE kind != 'task done';
-CREATE TABLE IF NOT EXISTS blobs (
-    job TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (job, name)
-) WITHOUT ROWID;
-"""
-
 _Blobs = Mapping[str, bytes]
 
 
@@ -162,14 +152,14 @@ class Journal:
         while True:
             try:
                 if connection is None:
-                    connection = _open_for_writing(self.path)
+                    connection = open_for_writing(self.path)
                 _insert(connection, batch)
             except (sqlite3.Error, OSError, JournalFailed) as error:
                 if connection is not None:
                     connection.close()  # rolls back
                     connection = None
                 if isinstance(error, JournalFailed) or self._closing or time.monotonic() >= give_up_at:
-                    self._fail(_failed(self.path, error))
+                    self._fail(failed(self.path, error))
                     return None
                 time.sleep(_RETRY_SECONDS)
             else:
@@ -244,6 +234,93 @@ class Journal:
             )
             return [fact for row in rows for fact in from_row(*row)]
 
+    def open(self) -> None:
+        """Make the file if it is not there, and bring one of an earlier version up to date, which may take a while.
+
+        Raises:
+            JournalFailed: it cannot be written.
+        """
+        try:
+            open_for_writing(self.path).close()
+        except (sqlite3.Error, OSError) as error:
+            raise failed(self.path, error) from error
+
+    def page_of_jobs(
+        self,
+        *,
+        states: Iterable[JobState] = (),
+        user: str | None = None,
+        name: str | None = None,
+        since: float | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[JobSummary]:
+        """Some of the jobs that are remembered, the newest first. Takes as long with few jobs as with many.
+
+        Args:
+            states: those in one of these; none: in any.
+            user: those of this one.
+            name: those with this in their names, in small letters or large.
+            since: those that were submitted at this time or later, in seconds since the epoch.
+            before: those that come after this one in the list: the last one of the page before.
+            limit: so many at most.
+
+        Raises:
+            JournalFailed: the journal cannot be read.
+        """
+        with self._summaries() as connection:
+            return summaries.page(
+                connection, states=states, user=user, name=name, since=since, before=before, limit=limit
+            )
+
+    def summary(self, job: str) -> JobSummary | None:
+        """A job by its id; None if it is not remembered.
+
+        Raises:
+            JournalFailed: the journal cannot be read.
+        """
+        with self._summaries() as connection:
+            return summaries.one(connection, job)
+
+    def job_of_key(self, key: str) -> JobSummary | None:
+        """The job that was submitted with an idempotency key; None if none is remembered.
+
+        Raises:
+            JournalFailed: the journal cannot be read.
+        """
+        with self._summaries() as connection:
+            return summaries.of_key(connection, key)
+
+    def unfinished(self) -> list[JobSummary]:
+        """The jobs that wait or run, the oldest first.
+
+        Raises:
+            JournalFailed: the journal cannot be read.
+        """
+        with self._summaries() as connection:
+            return summaries.unfinished(connection)
+
+    def counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state.
+
+        Raises:
+            JournalFailed: the journal cannot be read.
+        """
+        with self._summaries() as connection:
+            return summaries.counts(connection)
+
+    @contextmanager
+    def _summaries(self) -> Iterator[sqlite3.Connection]:
+        """A connection to a journal that has rows of jobs."""
+        with self._reading() as connection:
+            if connection is not None and version_of(connection) == SCHEMA_VERSION:
+                yield connection
+                return
+        self.open()
+        with self._reading() as connection:
+            assert connection is not None, "it has just been made"
+            yield connection
+
     def blobs(self, job: str) -> dict[str, bytes]:
         """The blobs of a job, by name.
 
@@ -261,57 +338,17 @@ class Journal:
             yield None
             return
         try:
-            with closing(_connect(self.path)) as connection:
-                yield connection if _check(connection, self.path) else None
+            with closing(connect(self.path)) as connection:
+                yield connection if check(connection, self.path) else None
         except (sqlite3.Error, OSError) as error:
-            raise _failed(self.path, error, "read") from error
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level="DEFERRED")
-
-
-def _open_for_writing(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = _connect(path)
-    try:
-        new = not _check(connection, path)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        if new:
-            connection.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION}; "
-                f"PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
-            )
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file is a journal; False if it is new, and empty.
-
-    Raises:
-        JournalFailed: it is something else, or a newer version's.
-    """
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    if version > _SCHEMA_VERSION and application == _APPLICATION:
-        raise JournalFailed(
-            f"The journal {path} was written by a newer version of Gristmill. Use that one, or another --data-dir."
-        )
-    if application == _APPLICATION:
-        return True
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-        raise JournalFailed(f"{path} is not a journal of Gristmill. Name another --data-dir.")
-    return False
+            raise failed(self.path, error, "read") from error
 
 
 def _insert(connection: sqlite3.Connection, batch: list[tuple[Fact, _Blobs]]) -> None:
     with connection:
-        rows = to_rows(fact for fact, _ in batch)
-        connection.executemany("INSERT INTO facts (job, kind, version, data) VALUES (?, ?, ?, ?)", rows)
+        facts = [fact for fact, _ in batch]
+        connection.executemany("INSERT INTO facts (job, kind, version, data) VALUES (?, ?, ?, ?)", to_rows(facts))
+        summaries.note(connection, facts)
         for fact, blobs in batch:
             if isinstance(fact, JobEnded) and fact.outcome.error is None:
                 connection.execute("DELETE FROM blobs WHERE job = ?", (fact.job,))
@@ -320,12 +357,3 @@ def _insert(connection: sqlite3.Connection, batch: list[tuple[Fact, _Blobs]]) ->
                     "INSERT OR REPLACE INTO blobs (job, name, data) VALUES (?, ?, ?)",
                     [(fact.job, name, data) for name, data in blobs.items()],
                 )
-
-
-def _failed(path: Path, error: Exception, verb: str = "written") -> JournalFailed:
-    if isinstance(error, JournalFailed):
-        return error
-    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-        return JournalFailed(f"The journal {path} is damaged: {error}. Move it away, or name another --data-dir.")
-    advice = "Make room there, or name another --data-dir." if "full" in str(error) else "Name another --data-dir."
-    return JournalFailed(f"The journal {path} cannot be {verb}: {error}. {advice}")
