@@ -17,6 +17,7 @@ from gristmill.config import available_cpus, default_data_dir
 if TYPE_CHECKING:
     from gristmill.service.server import Server
 
+FILE = click.Path(dir_okay=False, path_type=Path)
 _WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
 
 
@@ -64,6 +65,30 @@ _WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
     help="A program that uses datasets and has not been heard of for this long is gone: what it has here is removed.",
 )
 @token_file_option("Holds the token that clients and workers must bring.", "DATA_DIR/token, made when it is not there")
+@click.option(
+    "--tls-cert",
+    type=FILE,
+    metavar="FILE",
+    show_default="nothing is encrypted",
+    help="Speak TLS with clients and workers: the certificate, in PEM, and those that lead to its CA.",
+)
+@click.option("--tls-key", type=FILE, metavar="FILE", help="The key of that certificate.")
+@click.option(
+    "--tls-client-ca",
+    type=FILE,
+    metavar="FILE",
+    show_default="none needed",
+    help="Workers must show a certificate, too, that this CA has issued.",
+)
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    show_default="the address, the machine's name",
+    help="A further name by which the server may be called, such as that of a proxy; may be given several times.",
+)
+@click.option("--insecure", is_flag=True, help="Listen for other machines without TLS: tokens and data can be read.")
 def serve(
     host: str,
     port: int,
@@ -74,6 +99,11 @@ def serve(
     heartbeat_limit: float,
     session_lease: float,
     token_file: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    allowed_hosts: tuple[str, ...],
+    insecure: bool,
 ) -> None:
     """Run a server for jobs and workers.
 
@@ -95,6 +125,11 @@ def serve(
         lost_seconds=heartbeat_limit,
         token_file=token_file,
         lease_seconds=session_lease,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        allowed_hosts=allowed_hosts,
+        insecure=insecure,
     )
     with Server(settings) as server:
         _greet(server, settings.executors)
@@ -110,12 +145,13 @@ def _greet(server: Server, executors: int) -> None:
     own = f"{executors} executor{'s' if executors != 1 else ''} of its own" if executors else "no executors of its own"
     lines = [
         f"{click.style('Gristmill listens on', bold=True)} {click.style(server.url, fg='green')}, with {own}.",
+        f"  Open the page   {server.link}",
         f"  Submit a job    gristmill submit JOB INPUT... -o OUT --server {server.url}",
         f"  Add a worker    gristmill worker {server.public_url} {token}",
     ]
     if server.public_url == server.url:
         lines.append(
-            "                  (from another machine: serve with --host 0.0.0.0, and copy the token file there)"
+            "                  (from another machine: serve with --host 0.0.0.0 and TLS, and copy the token file there)"
         )
     if server.resumed:
         count = len(server.resumed)

@@ -37,14 +37,19 @@ class Identity:
         key: the file of its private key.
         chain: what is in the first.
         private: what is in the second.
-        name: one that the certificate is for.
+        names: what the certificate is for, as it says itself.
     """
 
     certificate: Path
     key: Path
     chain: bytes
     private: bytes
-    name: str
+    names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """A name that the certificate is for."""
+        return next((name for name in self.names if "*" not in name), self.names[0].replace("*", "gristmill"))
 
     @property
     def own(self) -> bytes:
@@ -95,7 +100,7 @@ def load_identity(certificate: Path, key: Path) -> Identity:
     names = [name for kind, name in shown.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
     if not names:
         raise UsageError(f"The certificate {certificate} is for no host name: it has no subjectAltName. Get another.")
-    return Identity(certificate, key, chain, private, next((name for name in names if "*" not in name), names[0]))
+    return Identity(certificate, key, chain, private, tuple(names))
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ def _serve_settings(settings: MrSettings, hidden: Path) -> ServeSettings:
     return ServeSettings(
         host=settings.host,
         port=settings.port,
+        insecure=True,  # as the taught design is
         data_dir=hidden / "data",
         # A worker that has vanished is as late with its task as one that is slow.
         lost_seconds=min(max(settings.task_timeout_seconds, _SHORTEST_LOST_SECONDS), LOST_SECONDS),

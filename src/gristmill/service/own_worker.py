@@ -8,7 +8,12 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from gristmill.runtime.cluster import AgentTls
 from gristmill.runtime.processes import child_environment, kill_tree
+from gristmill.runtime.tls import TLS_CA, TLS_NAME
+
+OWN_CERTIFICATE = "server-cert.pem"
+"""In the data directory: the server's certificate, for those on this machine to know it by."""
 
 _END_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.5
@@ -23,12 +28,28 @@ class OwnWorker:
     worker with it.
     """
 
-    def __init__(self, url: str, token_file: Path, data_dir: Path, executors: int, memory_bytes: int | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token_file: Path,
+        data_dir: Path,
+        executors: int,
+        memory_bytes: int | None,
+        tls: AgentTls | None = None,
+    ) -> None:
         self._command = [
             sys.executable, "-P", "-m", "gristmill.cli.main", "worker", url, "--executors", str(executors),
             "--token-file", str(token_file), "--data-dir", str(data_dir), "--ends-with-stdin",
             *(["--memory", str(memory_bytes)] if memory_bytes else []),
         ]  # fmt: skip
+        self._environment: dict[str, str] = {}
+        if tls is not None:
+            identity = tls.identity
+            self._command += ["--tls-cert", str(identity.certificate), "--tls-key", str(identity.key)]
+            if tls.client_ca is not None:
+                self._command += ["--tls-peers-ca", str(tls.client_ca.absolute())]
+            # The very certificate, and no CA: whatever name or address the server is reached by.
+            self._environment = {TLS_CA: str(data_dir / OWN_CERTIFICATE), TLS_NAME: identity.name}
         self._closing = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep_running, name="gristmill-own-worker", daemon=True)
@@ -62,7 +83,12 @@ class OwnWorker:
 
     def _launch(self) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C on the terminal is the server's to handle.
-        return subprocess.Popen(self._command, stdin=subprocess.PIPE, env=child_environment(), start_new_session=True)
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            env={**child_environment(), **self._environment},
+            start_new_session=True,
+        )
 
     def _keep_running(self) -> None:
         pause = _FIRST_PAUSE_SECONDS

@@ -19,16 +19,19 @@ from gristmill.config import default_data_dir
 from gristmill.errors import JournalFailed, UsageError
 from gristmill.fleets.cluster import BEAT_SECONDS, LOST_SECONDS, ClusterFleet
 from gristmill.runtime.blobs import BlobStore
+from gristmill.runtime.cluster import AgentTls
 from gristmill.runtime.coordinator import Coordinator, RunningJob
 from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.tls import check_roots, load_identity
 from gristmill.service.app import create_app
 from gristmill.service.doors.connections import HEADER_BYTES, Places
 from gristmill.service.doors.guard import keys_of
 from gristmill.service.doors.roles import Role
+from gristmill.service.doors.site import is_loopback
 from gristmill.service.doors.tokens import TOKEN, server_token
 from gristmill.service.jobs import JobService
-from gristmill.service.own_worker import OwnWorker
+from gristmill.service.own_worker import OWN_CERTIFICATE, OwnWorker
 from gristmill.service.sessions import LEASE_SECONDS, SessionService
 
 try:
@@ -60,6 +63,9 @@ class ServeSettings:
         token_file: holds the token; None: ``DATA_DIR/token``, drawn when there is none.
         lease_seconds: the client of a session may be silent for so long.
         allowed_hosts: further names by which it may be called, beside the address and the machine's name.
+        tls_cert: its certificate, in PEM, with those that lead to the CA; None: nothing is encrypted.
+        tls_key: the key of that.
+        tls_client_ca: who must have issued the certificates of workers; None: they need none.
         insecure: whether it may listen for other machines without TLS.
     """
 
@@ -73,9 +79,20 @@ class ServeSettings:
     token_file: Path | None = None
     lease_seconds: float = LEASE_SECONDS
     allowed_hosts: tuple[str, ...] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     insecure: bool = False
 
     def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None) or (self.tls_client_ca and self.tls_cert is None):
+            raise UsageError("For TLS there must be both --tls-cert and --tls-key; --tls-client-ca goes with these.")
+        if self.tls_cert is None and not self.insecure and not is_loopback(self.host):
+            raise UsageError(
+                f"Whoever reaches {self.host} could read tokens and data on their way. Give --tls-cert and --tls-key; "
+                "or listen on 127.0.0.1, which others reach through SSH or a proxy with TLS; or say --insecure, in a "
+                "network that you trust."
+            )
         if self.lost_seconds < 2 * self.beat_seconds:
             raise UsageError(
                 f"A worker that says every {self.beat_seconds:g} s that it lives cannot be lost after "
@@ -90,6 +107,7 @@ class Server:
         url: where it listens, for programs on this machine.
         public_url: the same for other machines.
         token_file: where its token is.
+        link: where a browser is logged in.
         logs: keeps what attempts print. Only while it runs.
         resumed: the jobs that an earlier server on this data directory had not ended.
 
@@ -100,7 +118,7 @@ class Server:
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._close = ExitStack()
-        self.url = self.public_url = ""
+        self.url = self.public_url = self._token = ""
         self.token_file = settings.token_file or settings.data_dir.absolute() / TOKEN
         self.resumed: tuple[str, ...] = ()
         self._resumed: list[RunningJob] = []
@@ -108,6 +126,11 @@ class Server:
         self._rest: threading.Thread | None = None
         self._fleet: ClusterFleet | None = None
         self._jobs: JobService | None = None
+
+    @property
+    def link(self) -> str:
+        """Where a browser is logged in, once it is opened: it carries the token."""
+        return f"{self.public_url if self._settings.tls_cert else self.url}/?token={self._token}"
 
     @property
     def jobs(self) -> JobService:
@@ -155,12 +178,15 @@ class Server:
         data_dir = settings.data_dir.absolute()
         _make_private(data_dir)
         close.callback(os.close, _lock(data_dir))
-        token = server_token(data_dir, settings.token_file)
-        keys = keys_of(token, data_dir, settings.host, settings.allowed_hosts)
+        token = self._token = server_token(data_dir, settings.token_file)
         listening = close.enter_context(_listen(settings.host, settings.port))
         port = listening.getsockname()[1]
-        self.url = _url("127.0.0.1" if settings.host in _WILDCARDS else settings.host, port)
-        self.public_url = _url(socket.gethostname() if settings.host in _WILDCARDS else settings.host, port)
+        tls = _tls(settings)
+        scheme = "http" if tls is None else "https"
+        self.url = _url(scheme, "127.0.0.1" if settings.host in _WILDCARDS else settings.host, port)
+        self.public_url = _url(scheme, _public_name(settings.host, tls), port)
+        names = (*settings.allowed_hosts, *(() if tls is None else (tls.identity.name,)))
+        keys = keys_of(token, data_dir, settings.host, names)
         blobs = BlobStore(data_dir / "blobs")
         blobs.prune(time.time())
 
@@ -172,6 +198,7 @@ class Server:
             beat_seconds=settings.beat_seconds,
             lost_seconds=settings.lost_seconds,
             logs=self.logs,
+            tls=tls,
         )
         coordinator = self._open_coordinator(fleet, data_dir, close)
         self._fleet = fleet
@@ -182,14 +209,17 @@ class Server:
         sessions = SessionService(coordinator, fleet, jobs, data_dir, settings.lease_seconds, resumed=resumed)
         close.callback(sessions.close)
         app = create_app(jobs, sessions, keys, lambda host: _join_facts(fleet, host), fleet.blob)
-        self._rest = _serve(app, listening, close)
+        self._rest = _serve(app, listening, close, tls)
         close.callback(setattr, jobs, "closing", True)
         if settings.executors:
-            worker = OwnWorker(self.url, self.token_file, data_dir, settings.executors, settings.memory_bytes)
+            worker = OwnWorker(self.url, self.token_file, data_dir, settings.executors, settings.memory_bytes, tls)
             close.callback(worker.close)
             worker.start()
         facts = data_dir / FACTS
-        _write_privately(facts, {"url": self.url, "token_file": str(self.token_file.absolute()), "pid": os.getpid()})
+        known = {"url": self.url, "token_file": str(self.token_file.absolute()), "pid": os.getpid()}
+        if tls is not None:  # whoever reads this needs no CA to believe it
+            known |= {"tls_ca": str(data_dir / OWN_CERTIFICATE), "tls_name": tls.identity.name}
+        _write_privately(facts, known)
         close.callback(facts.unlink, missing_ok=True)
 
     def _open_coordinator(self, fleet: ClusterFleet, data_dir: Path, close: ExitStack) -> Coordinator:
@@ -207,7 +237,28 @@ class Server:
         return coordinator
 
 
-def _serve(app: Any, listening: socket.socket, close: ExitStack) -> threading.Thread:
+def _tls(settings: ServeSettings) -> AgentTls | None:
+    """What to show clients and workers, checked; None: nothing."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    identity = load_identity(settings.tls_cert.absolute(), settings.tls_key.absolute())
+    ca = settings.tls_client_ca
+    if ca is not None:
+        check_roots(ca)
+        if settings.executors:
+            identity.check_issued(ca)
+    (settings.data_dir.absolute() / OWN_CERTIFICATE).write_bytes(identity.own)
+    return AgentTls(identity, ca)
+
+
+def _public_name(host: str, tls: AgentTls | None) -> str:
+    """By which name other machines call it."""
+    if tls is not None and not is_loopback(host) and tls.identity.name in tls.identity.names:
+        return tls.identity.name
+    return socket.gethostname() if host in _WILDCARDS else host
+
+
+def _serve(app: Any, listening: socket.socket, close: ExitStack, tls: AgentTls | None) -> threading.Thread:
     """Answer calls, from a thread of its own, until ``close``."""
     config = uvicorn.Config(
         app,
@@ -217,6 +268,7 @@ def _serve(app: Any, listening: socket.socket, close: ExitStack) -> threading.Th
         server_header=False,
         log_level="critical",
         access_log=False,  # links to log in have tokens in them
+        ssl_context_factory=None if tls is None else lambda *_: tls.identity.server_context(),
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=_GRACE_SECONDS,
@@ -260,8 +312,8 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _make_private(data_dir: Path) -> None:
