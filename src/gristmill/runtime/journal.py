@@ -9,12 +9,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gristmill.errors import JournalFailed
-from gristmill.runtime import summaries
+from gristmill.runtime import outbox, summaries
 from gristmill.runtime.facts import ROW_FACTS, Fact, JobEnded, from_row, to_rows
 from gristmill.runtime.journal_file import SCHEMA_VERSION, check, connect, failed, open_for_writing, version_of
 from gristmill.runtime.summaries import JobSummary
@@ -41,6 +41,9 @@ class Journal:
         essential: whether jobs must not go on without it. A server's are promised to survive it; for a job of this
             process it is there for a later run, and the job goes on if the journal cannot.
         patience_seconds: how long a write that fails is tried again.
+
+    Attributes:
+        address: says what others are to be told of facts, see ``runtime.outbox``; to be set before the first fact.
     """
 
     def __init__(self, path: Path, *, essential: bool = True, patience_seconds: float = 5.0) -> None:
@@ -54,6 +57,8 @@ class Journal:
         self._failure: JournalFailed | None = None
         self._on_failure: Callable[[JournalFailed], None] | None = None
         self._thread: threading.Thread | None = None
+        self._followers: list[Callable[[Sequence[Fact]], None]] = []
+        self.address: outbox.Address | None = None
 
     # Writing
 
@@ -113,6 +118,14 @@ class Journal:
         if failure is not None:
             call(failure)
 
+    def follow(self, call: Callable[[Sequence[Fact]], None]) -> None:
+        """Have this called with all facts that are written from now on, in order, by the journal's thread.
+
+        It must return soon, for others wait, and must not fail.
+        """
+        with self._changed:
+            self._followers.append(call)
+
     def close(self) -> None:
         """Write what was added, then end. May be called again."""
         with self._changed:
@@ -153,7 +166,7 @@ class Journal:
             try:
                 if connection is None:
                     connection = open_for_writing(self.path)
-                _insert(connection, batch)
+                _insert(connection, batch, self.address)
             except (sqlite3.Error, OSError, JournalFailed) as error:
                 if connection is not None:
                     connection.close()  # rolls back
@@ -166,6 +179,11 @@ class Journal:
                 with self._changed:
                     self._written += len(batch)
                     self._changed.notify_all()
+                    followers = tuple(self._followers)
+                if followers:
+                    facts = [fact for fact, _ in batch]
+                    for follower in followers:
+                        follower(facts)
                 return connection
 
     def _fail(self, failure: JournalFailed) -> None:
@@ -344,11 +362,13 @@ class Journal:
             raise failed(self.path, error, "read") from error
 
 
-def _insert(connection: sqlite3.Connection, batch: list[tuple[Fact, _Blobs]]) -> None:
+def _insert(connection: sqlite3.Connection, batch: list[tuple[Fact, _Blobs]], address: outbox.Address | None) -> None:
     with connection:
         facts = [fact for fact, _ in batch]
         connection.executemany("INSERT INTO facts (job, kind, version, data) VALUES (?, ?, ?, ?)", to_rows(facts))
         summaries.note(connection, facts)
+        if address is not None:
+            outbox.post(connection, facts, address)
         for fact, blobs in batch:
             if isinstance(fact, JobEnded) and fact.outcome.error is None:
                 connection.execute("DELETE FROM blobs WHERE job = ?", (fact.job,))

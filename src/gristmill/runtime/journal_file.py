@@ -10,8 +10,18 @@ from gristmill.runtime import summaries
 from gristmill.runtime.facts import from_row
 
 _APPLICATION = 0x67726973  # "gris": says whose file it is
-SCHEMA_VERSION = 2  # 1 had no rows of jobs
+SCHEMA_VERSION = 2  # 1 had no rows of jobs, and no outbox
 _BUSY_SECONDS = 5.0
+_LATER = (
+    summaries.SCHEMA
+    + """
+CREATE TABLE IF NOT EXISTS outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, kind TEXT NOT NULL, job TEXT NOT NULL,
+    at REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS outbox_by_channel ON outbox (channel, number);
+"""
+)
 _SCHEMA = (
     """
 CREATE TABLE IF NOT EXISTS facts (
@@ -23,7 +33,7 @@ CREATE TABLE IF NOT EXISTS blobs (
     job TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (job, name)
 ) WITHOUT ROWID;
 """
-    + summaries.SCHEMA
+    + _LATER
 )
 _SIGNED = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {SCHEMA_VERSION};"
 _MOST_COMPACTED_BYTES = 1 << 30  # a file of an earlier version that is larger is left as it is
@@ -61,7 +71,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
     with connection:
         if version_of(connection) == SCHEMA_VERSION:
             return  # another process was first
-        for statement in filter(str.strip, summaries.SCHEMA.split(";")):
+        for statement in filter(str.strip, _LATER.split(";")):
             connection.execute(statement)
         kinds = ", ".join("?" * len(summaries.NOTED))
         rows = connection.execute(
