@@ -21,7 +21,7 @@ from gristmill.api import client as client_module
 from gristmill.api.client import MissingBlobs, ServerClient, connect
 from gristmill.api.job import Job
 from gristmill.api.loading import job_of_class
-from gristmill.api.messages import VERSION_HEADERS, JobStatus, SeenFile, SubmitRequest
+from gristmill.api.messages import SUBMISSION_TYPE, VERSION_HEADERS, JobStatus, SeenFile, SubmitRequest
 from gristmill.api.pickling import pickle_code
 from gristmill.api.prepare import Submission
 from gristmill.api.remote import RemoteHandle, submit
@@ -102,6 +102,11 @@ def ask(server: Server, method: str, path: str, body: bytes | None = None, **hea
         return Answer(reply.status, reply.headers, json.loads(data) if data and method != "HEAD" else None)
     finally:
         connection.close()
+
+
+def post_job(client: ServerClient, body: Any, headers: dict[str, str] | None = None) -> Any:
+    """Post what our own clients post."""
+    return client.post("/jobs", body, {"Content-Type": SUBMISSION_TYPE, **(headers or {})})
 
 
 def request(job: Job, words: Path, output: Path) -> tuple[SubmitRequest, bytes]:
@@ -241,10 +246,10 @@ def test_a_job_asks_for_its_code_first(client: ServerClient, job: Job, words: Pa
 
     wanted, code = request(job_of_class(Other), words, tmp_path / "out")
     with pytest.raises(MissingBlobs) as missing:
-        client.post("/jobs", wanted.to_json())
+        post_job(client, wanted.to_json())
     assert missing.value.names == (digest_of(code),)
     client.call("PUT", f"/blobs/{digest_of(code)}", code)
-    assert client.post("/jobs", wanted.to_json())["id"]
+    assert post_job(client, wanted.to_json())["id"]
 
 
 def test_one_key_is_one_job(client: ServerClient, job: Job, words: Path, tmp_path: Path) -> None:
@@ -253,7 +258,7 @@ def test_one_key_is_one_job(client: ServerClient, job: Job, words: Path, tmp_pat
     ids: list[str] = []
 
     def post() -> None:
-        ids.append(client.post("/jobs", wanted.to_json(), {"Idempotency-Key": "one"})["id"])
+        ids.append(post_job(client, wanted.to_json(), {"Idempotency-Key": "one"})["id"])
 
     threads = [threading.Thread(target=post) for _ in range(4)]
     for thread in threads:
@@ -269,15 +274,16 @@ def test_a_key_is_one_request(
 ) -> None:
     wanted, code = request(job, words, tmp_path / "out")
     client.call("PUT", f"/blobs/{digest_of(code)}", code)
-    first = client.post("/jobs", wanted.to_json(), {"Idempotency-Key": "mine"})["id"]
+    first = post_job(client, wanted.to_json(), {"Idempotency-Key": "mine"})["id"]
     again = replace(wanted, seen=(SeenFile(str(words), 1, 2.0),), seen_files=1)
-    assert client.post("/jobs", again.to_json(), {"Idempotency-Key": "mine"})["id"] == first
+    assert post_job(client, again.to_json(), {"Idempotency-Key": "mine"})["id"] == first
     other = replace(wanted, submission=replace(wanted.submission, output=str(tmp_path / "elsewhere"))).to_json()
     bearer = {"Authorization": f"Bearer {token}", "Idempotency-Key": "mine", **VERSION_HEADERS}
+    bearer["Content-Type"] = SUBMISSION_TYPE
     answer = ask(server, "POST", "/api/v1/jobs", json.dumps(other).encode(), **bearer)
     assert (answer.status, answer.body["title"], answer.body["taken_by"]) == (422, "KeyTaken", first)
     with pytest.raises(KeyTaken, match=rf"used before, for another request: that is job {first}\.") as taken:
-        client.post("/jobs", other, {"Idempotency-Key": "mine"})
+        post_job(client, other, {"Idempotency-Key": "mine"})
     assert (taken.value.job, taken.value.exit_code) == (first, 2)
     client.post(f"/jobs/{first}/cancel")
 
@@ -333,13 +339,14 @@ def test_jobs_that_are_not_there(client: ServerClient) -> None:
     ],
 )
 def test_what_is_not_a_job(server: Server, token: str, body: bytes, words: str) -> None:
-    answer = ask(server, "POST", "/api/v1/jobs", body, Authorization=f"Bearer {token}", **VERSION_HEADERS)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": SUBMISSION_TYPE, **VERSION_HEADERS}
+    answer = ask(server, "POST", "/api/v1/jobs", body, **headers)
     assert answer.status in (400, 422)
     assert words in answer.body["detail"]
 
 
 def test_another_version_is_refused_with_both_named(server: Server, token: str) -> None:
-    theirs = {"Gristmill-Version": "9.9.9", "Gristmill-Python": "3.99"}
+    theirs = {"Gristmill-Version": "9.9.9", "Gristmill-Python": "3.99", "Content-Type": SUBMISSION_TYPE}
     answer = ask(server, "POST", "/api/v1/jobs", b"{}", Authorization=f"Bearer {token}", **theirs)
     assert answer.status == 409 and answer.body["title"] == "VersionMismatch"
     assert all(text in answer.body["detail"] for text in ("9.9.9", "3.99", VERSION, PYTHON_VERSION))
@@ -350,7 +357,7 @@ def test_the_client_knows_that_error_again(
 ) -> None:
     monkeypatch.setattr(client_module, "VERSION_HEADERS", {"Gristmill-Version": "9.9.9", "Gristmill-Python": "3.99"})
     with pytest.raises(VersionMismatch, match=r"9\.9\.9"):
-        client.post("/jobs", request(job, words, tmp_path / "out")[0].to_json())
+        post_job(client, request(job, words, tmp_path / "out")[0].to_json())
 
 
 # Paths that only the client sees
@@ -371,7 +378,7 @@ def test_an_input_that_is_another_one_on_the_server(
     client.call("PUT", f"/blobs/{digest_of(code)}", code)
     seen = SeenFile(str(tmp_path / name), size_bytes, changed)
     with pytest.raises(PathNotShared, match=why):
-        client.post("/jobs", replace(wanted, seen=(seen,), seen_files=1).to_json())
+        post_job(client, replace(wanted, seen=(seen,), seen_files=1).to_json())
     assert [path.name for path in tmp_path.iterdir()] == ["words.txt"]
 
 
@@ -379,7 +386,7 @@ def test_more_files_than_the_client_sees(client: ServerClient, job: Job, words: 
     wanted, code = request(job, words, tmp_path / "out")
     client.call("PUT", f"/blobs/{digest_of(code)}", code)
     with pytest.raises(PathNotShared, match="1 files on the server and 2"):
-        client.post("/jobs", replace(wanted, seen_files=2).to_json())
+        post_job(client, replace(wanted, seen_files=2).to_json())
     assert [path.name for path in tmp_path.iterdir()] == ["words.txt"]
 
 
@@ -389,7 +396,7 @@ def test_an_output_folder_that_is_another_one_on_the_server(
     wanted, code = request(job, words, tmp_path / "out")
     client.call("PUT", f"/blobs/{digest_of(code)}", code)
     with pytest.raises(PathNotShared, match="is another one on the server"):
-        client.post("/jobs", replace(wanted, probe=str(tmp_path / ".probe")).to_json())
+        post_job(client, replace(wanted, probe=str(tmp_path / ".probe")).to_json())
 
 
 def test_an_output_that_is_there(server: Server, data_dir: Path, job: Job, words: Path, tmp_path: Path) -> None:
@@ -463,7 +470,7 @@ def test_what_is_no_address() -> None:
 def test_a_defect_of_the_server_is_told_and_logged(
     client: ServerClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(JobService, "all", lambda _self: 1 / 0)
+    monkeypatch.setattr(JobService, "page", lambda *_: 1 / 0)
     with pytest.raises(GristmillError, match="ZeroDivisionError") as raised:
         client.get("/jobs")
     assert raised.value.exit_code == 1

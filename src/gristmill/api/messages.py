@@ -20,6 +20,8 @@ from gristmill.runtime.tally import summary_of
 from gristmill.runtime.views import JobView
 
 VERSION_HEADERS = {"Gristmill-Version": VERSION, "Gristmill-Python": PYTHON_VERSION}
+SUBMISSION_TYPE = "application/vnd.gristmill.job+json"
+"""The content type of a :class:`SubmitRequest`: others send jobs in other forms."""
 MAX_SEEN_FILES = 1000
 
 # What only the machine that runs a job can say; and the server's own affair.
@@ -103,9 +105,10 @@ class SubmitRequest:
                 driver=data.get("driver") is True,
                 sources={_text(name): _text(digest) for name, digest in data.get("sources", {}).items()},
             )
-            seen = tuple(SeenFile(**file) for file in data.get("seen", ()))
-            return cls(submission, _text(data["code"]), seen, int(data.get("seen_files", 0)), _text(data["probe"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            seen = tuple(_seen(file) for file in data.get("seen", ()))
+            code, probe = _text(data["code"]), _text(data.get("probe", ""))
+            return cls(submission, code, seen, int(data.get("seen_files", 0)), probe)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise UsageError(f"This is not a job: {type(error).__name__}: {error}.") from error
 
 
@@ -113,6 +116,10 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not a string")
     return value
+
+
+def _seen(data: Any) -> SeenFile:
+    return SeenFile(_text(data["path"]), int(data["size_bytes"]), float(data["changed"]))
 
 
 def _options_to_json(options: JobOptions) -> dict[str, Any]:
@@ -130,6 +137,9 @@ def server_options(options: JobOptions, data_dir: Path) -> JobOptions:
     return replace(options, on="local", executors=1, memory_bytes=None, data_dir=data_dir, resume=False, py_files=())
 
 
+_MORE = ("user", "priority", "deadline", "late", "queue_place", "ended")
+
+
 @dataclass(frozen=True)
 class JobStatus:
     """A job as its server tells of it.
@@ -140,6 +150,12 @@ class JobStatus:
         format: what the output holds.
         submitted: seconds since the epoch; 0 when that is not known.
         error: why there is no output, once it is over; in the form of ``outcome.error_to_json``.
+        user: who submitted it; empty when that is not known.
+        priority: over other jobs'.
+        deadline: when it is late, in seconds since the epoch; None: never.
+        late: it has outlived that.
+        queue_place: how many jobs wait before it, while it waits itself.
+        ended: when it ended, in seconds since the epoch; None: it has not, or that is not known.
     """
 
     view: JobView
@@ -147,6 +163,12 @@ class JobStatus:
     format: str = "text"
     submitted: float = 0.0
     error: Mapping[str, Any] | None = None
+    user: str = ""
+    priority: int = 0
+    deadline: float | None = None
+    late: bool = False
+    queue_place: int | None = None
+    ended: float | None = None
 
     @property
     def is_over(self) -> bool:
@@ -169,6 +191,7 @@ class JobStatus:
             "summary": self.summary(),
             "view": self.view.to_json(),
             "error": None if self.error is None else dict(self.error),
+            **{name: getattr(self, name) for name in _MORE},
         }
 
     @classmethod
@@ -180,6 +203,7 @@ class JobStatus:
             format=data["format"],
             submitted=data["submitted"],
             error=data["error"],
+            **{name: data[name] for name in _MORE if name in data},
         )
 
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from gristmill.api.client import MissingBlobs, ServerClient, connect
-from gristmill.api.messages import MAX_SEEN_FILES, JobStatus, SeenFile, SubmitRequest
+from gristmill.api.messages import MAX_SEEN_FILES, SUBMISSION_TYPE, JobStatus, SeenFile, SubmitRequest
 from gristmill.api.shared import tell_accumulators
 from gristmill.errors import FailureReport, GristmillError, JobFailed, KeyTaken, UsageError
 from gristmill.plan.stages import InputSpec
@@ -227,7 +227,8 @@ def hand_over(
         body = replace(request, probe=probe).to_json()
         for _ in range(3):
             try:
-                answer = server.post(f"{at}/jobs", body, {"Idempotency-Key": own_key})
+                headers = {"Idempotency-Key": own_key, "Content-Type": SUBMISSION_TYPE}
+                answer = server.post(f"{at}/jobs", body, headers)
                 return RemoteHandle(server, str(answer["id"]), observer)
             except KeyTaken as taken:
                 if not key:
@@ -358,4 +359,11 @@ def _with_lines(report: FailureReport) -> FailureReport:
 
 def job_list(server: ServerClient) -> list[dict[str, Any]]:
     """The jobs that a server knows, the newest first."""
-    return list(server.get("/jobs")["jobs"])
+    found: list[dict[str, Any]] = []
+    before = ""
+    while True:
+        page = server.get(f"/jobs?limit=1000{before}")
+        found += page["jobs"]
+        if not page["next"]:
+            return found
+        before = f"&before={page['next']}"

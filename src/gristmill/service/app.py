@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from gristmill.config import VERSION
+from gristmill.service.asking import Asking
 from gristmill.service.doors.guard import Guard, Keys
 from gristmill.service.doors.login import login_routes
-from gristmill.service.doors.roles import Needs, Role, doors_of
+from gristmill.service.doors.roles import doors_of
 from gristmill.service.jobs import JobService
+from gristmill.service.openapi import document_of
 from gristmill.service.problems import answer_errors
+from gristmill.service.results import ResultService
 from gristmill.service.routes.blobs import blob_routes
-from gristmill.service.routes.jobs import job_routes
-from gristmill.service.routes.requests import API
+from gristmill.service.routes.events import event_routes
+from gristmill.service.routes.jobs import builtin_routes, job_routes
 from gristmill.service.routes.sessions import session_routes
+from gristmill.service.routes.system import JoinFacts, description_routes, system_routes
+from gristmill.service.routes.tasks import result_routes, task_routes
+from gristmill.service.routes.workers import worker_routes
 from gristmill.service.sessions import SessionService
-
-JoinFacts = Callable[[str], Mapping[str, Any]]
-"""What a worker must know, told to one that reached this server under a host name."""
 
 
 def create_app(
@@ -43,29 +45,19 @@ def create_app(
     app = FastAPI(title="Gristmill", version=VERSION, docs_url=None, redoc_url=None, openapi_url=None)
     answer_errors(app)
     routers = (
-        job_routes(jobs),
+        job_routes(jobs, Asking(jobs)),
+        builtin_routes(),
+        task_routes(jobs),
+        result_routes(ResultService(jobs)),
+        event_routes(jobs),
+        worker_routes(jobs),
         session_routes(sessions),
         blob_routes(jobs.blobs, sessions.find_blob, code_of),
-        _system_routes(join_facts),
+        system_routes(jobs, join_facts),
+        description_routes(lambda: document_of(app)),
         login_routes(keys.logins, keys.guesses, keys.login_page),
     )
     doors = [door for router in routers for door in doors_of(router)]
     for router in routers:
         app.include_router(router)
     return Guard(app, keys, jobs.drivers, doors)
-
-
-def _system_routes(join_facts: JoinFacts) -> APIRouter:
-    routes = APIRouter(tags=["system"])
-
-    @routes.get("/livez", dependencies=[Depends(Needs(Role.ANYONE))])
-    async def livez() -> dict[str, str]:
-        """Whether the server lives."""
-        return {"status": "ok"}
-
-    @routes.get(f"{API}/join", dependencies=[Depends(Needs(Role.WORKER))])
-    async def join(request: Request) -> dict[str, Any]:
-        """What a worker must know before it joins."""
-        return dict(join_facts(request.url.hostname or ""))
-
-    return routes

@@ -11,11 +11,19 @@ from fastapi.responses import FileResponse, Response
 from starlette.exceptions import HTTPException
 
 from gristmill.runtime.blobs import BlobStore
+from gristmill.service import models
 from gristmill.service.doors.roles import Needs, Role
-from gristmill.service.routes.requests import API, check_name, receive
+from gristmill.service.problems import problems
+from gristmill.service.routes.requests import API, Digest, check_name, receive
 
 _SUBMITS = [Depends(Needs(Role.SUBMITTER))]
 _WORKS = [Depends(Needs(Role.WORKER))]
+_BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+BODY = {"requestBody": {"required": True, **_BYTES}}
+"""A route that takes bytes as they are."""
+BYTES = {200: {"description": "The bytes.", **_BYTES}}
+"""A route that answers bytes as they are."""
+NOT_HERE = {404: {"description": "It is not here."}}
 
 
 def blob_routes(
@@ -24,15 +32,15 @@ def blob_routes(
     """Routes about blobs."""
     routes = APIRouter(prefix=f"{API}/blobs", tags=["code"])
 
-    @routes.head("/{name}", dependencies=_SUBMITS)
-    async def has(name: str) -> Response:
+    @routes.head("/{name}", dependencies=_SUBMITS, response_class=Response, responses={**problems(), **NOT_HERE})
+    async def has(name: Digest) -> Response:
         """Whether a blob is here."""
         check_name(name)
         found = await run_in_threadpool(blobs.has, name)
         return Response(status_code=200 if found or code_of(name) is not None else 404)
 
-    @routes.get("/{name}", dependencies=_WORKS)
-    async def get(name: str) -> Response:
+    @routes.get("/{name}", dependencies=_WORKS, response_class=Response, responses={**BYTES, **problems(404)})
+    async def get(name: Digest) -> Response:
         """A blob's bytes."""
         check_name(name)
         found = blobs.path(name) if await run_in_threadpool(blobs.has, name) else None
@@ -42,8 +50,11 @@ def blob_routes(
             return Response(code, media_type="application/octet-stream")
         raise HTTPException(404, f"There is no blob {name}.")
 
-    @routes.put("/{name}", status_code=201, dependencies=_SUBMITS)
-    async def put(name: str, request: Request) -> dict[str, str]:
+    @routes.put(
+        "/{name}", status_code=201, dependencies=_SUBMITS, response_model=models.Blob, responses=problems(),
+        openapi_extra=BODY,
+    )  # fmt: skip
+    async def put(name: Digest, request: Request) -> dict[str, str]:
         """Upload a blob. It must be what its name says."""
         await receive(blobs, name, request)
         return {"sha256": name}

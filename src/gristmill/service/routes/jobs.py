@@ -1,20 +1,25 @@
-"""REST: ``/api/v1/jobs``."""
+"""REST: ``/api/v1/jobs``: submit, list, look at, cancel and retry jobs."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gristmill.api.messages import SubmitRequest, check_versions
+from gristmill.api.builtin import BUILTIN, builtin_job, parameters_of
+from gristmill.api.messages import SUBMISSION_TYPE, SubmitRequest, check_versions
+from gristmill.service import models, shown
+from gristmill.service.asking import Asking
 from gristmill.service.doors.roles import Needs, Role, caller_of
 from gristmill.service.jobs import JobService
-from gristmill.service.routes.requests import API, json_of
+from gristmill.service.problems import problems
+from gristmill.service.routes.requests import API, MAX_WISH_BYTES, JobId, form_of, json_of
+from gristmill.service.wishes import wish_of, wish_of_form
 
 _MAX_WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
@@ -22,58 +27,158 @@ _LOOK_SECONDS = 0.05
 SEES = [Depends(Needs(Role.VIEWER))]
 SUBMITS = [Depends(Needs(Role.SUBMITTER))]
 
+_Text = Annotated[str | None, Query(max_length=200)]
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "maxLength": 255},
+    "description": "The same key with the same request is the same job, however often it comes.",
+}
+_FORM = {
+    "type": "object",
+    "required": ["inputs", "output"],
+    "properties": {
+        "code": {"type": "string", "format": "binary", "description": "A .py or .zip file with the job."},
+        "request": {"type": "string", "description": "All else as one JSON object, instead of single fields."},
+        "job": {"type": "string"},
+        "inputs": {"type": "array", "items": {"type": "string"}},
+        "output": {"type": "string"},
+        "set": {"type": "array", "items": {"type": "string"}, "description": "Parameters, each KEY=VALUE."},
+        "mapper": {"type": "string"},
+        "combiner": {"type": "string"},
+        "reducer": {"type": "string"},
+        "name": {"type": "string"},
+        "priority": {"type": "integer"},
+        "deadline": {"type": "string"},
+    },
+    "additionalProperties": {"type": "string", "description": "The options of `Options`, each a field."},
+}
+SUBMISSION = {"type": "object", "description": "What our own clients send: a plan, and code by its SHA-256."}
+_BODIES = {
+    "parameters": [_KEY],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/JobWish"}},
+            "multipart/form-data": {"schema": _FORM},
+            SUBMISSION_TYPE: {"schema": SUBMISSION},
+        },
+    },
+}
 
-def job_routes(jobs: JobService) -> APIRouter:
+
+def job_routes(jobs: JobService, asking: Asking) -> APIRouter:
     """Routes about jobs."""
     routes = APIRouter(prefix=f"{API}/jobs", tags=["jobs"])
 
-    @routes.post("", status_code=201, dependencies=SUBMITS)
-    async def submit(request: Request) -> dict[str, str]:
-        """Submit a job. With an ``Idempotency-Key``, the same key is the same job however often it comes.
+    @routes.post(
+        "", status_code=201, dependencies=SUBMITS, response_model=models.Submitted,
+        responses=problems(409, 415), openapi_extra=_BODIES,
+    )  # fmt: skip
+    async def submit(request: Request) -> models.Submitted:
+        """Submit a job: a built-in one, one of a module that the workers have, or one in an uploaded file.
 
-        The same key with another job is refused (422), and ``taken_by`` names the job that it belongs to.
+        It is answered when it is durable; it may wait for its turn. The same Idempotency-Key with another request is
+        refused (422), and ``taken_by`` names the job that it belongs to. Blobs that are missing (409) are uploaded, and
+        the request is made again.
         """
-        headers = request.headers
-        check_versions(headers.get("gristmill-version", ""), headers.get("gristmill-python", ""), "this client")
-        wanted = SubmitRequest.from_json(await json_of(request))
-        key = headers.get("idempotency-key", "")
-        return {"id": await run_in_threadpool(jobs.submit, wanted, key, None, caller_of(request).driver)}
+        key, caller = request.headers.get("idempotency-key", ""), caller_of(request)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == SUBMISSION_TYPE:
+            wanted = await submission_of(request)
+            job = await run_in_threadpool(jobs.submit, wanted, key, None, caller.driver, caller.user)
+        elif kind in ("application/json", ""):
+            data = await json_of(request, MAX_WISH_BYTES)
+            wish = await run_in_threadpool(wish_of, data)
+            job = await run_in_threadpool(asking.ask, wish, None, key, caller)
+        elif kind == "multipart/form-data":
+            fields, code = await form_of(request)
+            wish = await run_in_threadpool(wish_of_form, fields)
+            job = await run_in_threadpool(asking.ask, wish, code, key, caller)
+        else:
+            detail = "Send JSON (curl --json '…') or a form (curl -F code=@job.py -F inputs=… -F output=…)."
+            raise HTTPException(415, detail)
+        return models.Submitted(id=job)
 
-    @routes.get("", dependencies=SEES)
-    async def listing() -> dict[str, Any]:
-        """All jobs, the newest first."""
-        found = await run_in_threadpool(jobs.all)
-        return {"jobs": [{**status.summary(), "name": status.view.name, "id": status.view.job} for status in found]}
+    @routes.get("", dependencies=SEES, response_model=models.JobPage, responses=problems())
+    async def listing(
+        state: models.State | None = None,
+        user: _Text = None,
+        name: _Text = None,
+        before: Annotated[str | None, Query(max_length=64, description="`next` of the page before.")] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    ) -> Any:
+        """Jobs, the newest first; ``name`` is a part of their names."""
+        found = await run_in_threadpool(jobs.page, state, user, name, before, limit)
+        return JSONResponse(found.model_dump())
 
-    @routes.get("/{job}", dependencies=SEES)
-    async def status(job: str, wait: float = 0.0) -> JSONResponse:
+    @routes.get("/{job}", dependencies=SEES, response_model=models.JobDetail, responses=problems(404))
+    async def status(
+        job: JobId,
+        wait: Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds, at most 30.")] = 0.0,
+    ) -> Any:
         """How a job stands; with ``wait``, as soon as it is over or so many seconds have passed."""
-        until = time.monotonic() + min(max(wait, 0.0), _MAX_WAIT_SECONDS)
+        until = time.monotonic() + min(wait, _MAX_WAIT_SECONDS)
         while True:
             found = await run_in_threadpool(jobs.status, job)
             if found is None:
                 raise no_such_job(job)
             left = until - time.monotonic()
             if found.is_over or left <= 0 or jobs.closing:
-                return JSONResponse(found.to_json())
+                return JSONResponse(shown.detail_of(found))
             await asyncio.sleep(min(_LOOK_SECONDS, left))
 
-    @routes.post("/{job}/cancel", status_code=202, dependencies=SUBMITS)
-    async def cancel(job: str) -> dict[str, str]:
+    @routes.post(
+        "/{job}/cancel", status_code=202, dependencies=SUBMITS, response_model=models.Submitted, responses=problems(404)
+    )
+    async def cancel(job: JobId, request: Request) -> models.Submitted:
         """Ask for a job to end. It is over a moment later; if the server is killed before that, once it is back."""
-        if not await run_in_threadpool(jobs.cancel, job):
+        if not await run_in_threadpool(jobs.cancel, job, caller_of(request)):
             raise no_such_job(job)
-        return {"id": job}
+        return models.Submitted(id=job)
 
-    @routes.get("/{job}/logs", dependencies=SEES)
-    async def logs(job: str) -> dict[str, Any]:
-        """What the job's attempts printed, as far as the server can tell."""
-        if await run_in_threadpool(jobs.status, job) is None:
+    @routes.post(
+        "/{job}/retry", status_code=202, dependencies=SUBMITS, response_model=models.Submitted,
+        responses=problems(404, 409),
+    )  # fmt: skip
+    async def retry(job: JobId, request: Request) -> models.Submitted:
+        """Try a job again that failed or was cancelled: under its id, and only what is unfinished of it."""
+        if not await run_in_threadpool(jobs.retry, job, caller_of(request)):
             raise no_such_job(job)
-        found = await run_in_threadpool(lambda: list(jobs.logs(job)))
-        return {"logs": [{"attempt": attempt, "text": text} for attempt, text in found]}
+        return models.Submitted(id=job)
 
     return routes
+
+
+def builtin_routes() -> APIRouter:
+    """What jobs come with Gristmill."""
+    routes = APIRouter(prefix=f"{API}/builtin", tags=["jobs"])
+    jobs = []
+    for name in BUILTIN:
+        cls = builtin_job(name)
+        assert cls is not None
+        text = " ".join((cls.__doc__ or "").split())
+        jobs.append(models.Builtin(name=name, description=text, params=dict(parameters_of(cls))))
+
+    @routes.get("", dependencies=SEES, response_model=models.Builtins, responses=problems())
+    async def builtin() -> models.Builtins:
+        """The jobs that come with Gristmill, and their parameters."""
+        return models.Builtins(jobs=jobs)
+
+    return routes
+
+
+async def submission_of(request: Request) -> SubmitRequest:
+    """What one of our own clients submits.
+
+    Raises:
+        VersionMismatch: it is of another version.
+        UsageError: it is no job.
+    """
+    headers = request.headers
+    check_versions(headers.get("gristmill-version", ""), headers.get("gristmill-python", ""), "this client")
+    return await run_in_threadpool(SubmitRequest.from_json, await json_of(request))
 
 
 def no_such_job(job: str) -> HTTPException:

@@ -1,13 +1,15 @@
-"""What a request brings along."""
+"""What a request brings along, and which forms names in a path have: nobody looks others up."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Path, Request
 from fastapi.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.types import Message
 
 from gristmill.config import MIB, format_size
 from gristmill.runtime.blobs import BlobStore, is_blob_name
@@ -15,7 +17,20 @@ from gristmill.runtime.blobs import BlobStore, is_blob_name
 API = "/api/v1"
 
 MAX_BLOB_BYTES = 1024 * MIB
-_MAX_REQUEST_BYTES = 64 * MIB
+MAX_CODE_BYTES = 64 * MIB
+"""Of a file of code that comes in a form."""
+MAX_REQUEST_BYTES = 64 * MIB
+MAX_WISH_BYTES = 8 * MIB
+_MAX_FIELDS = 20_000
+_MAX_FIELD_BYTES = MIB
+
+JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$", examples=["20261120-132501-a3f9"])]
+TaskName = Annotated[str, Path(pattern=r"^\d{1,6}-\d{1,9}$", examples=["0-17"])]
+SessionId = JobId
+WorkerName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]
+KeptName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
+Place = Annotated[int, Path(ge=0, le=100_000_000)]
+Digest = Annotated[str, Path(max_length=200, description="A SHA-256 in hexadecimal digits.")]
 
 
 def check_name(name: str) -> None:
@@ -35,28 +50,85 @@ async def receive(blobs: BlobStore, name: str, request: Request) -> None:
         HTTPException: it is too large, or not what its name says.
     """
     check_name(name)
+    check_length(request, MAX_BLOB_BYTES, "A blob")
     with await run_in_threadpool(blobs.receive, name) as partial:
         size = 0
         async for chunk in request.stream():
             size += len(chunk)
             if size > MAX_BLOB_BYTES:
                 raise HTTPException(413, f"A blob has at most {format_size(MAX_BLOB_BYTES)}.")
-            partial.write(chunk)
+            await run_in_threadpool(partial.write, chunk)
         await run_in_threadpool(partial.finish)
 
 
-async def json_of(request: Request) -> Any:
+def check_length(request: Request, most: int, what: str = "A request") -> None:
+    """See that the body is not said to be larger than it may be, before any of it is read.
+
+    Raises:
+        HTTPException: it is.
+    """
+    said = request.headers.get("content-length", "")
+    if said.isdigit() and (len(said) > 18 or int(said) > most):
+        raise HTTPException(413, f"{what} has at most {format_size(most)}.")
+
+
+async def json_of(request: Request, most: int = MAX_REQUEST_BYTES) -> Any:
     """The JSON value in its body.
 
     Raises:
         HTTPException: there is none, or it is too large.
     """
+    check_length(request, most)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _MAX_REQUEST_BYTES:
-            raise HTTPException(413, f"A request has at most {format_size(_MAX_REQUEST_BYTES)}.")
+        if len(body) > most:
+            raise HTTPException(413, f"A request has at most {format_size(most)}.")
     try:
-        return json.loads(bytes(body))
+        return await run_in_threadpool(json.loads, bytes(body))
     except ValueError as error:
         raise HTTPException(400, f"The request is not JSON: {error}.") from error
+    except RecursionError:
+        raise HTTPException(400, "The request is JSON within JSON, too deep to be read.") from None
+
+
+async def form_of(request: Request) -> tuple[list[tuple[str, str]], tuple[str, bytes] | None]:
+    """The fields of a form, and the name and the bytes of the file of code in it, if there is one.
+
+    Raises:
+        HTTPException: it is no form, or too large.
+    """
+    most = MAX_CODE_BYTES + MAX_WISH_BYTES
+    check_length(request, most)
+    counted = Request(request.scope, _counting(request, most))
+    code: tuple[str, bytes] | None = None
+    fields: list[tuple[str, str]] = []
+    try:
+        async with counted.form(max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES) as form:
+            for name, value in form.multi_items():
+                if not isinstance(value, UploadFile):
+                    fields.append((name, value))
+                elif name != "code":
+                    raise HTTPException(422, f"A file is sent in the field code, not in {name!r}.")
+                else:
+                    code = value.filename or "job.py", await value.read()
+    except (ValueError, AssertionError, LookupError) as error:  # of the parser: boundaries, encodings
+        raise HTTPException(400, f"The request is not a form: {error}.") from error
+    if code is not None and len(code[1]) > MAX_CODE_BYTES:
+        raise HTTPException(413, f"A file of code has at most {format_size(MAX_CODE_BYTES)}.")
+    return fields, code
+
+
+def _counting(request: Request, most: int) -> Any:
+    """What gives a request's body, until it is too large."""
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await request.receive()
+        size += len(message.get("body", b""))
+        if size > most:
+            raise HTTPException(413, f"A request has at most {format_size(most)}.")
+        return message
+
+    return counted

@@ -1,0 +1,50 @@
+"""REST: ``/api/v1/jobs/{id}/events``, the facts of a job as server-sent events."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
+
+from gristmill.service.events import Events, TooManyListeners
+from gristmill.service.jobs import JobService
+from gristmill.service.problems import problems
+from gristmill.service.routes.jobs import SEES, no_such_job
+from gristmill.service.routes.requests import API, JobId
+
+_STREAM = {
+    200: {
+        "description": "Server-sent events: `id` is the number of a fact, `data` the fact as JSON. The last is `end`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+_HEADERS = {"X-Accel-Buffering": "no"}
+_MOST = 2**63 - 1
+
+
+def event_routes(jobs: JobService) -> APIRouter:
+    """The route of events."""
+    routes = APIRouter(prefix=f"{API}/jobs/{{job}}", tags=["history"])
+    events = Events(jobs)
+
+    @routes.get("/events", dependencies=SEES, responses={**_STREAM, **problems(404)})
+    async def stream(
+        job: JobId,
+        after: Annotated[int, Query(ge=-1, le=_MOST, description="Only what comes after this number.")] = -1,
+        last_event_id: Annotated[str | None, Header(description="Likewise: what a browser sends by itself.")] = None,
+    ) -> StreamingResponse:
+        """The facts of a job as they come, until it is over."""
+        if await run_in_threadpool(jobs.status, job) is None:
+            raise no_such_job(job)
+        if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
+            after = max(after, min(int(last_event_id[:20]), _MOST))
+        try:
+            events.check_room()
+        except TooManyListeners as error:
+            raise HTTPException(429, str(error), {"Retry-After": "5"}) from None
+        return StreamingResponse(events.stream(job, after), media_type="text/event-stream", headers=_HEADERS)
+
+    return routes

@@ -1,0 +1,39 @@
+"""REST: ``/api/v1/workers``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from gristmill.service import models, shown
+from gristmill.service.doors.roles import Needs, Role
+from gristmill.service.jobs import JobService
+from gristmill.service.problems import problems
+from gristmill.service.routes.requests import API, WorkerName
+
+
+def worker_routes(jobs: JobService) -> APIRouter:
+    """Routes about workers."""
+    routes = APIRouter(prefix=f"{API}/workers", tags=["workers"])
+
+    @routes.get("", dependencies=[Depends(Needs(Role.VIEWER))], response_model=models.Workers, responses=problems())
+    async def workers() -> Any:
+        """The workers, and what their machines have to spare."""
+        found = await run_in_threadpool(jobs.workers)
+        return JSONResponse(models.Workers(workers=[shown.worker_row(one) for one in found]).model_dump())
+
+    @routes.delete(
+        "/{worker}", status_code=202, dependencies=[Depends(Needs(Role.ADMIN))], response_model=models.Draining,
+        responses=problems(404),
+    )  # fmt: skip
+    async def drain(worker: WorkerName) -> models.Draining:
+        """Let a worker take no new work, and leave once it has done what it runs."""
+        if not await run_in_threadpool(jobs.drain, worker):
+            raise HTTPException(404, f"There is no worker {worker}.")
+        return models.Draining(worker=worker)
+
+    return routes
