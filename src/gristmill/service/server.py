@@ -126,6 +126,7 @@ class Server:
         self._rest: threading.Thread | None = None
         self._fleet: ClusterFleet | None = None
         self._jobs: JobService | None = None
+        self._journal: Journal | None = None
 
     @property
     def link(self) -> str:
@@ -202,7 +203,8 @@ class Server:
         )
         coordinator = self._open_coordinator(fleet, data_dir, close)
         self._fleet = fleet
-        jobs = self._jobs = JobService(coordinator, blobs, data_dir, self.logs)
+        assert self._journal is not None
+        jobs = self._jobs = JobService(coordinator, blobs, data_dir, self.logs, self._journal)
         resumed = self._resumed
         for running in resumed:
             jobs.drivers.note(running)
@@ -224,7 +226,7 @@ class Server:
 
     def _open_coordinator(self, fleet: ClusterFleet, data_dir: Path, close: ExitStack) -> Coordinator:
         """The coordinator, with the jobs that an earlier one had not ended."""
-        journal = Journal(data_dir / JOURNAL)
+        journal = self._journal = Journal(data_dir / JOURNAL)
         close.callback(journal.close)
         # A worker that is not back by then would count as lost.
         coordinator = Coordinator(fleet, journal=journal, rejoin_seconds=self._settings.lost_seconds)
