@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -25,6 +26,7 @@ from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle import store
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.shuffle.serve import BlockServer
+from gristmill.shuffle.tickets import ticket_of
 from gristmill.storage.contracts import Split
 
 PARTITIONS = 2
@@ -91,7 +93,7 @@ class Shop:
         cut = tuple(replace(block, segments=(block.segment(partition),)) for block in blocks)
         spec = TaskSpec(
             AttemptId("j", 1, partition, 1), REDUCE, blocks=cut, folder=self.folder("w3"), machine=machine,
-            sources=() if self.job.shuffle_dir else self.sources,
+            sources=() if self.job.shuffle_dir else self.sources, ticket=ticket_of("t", "j", "j-reader", time.time()),
         )  # fmt: skip
         return run_attempt(self.job, spec, Progress())
 

@@ -29,9 +29,11 @@ from gristmill.shuffle.fetch import fetch_blocks, to_fetch
 from gristmill.shuffle.groups import key_kind, make_batch
 from gristmill.shuffle.request import Piece, Request
 from gristmill.shuffle.serve import BlockServer
+from gristmill.shuffle.tickets import TICKET_SECONDS, ticket_of
 from gristmill.shuffle.transfer import FetchSettings
 
-JOB, TICKET = "20261120-120000-abcd", "secret"
+JOB, SECRET = "20261120-120000-abcd", "secret"
+TICKET = ticket_of(SECRET, JOB, "a-reader", time.time())
 QUICK = FetchSettings(call_seconds=1.0, tries=3, backoff_seconds=0.02, grace_seconds=0.1)
 
 
@@ -43,7 +45,7 @@ class Place:
         self.folder = root / name / "jobs" / JOB / "blocks"
         self.folder.mkdir(parents=True)
         self.server = BlockServer([root / name])
-        self.server.allow(JOB, TICKET)
+        self.server.allow(JOB, SECRET)
         made = [make_block(self.folder / f"{name}-{number}.block", 3, rows) for number in range(blocks)]
         self.blocks = [replace(block, worker=name) for block in made]
 
@@ -317,9 +319,22 @@ def ask(place: Place, request: Request) -> list[tuple[int, bytes, str | None]]:
 
 
 @pytest.mark.parametrize(
-    ("job", "ticket"), [(JOB, "wrong"), (JOB, ""), ("another-job", TICKET), ("", ""), ("no-secret", "")]
+    ("job", "ticket"),
+    [
+        (JOB, "wrong"),
+        (JOB, ""),
+        (JOB, SECRET),
+        (JOB, ticket_of("another", JOB, "a-reader", time.time())),
+        (JOB, ticket_of(SECRET, JOB, "a-reader", time.time() - TICKET_SECONDS - 1)),
+        (JOB, TICKET.replace("a-reader", "b-reader")),
+        (JOB, TICKET.replace(".", ".9", 1)),
+        ("another-job", TICKET),
+        ("", ""),
+        ("no-secret", ""),
+        ("no-secret", ticket_of("", "no-secret", "a-reader", time.time())),
+    ],
 )
-def test_only_the_jobs_own_secret_opens_its_blocks(job: str, ticket: str, places: list[Place]) -> None:
+def test_only_a_ticket_of_the_job_opens_its_blocks(job: str, ticket: str, places: list[Place]) -> None:
     places[0].server.allow("no-secret", "")
     block = places[0].blocks[0]
     with pytest.raises(flight.FlightUnauthenticatedError):
@@ -327,6 +342,26 @@ def test_only_the_jobs_own_secret_opens_its_blocks(job: str, ticket: str, places
     places[0].server.forget(JOB)
     with pytest.raises(flight.FlightUnauthenticatedError):
         ask(places[0], Request(JOB, TICKET, (Piece(block.path, 0, 10),)))
+
+
+FLIGHT_CALLS: list[Callable[[Any, Any], object]] = [
+    lambda client, options: client.do_get(flight.Ticket(b"{}"), options).read_all(),
+    lambda client, options: list(client.list_flights(b"", options)),
+    lambda client, options: client.get_flight_info(flight.FlightDescriptor.for_path("jobs"), options),
+    lambda client, options: client.get_schema(flight.FlightDescriptor.for_path("jobs"), options),
+    lambda client, options: list(client.do_action(flight.Action("stop", b""), options)),
+    lambda client, options: client.list_actions(options),
+    lambda client, options: client.do_put(flight.FlightDescriptor.for_path("jobs"), pa.schema([]), options)[0].close(),
+    lambda client, options: client.do_exchange(flight.FlightDescriptor.for_path("jobs"), options)[1].read_all(),
+    lambda client, options: client.authenticate_basic_token("user", "token", options),
+]
+
+
+@pytest.mark.parametrize("call", FLIGHT_CALLS)
+def test_all_else_that_flight_can_do_is_refused(call: Callable[[Any, Any], object], places: list[Place]) -> None:
+    with flight.FlightClient(f"grpc://127.0.0.1:{places[0].server.port}") as client:
+        with pytest.raises((flight.FlightError, OSError), match="nothing else|not a request"):
+            call(client, flight.FlightCallOptions(timeout=5))
 
 
 def test_files_outside_of_the_jobs_blocks_are_not_there(places: list[Place], tmp_path: Path) -> None:
@@ -370,7 +405,7 @@ def test_a_link_to_the_data_directory_is_followed(tmp_path: Path) -> None:
     place.server.close()
     (tmp_path / "link").symlink_to(tmp_path / "w0")
     with BlockServer([tmp_path / "link"]) as server:
-        server.allow(JOB, TICKET)
+        server.allow(JOB, SECRET)
         block = place.blocks[0]
         block = replace(block, path=block.path.replace("/w0/", "/link/"))
         source = BlockSource("w0", f"127.0.0.1:{server.port}", "m")
@@ -411,7 +446,7 @@ def test_a_server_that_stops_in_the_middle_and_goes_on(tmp_path: Path) -> None:
     """What came before is kept; the process sleeps for longer than a call may take, then wakes."""
     place = Place(tmp_path, "w0", 4, 2_000)
     place.server.close()
-    command = [sys.executable, "-c", SERVE, str(tmp_path / "w0"), JOB, TICKET]
+    command = [sys.executable, "-c", SERVE, str(tmp_path / "w0"), JOB, SECRET]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         source = BlockSource("w0", f"127.0.0.1:{int(process.stdout.readline())}", "m")

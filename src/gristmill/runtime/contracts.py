@@ -34,11 +34,12 @@ class JobSpec:
             make, so that those of a coordinator that died are never mistaken for new ones.
         bundles: zip files with modules that came along with the job, in front of ``import_paths``. In a job that is
             sent to workers: their SHA-256, and each worker puts in where it keeps them.
-        ticket: opens the job's blocks at other workers; empty when there are none.
+        ticket: the job's secret, of which tickets for its blocks are made; empty when there are no other workers, and
+            in executors, but for a driver's.
         shuffle_dir: shared storage for blocks (a path or URI); empty: each worker keeps its own.
         inputs: files that the job reads and their sizes, a thousand at most: workers look whether they see the same.
         session: the session that the job belongs to; empty: none.
-        session_ticket: opens the blocks that it keeps at other workers.
+        session_ticket: likewise for the blocks that it keeps.
         keep_bytes: what sessions may keep in the memory of this machine.
         begun: when the job came here, in seconds since the epoch.
         broadcasts: files with the values of broadcasts that the job's functions use, each named by its SHA-256. In a
@@ -90,6 +91,8 @@ class TaskSpec:
         part: the number of the first part that is read, within the branch, likewise.
         before: how many parts the branches before it have, likewise.
         turns: the parts that are read one after the other; empty: it is one.
+        ticket: opens the job's blocks at other workers, for this attempt.
+        session_ticket: likewise those that the session keeps.
     """
 
     attempt: AttemptId
@@ -106,6 +109,8 @@ class TaskSpec:
     part: int = 0
     before: int = 0
     turns: tuple[int, ...] = ()
+    ticket: str = ""
+    session_ticket: str = ""
 
     def places_of(self, source: int, turn: int = 0) -> range:
         """Where in ``blocks`` those of a source of the branch are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -168,8 +169,8 @@ class BlockInputs:
         budget = min(FetchSettings.budget_bytes, job.memory_bytes // _FETCH_SHARE)
         kept = [place for place in far if owner_of(spec.blocks[place]) == job.session]
         for owner, ticket, some in (
-            (job.job, job.ticket, [place for place in far if place not in kept]),
-            (job.session, job.session_ticket, kept),
+            (job.job, spec.ticket, [place for place in far if place not in kept]),
+            (job.session, spec.session_ticket, kept),
         ):
             if not some:
                 continue
@@ -203,7 +204,9 @@ def records_of(block: BlockInfo) -> Iterator[list[Any]]:
     return read_rows(read_segment(block, 0))
 
 
-def bring(block: BlockInfo, sources: Sequence[BlockSource], scratch: Path, owner: str, ticket: str) -> BlockInfo:
+def bring(
+    block: BlockInfo, sources: Sequence[BlockSource], scratch: Path, owner: str, secret: str, peers_ca: str = ""
+) -> BlockInfo:
     """A block of rows, readable here: itself, if this process sees its file, else a copy below ``scratch``.
 
     Args:
@@ -211,16 +214,19 @@ def bring(block: BlockInfo, sources: Sequence[BlockSource], scratch: Path, owner
         sources: where workers are.
         scratch: a folder for the copy, made if need be.
         owner: the job, or the session, whose block it is.
-        ticket: the secret that opens it.
+        secret: what tickets for it are made of.
+        peers_ca: a file with the CAs of workers; empty: as the environment says.
 
     Raises:
         TaskError: the block is gone, damaged, or cannot be reached.
     """
     from gristmill.shuffle.fetch import fetch_blocks, to_fetch
+    from gristmill.shuffle.tickets import ticket_of
 
     if not to_fetch([block], sources, machine_seen()):
         return block
-    return fetch_blocks([block], 0, sources, scratch, job=owner, ticket=ticket)[0]
+    ticket = ticket_of(secret, owner, "coordinator", time.time())
+    return fetch_blocks([block], 0, sources, scratch, job=owner, ticket=ticket, peers_ca=peers_ca)[0]
 
 
 def combiner_of(step: StepFunctions) -> Folder | None:

@@ -52,7 +52,8 @@ def order_frame(*orders: Order) -> bytes:
 def task_order(spec: TaskSpec) -> Order:
     """The order to run an attempt. The executor knows the stage by its id."""
     where = spec.folder, spec.sources, spec.machine, spec.branch, spec.counts
-    rest = spec.splits, spec.blocks, spec.partition, *where, spec.tasks, spec.part, spec.before, spec.turns
+    parts = spec.tasks, spec.part, spec.before, spec.turns
+    rest = spec.splits, spec.blocks, spec.partition, *where, *parts, spec.ticket, spec.session_ticket
     return "task", (tuple(spec.attempt), rest if any(rest) else ())
 
 

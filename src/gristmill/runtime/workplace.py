@@ -34,6 +34,7 @@ from gristmill.runtime.contracts import (
     Progress,
     SlotDown,
     SlotUp,
+    TaskSpec,
     Usage,
 )
 from gristmill.runtime.datadirs import DataDirs
@@ -52,6 +53,7 @@ from gristmill.runtime.protocol.convert import (
 )
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, owner_of
+from gristmill.shuffle.tickets import ticket_of
 
 _log = logging.getLogger(__name__)
 
@@ -249,7 +251,15 @@ class Workplace:
         if folder is None:
             folder = self._job_folders[root, attempt.job] = str(_job_folder(root, attempt.job))
         spec = launch_spec(launch, stage, folder, self._premises.machine)
+        if spec.sources:
+            spec = self._with_tickets(spec)
         self._agent.launch(launch.slot, spec)
+
+    def _with_tickets(self, spec: TaskSpec) -> TaskSpec:
+        """An attempt that reads at other workers: with what opens its job's blocks there, and nothing else."""
+        job, attempt, now = self._specs[spec.attempt.job], str(spec.attempt), time.time()
+        session = ticket_of(job.session_ticket, job.session, attempt, now) if job.session else ""
+        return replace(spec, ticket=ticket_of(job.ticket, job.job, attempt, now), session_ticket=session)
 
     def _give_up(self, attempt: AttemptId) -> None:
         if (place := self._places.pop(attempt, None)) is not None:
@@ -380,7 +390,8 @@ class Workplace:
                 self._retire_if_bad(str(root))
         self._jobs.add(job.job)
         self._specs[job.job] = spec
-        self._agent.add_job(spec)
+        # The secrets are not for executors. A driver's is what its token is made of.
+        self._agent.add_job(replace(spec, ticket=spec.ticket if spec.driver else "", session_ticket=""))
         self._premises.blocks.allow(job.job, job.ticket)
         if job.session:
             self._jobs.add(job.session)

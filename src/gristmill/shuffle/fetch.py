@@ -23,6 +23,12 @@ from gristmill.shuffle.shelf import located
 from gristmill.shuffle.store import is_uri, read_pieces
 from gristmill.shuffle.transfer import SMALL_BATCH_BYTES, Answer, BadBlocks, Call, FetchSettings, Transfer, Vain, Wanted
 
+TLS_SCHEME = "grpc+tls://"
+"""How the address of a worker begins that serves by TLS."""
+
+SERVER_CA, PEERS_CA = "GRISTMILL_TLS_CA", "GRISTMILL_TLS_PEERS_CA"
+"""Variables that name files with the CAs of the server; and of other workers, if these are others."""
+
 _MAX_THREADS = 64
 _COPIES = 3  # of a batch: sent, received, written
 _NAMED = 10  # blocks in a message
@@ -57,6 +63,7 @@ def fetch_blocks(
     job: str,
     ticket: str,
     settings: FetchSettings | None = None,
+    peers_ca: str = "",
 ) -> list[BlockInfo]:
     """The same blocks in the same order, in files below ``scratch``, as far as one partition goes.
 
@@ -66,8 +73,9 @@ def fetch_blocks(
         sources: where the workers are that keep them.
         scratch: a folder for the files, made if need be.
         job: whose blocks they are.
-        ticket: the job's secret.
+        ticket: opens them.
         settings: how much in flight, how patient.
+        peers_ca: a file with the CAs of workers that serve by TLS; empty: as the environment says.
 
     Raises:
         BlockCorrupt: a block is damaged where it lies. This error and the next two name every block that was found bad.
@@ -98,7 +106,7 @@ def fetch_blocks(
             fetched[place] = BlockInfo(str(path), (*[EMPTY_SEGMENT] * partition, here))
             target += segment.length
         address = addresses.get(worker, "")
-        keeper, call = _keeper(worker, address, batch_bytes)
+        keeper, call = _keeper(worker, address, batch_bytes, peers_ca)
         patience = settings if address or not worker else replace(settings, tries=1)
         transfers.append(Transfer(keeper, path, wanted, call, template, patience, bad))
     with ThreadPoolExecutor(threads, "gristmill-fetch") as pool:
@@ -125,13 +133,13 @@ def _error(bad: BadBlocks) -> TaskError | None:
     return kind(FailureReport(error=kind.__name__, message=message, details=details))
 
 
-def _keeper(worker: str, address: str, batch_bytes: int) -> tuple[str, Call]:
+def _keeper(worker: str, address: str, batch_bytes: int, peers_ca: str) -> tuple[str, Call]:
     """Who keeps some blocks, for people, and how to ask."""
     if not worker:
         return "the shared storage", read_pieces
     if not address:
         return f"Worker {worker}", _ask_nobody
-    return f"Worker {worker} at {address}", partial(_ask_worker, address, batch_bytes)
+    return f"Worker {worker} at {address}", partial(_ask_worker, address, batch_bytes, peers_ca)
 
 
 def _ask_nobody(_request: Request, _seconds: float) -> Answer:
@@ -139,7 +147,25 @@ def _ask_nobody(_request: Request, _seconds: float) -> Answer:
     yield  # it is a generator
 
 
-def _ask_worker(address: str, batch_bytes: int, request: Request, seconds: float) -> Answer:
+def _believed(address: str, peers_ca: str) -> tuple[str, dict[str, Any]]:
+    """Where a worker is, and how it is to be known there.
+
+    Args:
+        address: ``HOST:PORT``, or ``grpc+tls://HOST:PORT#NAME`` with the name that its certificate is for.
+        peers_ca: see :func:`fetch_blocks`.
+
+    Raises:
+        OSError: the CAs cannot be read.
+    """
+    if not address.startswith(TLS_SCHEME):
+        return f"grpc://{address}", {}
+    where, _, name = address.partition("#")
+    ca = peers_ca or os.environ.get(PEERS_CA) or os.environ.get(SERVER_CA)
+    roots = {"tls_root_certs": Path(ca).read_bytes()} if ca else {}
+    return where, {"override_hostname": name, **roots}
+
+
+def _ask_worker(address: str, batch_bytes: int, peers_ca: str, request: Request, seconds: float) -> Answer:
     """Ask a worker's block server. Each call has a connection of its own, so that a bad one is not used again."""
     import pyarrow as pa
     from pyarrow import flight
@@ -154,7 +180,8 @@ def _ask_worker(address: str, batch_bytes: int, request: Request, seconds: float
     ]
     schema = answer_schema()
     try:
-        with flight.FlightClient(f"grpc://{address}", generic_options=options) as client:
+        where, known = _believed(address, peers_ca)
+        with flight.FlightClient(where, generic_options=options, **known) as client:
             reader = client.do_get(flight.Ticket(request.to_bytes()), flight.FlightCallOptions(timeout=seconds))
             try:
                 for chunk in reader:

@@ -1,8 +1,8 @@
 """What a reader asks a worker's block server for, and the form of the answer.
 
-A request is one Flight ticket: JSON with the job, the job's secret and a list of pieces (path, offset, length), to be
-sent in that order. The answer is a stream of record batches. A row is some bytes of one piece; those of a piece come in
-order, and ``error`` ends a piece that cannot be sent, not the stream.
+A request is one Flight ticket: JSON with the job, the attempt's ticket and a list of pieces (path, offset, length), to
+be sent in that order. The answer is a stream of record batches. A row is some bytes of one piece; those of a piece come
+in order, and ``error`` ends a piece that cannot be sent, not the stream.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Request:
 
     Attributes:
         job: whose blocks these are.
-        ticket: the job's secret.
+        ticket: the reader's, see :mod:`gristmill.shuffle.tickets`.
         pieces: what is wanted, at most MAX_REQUEST_PIECES.
         batch_bytes: how much comes at a time; at most BATCH_BYTES.
     """

@@ -1,7 +1,8 @@
 """Serves the blocks of one worker to readers on other machines, over Arrow Flight.
 
 Only files in ``ROOT/jobs/JOB/blocks/`` are served, after links to that folder are resolved and never through one in it,
-and only for the secret of that very job. A block that may not be served and one that is not there get the same answer.
+and only for a ticket of that very job (see :mod:`gristmill.shuffle.tickets`). A block that may not be served and one
+that is not there get the same answer.
 
 Blocks are read, not mapped: a mapped file that is cut off, or a disk that fails, would end the whole process by SIGBUS.
 """
@@ -9,10 +10,10 @@ Blocks are read, not mapped: a mapped file that is cut off, or a disk that fails
 from __future__ import annotations
 
 import errno
-import hmac
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from itertools import accumulate
@@ -25,6 +26,7 @@ from pyarrow import flight
 
 from gristmill.shuffle.request import BATCH_BYTES, GONE, Piece, Request, answer_schema
 from gristmill.shuffle.shelf import located
+from gristmill.shuffle.tickets import opens
 
 _ALONE_BYTES = 256 * 1024  # from this size on bytes travel in a batch of their own, without being copied
 _MIN_BATCH_BYTES = 4 * 1024
@@ -41,19 +43,26 @@ class BlockServer:
         roots: the worker's data directories.
         host: the address to bind; the port is chosen by the system.
         port: another than a free one.
+        pair: certificate and key, in PEM, to serve by TLS; None: nothing is encrypted.
 
     Attributes:
         on_trouble: told the path of a block that should be there and cannot be read; called in any thread.
     """
 
-    def __init__(self, roots: Sequence[Path], host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        pair: tuple[bytes, bytes] | None = None,
+    ) -> None:
         self._roots = [os.path.realpath(root) for root in roots]
         self._tickets: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._closed = False
         self.on_trouble: Callable[[str], None] = _unheard
         name = f"[{host}]" if ":" in host else host
-        self._server = _FlightServer(f"grpc://{name}:{port}", self)
+        self._server = _FlightServer(f"{name}:{port}", self, pair)
 
     @property
     def port(self) -> int:
@@ -61,7 +70,7 @@ class BlockServer:
         return int(self._server.port)
 
     def allow(self, job: str, ticket: str) -> None:
-        """Serve a job's blocks to whoever has its secret. An empty secret opens nothing."""
+        """Serve a job's blocks to whoever has a ticket that is made of its secret. An empty secret opens nothing."""
         with self._lock:
             self._tickets[job] = ticket.encode()
 
@@ -93,14 +102,14 @@ class BlockServer:
         """The batches that answer a request.
 
         Raises:
-            FlightUnauthenticatedError: the secret is wrong.
+            FlightUnauthenticatedError: the ticket is wrong.
             ValueError: it is not a request.
         """
         request = Request.from_bytes(data)
         with self._lock:
             expected = self._tickets.get(request.job, b"")
-        # Compared in constant time; a job that is not known takes as long as a wrong secret.
-        if not hmac.compare_digest(expected, request.ticket.encode()) or not expected:
+        # A job that is not known takes as long as a wrong ticket.
+        if not opens(request.ticket, expected, request.job, time.time()):
             raise flight.FlightUnauthenticatedError(f"this ticket does not open the blocks of job {request.job}")
         return self._batches(request)
 
@@ -190,11 +199,15 @@ _SCHEMA = answer_schema()
 
 
 class _FlightServer(flight.FlightServerBase):  # type: ignore[misc]
-    """Flight's side of it."""
+    """Flight's side of it. All but ``do_get`` is refused by a middleware: nothing else is served here."""
 
-    def __init__(self, location: str, blocks: BlockServer) -> None:
+    def __init__(self, where: str, blocks: BlockServer, pair: tuple[bytes, bytes] | None) -> None:
         self._blocks = blocks
-        super().__init__(location)
+        super().__init__(
+            f"grpc://{where}" if pair is None else f"grpc+tls://{where}",
+            tls_certificates=None if pair is None else [pair],
+            middleware={"only-blocks": _OnlyBlocks()},
+        )
 
     def do_get(self, _context: Any, ticket: Any) -> Any:
         try:
@@ -202,3 +215,12 @@ class _FlightServer(flight.FlightServerBase):  # type: ignore[misc]
         except ValueError as error:
             raise flight.FlightServerError(str(error)) from error
         return flight.GeneratorStream(_SCHEMA, batches)
+
+
+class _OnlyBlocks(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Refuses every call but for blocks, before anything of it is read."""
+
+    def start_call(self, info: Any, _headers: Any) -> None:
+        """Called before each call."""
+        if info.method != flight.FlightMethod.DO_GET:
+            raise flight.FlightUnauthenticatedError("a worker gives blocks, for a job's ticket, and nothing else")
