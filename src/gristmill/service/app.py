@@ -14,6 +14,7 @@ from gristmill.service.doors.login import login_routes
 from gristmill.service.doors.roles import doors_of
 from gristmill.service.jobs import JobService
 from gristmill.service.openapi import document_of
+from gristmill.service.page.routes import login_page, page_routes
 from gristmill.service.problems import answer_errors
 from gristmill.service.results import ResultService
 from gristmill.service.routes.blobs import blob_routes
@@ -44,8 +45,10 @@ def create_app(
     """
     app = FastAPI(title="Gristmill", version=VERSION, docs_url=None, redoc_url=None, openapi_url=None)
     answer_errors(app)
+    asking = Asking(jobs)
+    keys.login_page = login_page
     routers = (
-        job_routes(jobs, Asking(jobs)),
+        job_routes(jobs, asking),
         builtin_routes(),
         task_routes(jobs),
         result_routes(ResultService(jobs)),
@@ -56,6 +59,7 @@ def create_app(
         system_routes(jobs, join_facts),
         description_routes(lambda: document_of(app)),
         login_routes(keys.logins, keys.guesses, keys.login_page),
+        page_routes(jobs, asking),
     )
     doors = [door for router in routers for door in doors_of(router)]
     for router in routers:

@@ -70,7 +70,7 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(GristmillError)
     async def refused(_request: Request, error: GristmillError) -> JSONResponse:
-        return problem(_status_of(error), str(error), type(error), error=error_to_json(error))
+        return problem(status_of(error), str(error), type(error), error=error_to_json(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -96,7 +96,8 @@ def answer_errors(app: FastAPI) -> None:
         return problem(500, f"The server failed ({type(error).__name__}: {error}): a mistake of Gristmill's.")
 
 
-def _status_of(error: GristmillError) -> int:
+def status_of(error: GristmillError) -> int:
+    """The status of the answer to a failure."""
     if isinstance(error, (OutputExists, VersionMismatch, WrongState)):
         return 409
     if isinstance(error, NotTheirs):
