@@ -222,7 +222,7 @@ def test_interrupting_run_cancels_the_job_and_interrupting_wait_does_not(served:
     assert wait.stdout and wait.stderr
     wait.stdout.close()
     wait.stderr.close()
-    assert "runs." in served.run("status", job).stdout
+    assert "running" in served.run("status", job).stdout
     cancelled = served.run("cancel", job)
     assert cancelled.returncode == 0 and "cancelled" in cancelled.stderr
     assert served.run("wait", job).returncode == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -13,6 +14,8 @@ from gristmill.runtime.views import JobView
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from gristmill.api.messages import JobStatus
 
 # A job that is over sooner than this needs no bars, and does not pay for loading them.
 _BARS_AFTER_SECONDS = 0.4
@@ -125,16 +128,22 @@ def render(lines: list[Bar], note: str, width: int) -> RenderableType:
     return table
 
 
-def show_status(view: JobView, output: str | None) -> None:
+def show_status(status: JobStatus) -> None:
     """Print how a job stands on stdout: its summary if it is over, else its stages."""
-    if view.state.value != "running":
-        show_summary(view, output, err=False)
-        return
+    import click
     from rich.console import Console
 
-    console = Console(highlight=False)
-    console.print(f"[bold]{view.name}[/bold] {view.job} runs.")
-    console.print(render(bars(view, Clock().after(view)), trouble(view), console.width))
+    from gristmill.cli.listing import headline
+
+    view = status.view
+    click.echo(headline(status, time.time()), color=False if os.environ.get("NO_COLOR") else None)
+    if status.is_over:
+        show_summary(view, status.output, err=False)
+    elif view.state.value == "running":
+        console = Console(highlight=False)
+        console.print(render(bars(view, Clock().after(view)), trouble(view), console.width))
+    elif view.note:
+        click.echo(view.note)
 
 
 def show_summary(view: JobView, output: str | None, *, err: bool = True) -> None:

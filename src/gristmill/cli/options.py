@@ -16,6 +16,7 @@ from gristmill.config import INPUT_FORMATS, MAX_RECORD_BYTES, OUTPUT_FORMATS, Jo
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Option = Callable[[Any], Any]
+JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 _OVERWRITE = click.option(
     "--overwrite", is_flag=True, help="Replace an existing output, in one step, once the new one is whole."
@@ -166,6 +167,24 @@ _SERVER: tuple[_Option, ...] = (
     TLS_CA,
     data_dir_option("Where a server on this machine keeps its files."),
 )  # fmt: skip
+
+
+_LISTING: tuple[_Option, ...] = (
+    click.option("--state", type=click.Choice(JOB_STATES), show_default="any", help="Only jobs in this state."),
+    click.option("--user", metavar="NAME", show_default="anybody's", help="Only jobs that this user has submitted."),
+    click.option("--name", metavar="TEXT", show_default="any", help="Only jobs with this in their names."),
+    click.option(
+        "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, metavar="N",
+        help="At most so many.",
+    ),
+)  # fmt: skip
+
+
+def listing_options(command: _Command) -> _Command:
+    """The options of commands that list jobs."""
+    for option in reversed(_LISTING):
+        command = option(command)
+    return command
 
 
 def run_options(command: _Command) -> _Command:

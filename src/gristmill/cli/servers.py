@@ -44,10 +44,9 @@ def newest_job(server: ServerClient) -> str:
     Raises:
         UsageError: there is none.
     """
-    from gristmill.api.remote import job_list
+    from gristmill.api.service_client import job_rows
     from gristmill.errors import UsageError
 
-    known = job_list(server)
-    if not known:
-        raise UsageError(f"The server {server.url} has no jobs yet.")
-    return str(known[0]["id"])
+    for newest in job_rows(server, 1):
+        return str(newest["id"])
+    raise UsageError(f"The server {server.url} has no jobs yet.")

@@ -13,9 +13,15 @@ from gristmill.cli.servers import newest_job, server_of
 
 @click.command()
 @click.argument("job", metavar="[ID]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print the job in figures, as JSON, on stdout.")
+@click.option("-w", "--watch", is_flag=True, help="Show it until it is over.")
+@click.option(
+    "--json", "as_json", is_flag=True,
+    help="Print the job in figures, as JSON, on stdout; with --watch, a line for each change.",
+)  # fmt: skip
 @server_options
-def status(job: str | None, as_json: bool, server: str | None, token_file: Path | None, data_dir: Path | None) -> None:
+def status(
+    job: str | None, watch: bool, as_json: bool, server: str | None, token_file: Path | None, data_dir: Path | None
+) -> None:
     """Show how a job of a server stands.
 
     Without an ID it is the newest one.
@@ -23,14 +29,21 @@ def status(job: str | None, as_json: bool, server: str | None, token_file: Path 
     from gristmill.api.remote import RemoteHandle
 
     client = server_of(server, token_file, data_dir)
-    found = RemoteHandle(client, job or newest_job(client)).status()
+    handle = RemoteHandle(client, job or newest_job(client))
+    if watch:
+        from gristmill.cli.watching import watch as watch_job
+
+        found = watch_job(client, handle, as_json)
+    else:
+        found = handle.status()
     if as_json:
-        click.echo(json.dumps(found.summary()))
+        if not watch:
+            click.echo(json.dumps(found.summary()))
         return
     from gristmill.api.remote import failure_of
     from gristmill.cli.display import show_status
     from gristmill.cli.report import error_text
 
-    show_status(found.view, found.output)
+    show_status(found)
     if (error := failure_of(found, client)) is not None:
         click.echo(f"\n{error_text(error)}")

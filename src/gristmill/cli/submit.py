@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +24,16 @@ from gristmill.cli.options import job_options, session_options, submit_options
     show_default=True,
     help="How often a script is run until it ends well. What it did before is done again.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @submit_options
 def submit(
-    job: str, inputs: tuple[str, ...], driver_attempts: int, output: str | None, server: str | None, **named: Any
+    job: str,
+    inputs: tuple[str, ...],
+    driver_attempts: int,
+    as_json: bool,
+    output: str | None,
+    server: str | None,
+    **named: Any,
 ) -> None:
     """Hand a job, or a script, to a server, and print its id.
 
@@ -43,7 +51,7 @@ def submit(
 
     url = server_url(server, named["data_dir"] or default_data_dir())
     if is_script(job):
-        click.echo(_submit_script(job, inputs, {**named, "on": url, "output": output}, driver_attempts))
+        _print(_submit_script(job, inputs, {**named, "on": url, "output": output}, driver_attempts), as_json)
         return
     if not inputs:
         raise click.UsageError("Missing argument 'INPUT...'.")
@@ -53,7 +61,11 @@ def submit(
         raise click.UsageError("--driver-attempts is for scripts; for the tasks of a job there is --max-attempts.")
     options = job_options(url, named)
     handle = submit_job(load(job, options), inputs, output, options)
-    click.echo(handle.job_id)
+    _print(handle.job_id, as_json)
+
+
+def _print(job: str, as_json: bool) -> None:
+    click.echo(json.dumps({"id": job}) if as_json else job)
 
 
 def _submit_script(path: str, arguments: Sequence[str], named: dict[str, Any], attempts: int) -> str:
