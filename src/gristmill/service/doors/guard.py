@@ -140,6 +140,8 @@ class Guard:
             detail = f"This server is not {host or 'nameless'}: start it with --allow-host NAME if it is."
             return problem(400, detail)
         origin = headers.get(b"origin")
+        if origin == b"null" and headers.get(b"sec-fetch-site") == b"same-origin":
+            return None  # a form of ours: browsers that are to send no referrer name no origin either
         scheme = "https" if is_secure(scope, headers) else "http"
         if origin is not None and not is_same_site(origin.decode("latin-1"), host, scheme):
             return problem(403, "Pages of other sites may not call this server.")

@@ -9,7 +9,6 @@ from typing import Any
 from gristmill.runtime.figures import format_rate, fraction_done, succeeded
 from gristmill.runtime.history import JobHistory
 from gristmill.runtime.views import JobView, RunningView, StageView
-from gristmill.scheduling.commands import JobState
 from gristmill.service.page.failure import Failure, failure_of, failure_of_job
 from gristmill.service.page.figures import count, duration, percent, size
 from gristmill.service.page.graph import Graph, graph
@@ -19,7 +18,7 @@ from gristmill.service.page.timeline import LEGEND, TONES, Timeline, timeline
 _ESTIMATE_AFTER_SECONDS = 3.0
 _ESTIMATE_AFTER_FRACTION = 0.02
 _SPOKEN_STEP = 0.1
-_RETRIES = (JobState.FAILED, JobState.CANCELLED)
+_RETRIES = ("failed", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def head_of(values: JobValues) -> JobHead:
         left=_left(fraction, view.seconds) if live else "",
         late=late,
         can_cancel=live and (history is None or history.cancelling_at is None),
-        can_retry=view.state in _RETRIES,
+        can_retry=view.state.value in _RETRIES,
         spoken=_spoken(view, fraction),
     )
 
@@ -140,7 +139,7 @@ def _note(values: JobValues) -> str:
         return "Is being cancelled."
     if values.is_over:
         error = values.error or {}
-        return str(error.get("message", "")) if values.view.state is JobState.CANCELLED else ""
+        return str(error.get("message", "")) if values.view.state.value == "cancelled" else ""
     return values.view.note
 
 
@@ -152,7 +151,7 @@ def _left(fraction: float, seconds: float) -> str:
 
 def _spoken(view: JobView, fraction: float) -> str:
     """What is read out when it changes: rarely, so that nobody is talked to all the time."""
-    if view.state is JobState.RUNNING:
+    if view.state.value == "running":
         return f"Running, {percent(int(fraction / _SPOKEN_STEP) * _SPOKEN_STEP)}"
     return str(view.state.value).capitalize()
 

@@ -11,7 +11,6 @@ from typing import Any
 from gristmill.runtime.history import AttemptRow
 from gristmill.runtime.joblogs import LogInfo
 from gristmill.runtime.views import RunningView, WorkerView
-from gristmill.scheduling.events import AttemptId
 from gristmill.service.jobs import JobService
 from gristmill.service.page import render
 from gristmill.service.page.failure import Failure, failure_of
@@ -137,8 +136,7 @@ class Source:
         )
 
     def _running(self, job: str, view: RunningView, epoch: int, logs: dict[str, LogInfo], now: float) -> AttemptPart:
-        plain = str(AttemptId(job, view.stage, view.index, view.number))
-        name = f"{plain}-e{epoch}" if epoch else plain
+        name = AttemptRow(view.stage, view.index, view.number, epoch, "running", None).log_name(job)
         text, after = self._end_of(job, logs.get(name))
         seconds = max(0.0, now - view.began)
         return AttemptPart(
