@@ -66,12 +66,12 @@ def task_routes(jobs: JobService) -> APIRouter:
         attempt: _Attempt = None,
         task: Annotated[str | None, Query(pattern=r"^\d{1,6}-\d{1,9}$", description="Only its attempts.")] = None,
         after: Annotated[int, Query(ge=0, le=2**60, description="Of one attempt: what comes behind it.")] = 0,
-        limit: Annotated[int, Query(ge=1, le=_MAX_LOG_BYTES, description="About so many bytes.")] = _LOG_BYTES,
+        limit: Annotated[int, Query(ge=0, le=_MAX_LOG_BYTES, description="About so many bytes.")] = _LOG_BYTES,
     ) -> Any:
         """What the attempts of a job printed, to stdout and to stderr; also those of workers that are gone.
 
-        Without ``attempt``, the end of each log. With it, the part behind ``after``, which ``next`` of the answer
-        before says: so a log is followed.
+        Without ``attempt``, the end of each log; with ``limit`` 0 only how long they are. With ``attempt``, the part
+        behind ``after``, which ``next`` of the answer before says: so a log is followed.
         """
         if await run_in_threadpool(jobs.status, job) is None:
             raise no_such_job(job)
