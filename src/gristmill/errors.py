@@ -35,6 +35,8 @@
     │   ├── ExecutorDied            the process ended by exit code or signal
     │   ├── AttemptNotBegun         the slot went away before the attempt's turn came; nothing was done
     │   ├── MemoryLimitExceeded     the process grew beyond its limit
+    │   ├── ProcessLimitExceeded    more processes were started than --max-processes allows
+    │   ├── FileTooLarge            a file became larger than --max-file-size allows
     │   ├── TaskTimeout             the attempt ran longer than --task-timeout
     │   ├── DiskFull                no space left; names the path
     │   ├── OutputUnreachable       the storage of the output does not take what is written
@@ -187,6 +189,10 @@ class KeyTaken(UsageError):
         )
 
 
+class RetryRefused(UsageError):
+    """A job cannot be tried again: it is not over, it has succeeded, or what it needs is not kept."""
+
+
 class VersionMismatch(UsageError):
     """Another minor version of Python, or another version of Gristmill, than the server's."""
 
@@ -221,6 +227,10 @@ class JournalFailed(GristmillError):
     """The journal cannot be written, or what it holds cannot be read."""
 
     exit_code = 75
+
+
+class PayloadAltered(GristmillError):
+    """What the journal holds of a job is not what the server has accepted: nobody runs it."""
 
 
 class TaskError(GristmillError):
@@ -293,6 +303,18 @@ class MemoryLimitExceeded(TaskError):
     """The executor process grew beyond its limit."""
 
     kind = FailureKind.MEMORY
+
+
+class ProcessLimitExceeded(TaskError):
+    """The attempt had more processes at a time than --max-processes allows."""
+
+    kind = FailureKind.USER
+
+
+class FileTooLarge(TaskError):
+    """A file that the attempt wrote became larger than --max-file-size, or its file system, allows."""
+
+    kind = FailureKind.USER
 
 
 class TaskTimeout(TaskError):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,11 +22,13 @@ from gristmill.runtime import outcome as outcomes
 from gristmill.runtime.contracts import Fleet, FleetBroken
 from gristmill.runtime.dispatch import Dispatcher
 from gristmill.runtime.ending import Ending, verdict_on
+from gristmill.runtime.hooks import Hooks
 from gristmill.runtime.inbox import (
     CancelJob,
     Enders,
     Forget,
     ForgetBroadcast,
+    ForgetJobs,
     Item,
     JobOver,
     JournalBroken,
@@ -38,13 +40,16 @@ from gristmill.runtime.inbox import (
 )
 from gristmill.runtime.intake import Intake
 from gristmill.runtime.jobs import Job, PreparedJob
+from gristmill.runtime.leftovers import KEPT_JOBS, Leftovers
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.registry import KnownJob, RunningJob
+from gristmill.runtime.registry import KnownJob, QueuedJob, RunningJob
 from gristmill.runtime.views import Observer, RunningView, WorkerView
 from gristmill.scheduling.commands import JobState
+from gristmill.scheduling.queueing import QueueLimits
 from gristmill.shuffle.contracts import BlockInfo
 
 if TYPE_CHECKING:
+    from gristmill.runtime.facts import JobRequested
     from gristmill.runtime.jobfolder import JobFolder
     from gristmill.runtime.journal import Journal
     from gristmill.runtime.resumption import Resumption
@@ -71,6 +76,10 @@ class Coordinator:
         journal: where all jobs are noted. A job of this machine may bring its own instead.
         rejoin_seconds: how long a job that is taken up waits for the workers that had blocks of it.
         storage_seconds: how long it waits for its input, and for what it staged, if these cannot be seen.
+        signing_key: signs what is accepted, and what the journal gives back must bear it; empty: nothing is signed.
+        limits: how many jobs of the journal run at a time, and wait.
+        hooks: who is told of what becomes of the journal's jobs.
+        leftovers: of which jobs that ended without an output blocks are kept.
     """
 
     def __init__(
@@ -82,7 +91,13 @@ class Coordinator:
         journal: Journal | None = None,
         rejoin_seconds: float = _REJOIN_SECONDS,
         storage_seconds: float = _STORAGE_SECONDS,
+        signing_key: bytes = b"",
+        limits: QueueLimits | None = None,
+        hooks: Hooks | None = None,
+        leftovers: Leftovers | None = None,
     ) -> None:
+        self.hooks = hooks or Hooks()
+        self._leftovers = leftovers or Leftovers()
         self._fleet = fleet
         self._clock = clock
         self._storage_seconds = storage_seconds
@@ -103,16 +118,27 @@ class Coordinator:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="gristmill-coordinator", daemon=True)
         self._threaded = threaded
-        self._enders = Enders(self._queue.put)
-        self._intake = Intake(self, self._queue.put, clock, journal, storage_seconds)
+        self._enders = Enders(self._queue.put, self._tell)
+        self._intake = Intake(
+            self,
+            self._queue.put,
+            clock,
+            journal,
+            storage_seconds,
+            signing_key,
+            limits or QueueLimits(),
+            self.hooks,
+        )
 
     def start(self) -> None:
         """Let the fleet come up. Returns at once."""
         self._fleet.start(self._queue.put)
         if self._journal is not None:
             self._journal.when_failed(lambda failure: self._queue.put(JournalBroken(failure)))
+        self._dispatcher.workers_since = self._clock()
         if self._threaded:
             self._thread.start()
+        self._intake.start()
 
     def submit(
         self,
@@ -123,22 +149,99 @@ class Coordinator:
         request: str = "",
         journal: Journal | None = None,
         folder: JobFolder | None = None,
+        user: str = "",
+        deadline_seconds: float | None = None,
+        at_once: bool = False,
     ) -> KnownJob:
         """Begin a job. If the journal is essential, the job is durable when this returns.
 
+        A job of the coordinator's own journal waits for its turn if as many run as may. Then its folder and its output
+        are not the caller's any more, and are opened again when its turn comes.
+
         Args:
             prepared: the job.
-            observer: is told how it stands.
+            observer: is told how it stands; not of a job that waits.
             key: an idempotency key. If a job came with it before, that one is returned, and this one is not begun.
             request: tells what was asked for with the key from all else that could be.
             journal: the job's own.
             folder: the job's folder, if it is to end with the job: removed if it succeeds, else released.
+            user: whose it is.
+            deadline_seconds: so long after now it is late, and the hook for that is called.
+            at_once: another job waits for it, so that it does not wait for a turn. That is so with jobs of sessions,
+                and with drivers, anyway.
 
         Raises:
             JournalFailed: it cannot be noted; it does not begin.
             KeyTaken: the key came with another request before.
+            ServerUnreachable: as many jobs wait as may.
         """
-        return self._intake.submit(prepared, observer, key, request, journal, folder)
+        return self._intake.submit(prepared, observer, key, request, journal, folder, user, deadline_seconds, at_once)
+
+    def request(self, wanted: JobRequested, blobs: Mapping[str, bytes] | None = None) -> KnownJob:
+        """Take in a job whose code is to be loaded first. It waits for its turn; then ``hooks.on_turn`` is called.
+
+        Args:
+            wanted: the job, with an id of its own (see ``jobfolder.claim_job``). It is signed here.
+            blobs: what came with it, by name.
+
+        Returns:
+            The job, which is durable; or the one that was requested with the same key before.
+
+        Raises:
+            JournalFailed: it cannot be noted.
+            KeyTaken: the key came with another request before.
+            ServerUnreachable: as many jobs wait as may.
+        """
+        return self._intake.room.request(wanted, blobs or {})
+
+    def fulfil(self, job: str, prepared: PreparedJob, folder: JobFolder | None = None) -> KnownJob:
+        """The code of a requested job is loaded: it begins at once, under the same id.
+
+        Args:
+            job: its id.
+            prepared: what is to run.
+            folder: as in :meth:`submit`.
+
+        Raises:
+            JobCancelled: it was cancelled meanwhile; what was prepared is the caller's to undo.
+            JournalFailed: it cannot be noted.
+        """
+        return self._intake.fulfil(job, prepared, folder)
+
+    def refuse(self, job: str, error: GristmillError) -> None:
+        """The code of a requested job cannot be loaded: it has failed. Nothing, if it is over anyway.
+
+        Raises:
+            JournalFailed: that cannot be noted.
+        """
+        self._intake.room.refuse(job, error)
+
+    def retry(self, job: str) -> KnownJob:
+        """Try a job of the journal again that failed or was cancelled. Only what is not done, or is lost, runs.
+
+        Returns:
+            The job, which waits for its turn. That it is tried again is durable.
+
+        Raises:
+            JobNotFound: there is no such job.
+            RetryRefused: it is not over, or has succeeded, or what it needs is not kept.
+            PayloadAltered: the journal does not hold what was accepted.
+            ServerUnreachable: as many jobs wait as may.
+            JournalFailed: it cannot be noted.
+        """
+        return self._intake.room.retry(job)
+
+    def forget_jobs(self, jobs: Iterable[str]) -> None:
+        """The journal does not remember these any more, which are over: nothing else does. Returns at once."""
+        gone = tuple(jobs)
+        self._intake.registry.forget(*gone)
+        self._queue.put(ForgetJobs(gone))
+
+    @property
+    def kept_jobs(self) -> tuple[str, ...]:
+        """The jobs that are over, or wait, and whose blocks workers may have. To be asked before ``start``."""
+        waiting = (known.job for known in self._intake.registry.known() if isinstance(known, QueuedJob))
+        return *self._leftovers, *waiting
 
     def resume(
         self,
@@ -162,7 +265,14 @@ class Coordinator:
         Raises:
             JournalFailed: the journal cannot be read or written.
         """
-        return self._intake.resume_all()
+        assert self._journal is not None, "there is nothing to resume from"
+        resumed = self._intake.resume_all()
+        states = (JobState.FAILED, JobState.CANCELLED)
+        for found in reversed(self._journal.page_of_jobs(states=states, limit=KEPT_JOBS)):
+            if found.ended is not None and not found.session and not found.driver:
+                self._leftovers.add(found.job, found.ended, found.bytes_in)
+        self._leftovers.too_many(time.time())
+        return resumed
 
     def forget(self, session: str, kept: str = "") -> None:
         """Keep something of a session no more; nothing of it, if ``kept`` is empty. Returns at once."""
@@ -182,7 +292,7 @@ class Coordinator:
         return self._dispatcher.keeping.blocks(session, kept)
 
     def find(self, job: str) -> KnownJob | None:
-        """A job by its id, be it one that runs or one of earlier."""
+        """A job by its id, be it one that waits or runs, or one of earlier."""
         return self._intake.registry.find(job)
 
     def find_by_key(self, key: str, request: str = "") -> KnownJob | None:
@@ -356,6 +466,9 @@ class Coordinator:
                 self._dispatcher.forget(session, kept)
             case ForgetBroadcast(session, digest):
                 self._fleet.drop_job(f"{session}/{digest}")
+            case ForgetJobs(jobs):
+                for forgotten in filter(self._leftovers.remove, jobs):
+                    self._fleet.drop_job(forgotten)
             case JobOver():
                 self._ended(item)
             case StorageBack():
@@ -374,6 +487,7 @@ class Coordinator:
 
     def _begin(self, job: Job) -> None:
         self._jobs[job.id] = job
+        self._leftovers.remove(job.id)  # it is tried again
         if self._dispatcher.broken is not None:
             self._end_all(JobState.FAILED, self._dispatcher.broken)
         elif job.resumption is not None and job.resumption.is_over:
@@ -401,7 +515,9 @@ class Coordinator:
         view = job.tally.view(job.state, self._clock() - job.began)
         ending = Ending(job, view, job.tally.parts() if error is None else (), error)
         if not self._threaded or self._closed:
-            self._ended(wound_up(ending))
+            over = wound_up(ending)
+            self._ended(over)
+            self._tell(over)
         else:
             self._enders.begin(ending)
 
@@ -417,14 +533,33 @@ class Coordinator:
             while job.frees:
                 self._fleet.free(job.frees.popleft()[1])
         if not self._closed:  # also if it was not added: workers keep what they have of jobs that go on
-            self._fleet.drop_job(job.id)
+            self._drop(job, item.outcome)
         job.view = item.outcome.view
         job.outcome = item.outcome
+        self._intake.over(job, item.outcome)
         try:
             if job.observer is not None and self._crash is None:
                 job.observer(job.view)
         finally:
             job.over.set()
+
+    def _drop(self, job: Job, outcome: Outcome) -> None:
+        """Workers forget a job; but not what they have of one that may be tried again."""
+        spec, now = job.prepared.spec, time.time()
+        server = job.journal is not None and job.journal is self._journal
+        if outcome.error is None or not server or spec.session or spec.driver:
+            self._fleet.drop_job(job.id)
+            return
+        self._dispatcher.strays(job)
+        self._fleet.keep_job(job.id)
+        self._leftovers.add(job.id, now, outcome.view.shuffle_bytes)
+        for gone in self._leftovers.too_many(now):
+            self._fleet.drop_job(gone)
+
+    def _tell(self, over: JobOver) -> None:
+        """Tell who wants to know that a job is over."""
+        if over.outcome is not None and self._crash is None:
+            self._intake.tell_ended(over.job, over.outcome)
 
     def _end_all(self, state: JobState, report: FailureReport | None) -> None:
         """End every job without the scheduler: the fleet is gone or is about to go."""

@@ -75,6 +75,7 @@ class Dispatcher:
         broken: why the fleet cannot go on; None if it can.
         events: what the scheduler was told last.
         keeping: what sessions keep; others may ask it for blocks of jobs that are over.
+        workers_since: since when workers may come.
     """
 
     def __init__(
@@ -106,6 +107,10 @@ class Dispatcher:
         self._slot_of: dict[AttemptId, str] = {}  # the inverse
         self._turn_at: dict[str, float] = {}  # slot → when the first one's turn came
         self._arrived: dict[AttemptId, tuple[TaskResult, Span | None]] = {}  # what the scheduler has yet to judge
+        # Attempts of jobs that are over whose slots may still answer for them. A job that is tried again uses their
+        # names again, so it waits until they are gone.
+        self._strays: dict[AttemptId, str] = {}
+        self.workers_since = clock()
         self.wake_at: float | None = None
         self.broken: FailureReport | None = None
 
@@ -183,7 +188,12 @@ class Dispatcher:
             self._free_durable(job)
         found = job.resumption
         if found is not None and job.begun and (found.is_complete or now >= found.wait_until):
-            self._release(job, found)
+            if not any(stray.job == job.id for stray in self._strays):
+                self._release(job, found)
+
+    def strays(self, job: Job) -> None:
+        """A job is over that may be tried again, though some of its attempts have not been heard of."""
+        self._strays.update(job.draining)
 
     def _begin(self, job: Job) -> None:
         """The fleet can run the job: it begins."""
@@ -203,7 +213,8 @@ class Dispatcher:
         if job.resumption is not None:
             for worker in self._workers.values():
                 job.resumption.keeps(worker.worker, worker.kept.get(job.id, ()))
-            job.resumption.wait_until = self._clock() + self._rejoin_seconds
+                job.resumption.stays(worker.worker)
+            job.resumption.wait_until = self.workers_since + self._rejoin_seconds
         elif job.prepared.spec.session:
             job.tally.done_before(self.keeping.done_before(job.prepared, job.tally.task_counts()))
             awaiting = {one.id for one in job.prepared.plan.stages if replanning.awaits(job, one)}
@@ -287,6 +298,7 @@ class Dispatcher:
 
     def _forget_slot(self, slot: str, lost: str = "") -> None:
         """Settle what was in a slot that is gone; with its worker, if that is named."""
+        self._strays = {stray: where for stray, where in self._strays.items() if where != slot}
         # The first one ran; the others waited for their turn, and nothing happened to them.
         fate = Fate.LOST
         for attempt in list(self._attempts_in.get(slot, ())):
@@ -378,6 +390,7 @@ class Dispatcher:
         self, attempt: AttemptId, *, begun: bool = True, slot_leaves: bool = False
     ) -> tuple[Job | None, Span | None]:
         """The job of an attempt that ran until now, None if it was not known to run; and where it did."""
+        self._strays.pop(attempt, None)
         span = self._leave_slot(attempt)
         if slot_leaves and span is not None:
             for waiting in list(self._attempts_in[span.slot]):  # they never begin; their answers are on the way

@@ -123,12 +123,13 @@ def _commit(ending: Ending) -> GristmillError | None:
 
 
 def _abort(job: Job) -> None:
-    """Leave nothing beside the output. What is done of a job of this machine is kept in its folder for a later run."""
+    """Leave nothing beside the output. What is done of a job is kept in its folder, for it may be tried again."""
+    spec = job.prepared.spec
     kept = None
-    if job.journal is not None and not job.journal.essential:
+    if job.journal is not None and not (job.journal.essential and (spec.session or spec.driver)):
         from gristmill.runtime.recovery import KEPT_PARTS
 
-        kept = Path(job.prepared.spec.folder, KEPT_PARTS)
+        kept = Path(spec.folder, KEPT_PARTS)
     with suppress(OSError):  # what cannot be removed now is removed by the next run
         if kept is None:
             job.prepared.output.abort()

@@ -486,6 +486,7 @@ class JobRecord:
     Attributes:
         accepted: how it began.
         begun: it waits for its turn no more.
+        begun_at: when it began; None as long as it waits.
         epoch: of the coordinator that had it last.
         boots: the run of the system in which each epoch was.
         done: what each finished task made. A task is not in it if it read what was made otherwise later.
@@ -495,7 +496,6 @@ class JobRecord:
         committing: its output was, or is, being put in place.
         ended: how it ended.
         late: whoever wanted to know has been told that it has outlived its deadline.
-        since: when it was submitted, or tried again last.
     """
 
     accepted: JobAccepted
@@ -508,12 +508,13 @@ class JobRecord:
     committing: JobCommitting | None = None
     ended: JobEnded | None = None
     begun: bool = False
+    begun_at: float | None = None
     late: bool = False
-    since: float = 0.0
     _digests: dict[TaskId, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.begun, self.since = not self.accepted.queued, self.accepted.at
+        if not self.accepted.queued:
+            self.begun, self.begun_at = True, self.accepted.at
 
     @property
     def next_epoch(self) -> int:
@@ -537,15 +538,15 @@ class JobRecord:
     def add(self, fact: Fact) -> None:
         """Take in the next fact."""
         match fact:
-            case JobBegun():
-                self.begun = True
+            case JobBegun(_, at):
+                self.begun, self.begun_at = True, at
             case JobLate():
                 self.late = True
-            case JobTakenUp(_, epoch, at, boot, queued):
+            case JobTakenUp(_, epoch, _, boot, queued):
                 self.epoch, self.boots[epoch] = epoch, boot
                 self.ended = None  # it may have failed before
                 if queued:
-                    self.cancelled, self.committing, self.late, self.since = False, None, False, at
+                    self.cancelled, self.committing, self.begun_at = False, None, None
                 self.begun = not queued
             case TaskDone():
                 self._task_done(fact)

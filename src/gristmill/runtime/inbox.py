@@ -49,6 +49,13 @@ class ForgetBroadcast:
 
 
 @dataclass(frozen=True)
+class ForgetJobs:
+    """Nobody will try these jobs again, which are over."""
+
+    jobs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class JobOver:
     """Another thread is done with the end of a job; or it crashed."""
 
@@ -86,7 +93,17 @@ class Stop:
 
 
 Item = (
-    FleetEvent | Submit | CancelJob | Forget | ForgetBroadcast | JobOver | StorageBack | JournalBroken | Question | Stop
+    FleetEvent
+    | Submit
+    | CancelJob
+    | Forget
+    | ForgetBroadcast
+    | ForgetJobs
+    | JobOver
+    | StorageBack
+    | JournalBroken
+    | Question
+    | Stop
 )
 
 
@@ -95,15 +112,23 @@ class Enders:
 
     Args:
         post: takes what came of each.
+        tell: is told of each after that.
     """
 
-    def __init__(self, post: Callable[[JobOver], None]) -> None:
+    def __init__(self, post: Callable[[JobOver], None], tell: Callable[[JobOver], None] = lambda _over: None) -> None:
         self._post = post
+        self._tell = tell
         self._threads: set[threading.Thread] = set()
 
     def begin(self, ending: Ending) -> None:
         """End a job in a thread of its own."""
-        thread = threading.Thread(target=lambda: self._post(wound_up(ending)), name="gristmill-end", daemon=True)
+
+        def end() -> None:
+            over = wound_up(ending)
+            self._post(over)
+            self._tell(over)
+
+        thread = threading.Thread(target=end, name="gristmill-end", daemon=True)
         self._threads = {other for other in self._threads if other.is_alive()} | {thread}
         thread.start()
 

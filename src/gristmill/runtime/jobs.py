@@ -107,6 +107,8 @@ class Job:
         journal: where its facts go.
         folder: its folder, if that is the coordinator's to end; else its owner sees to it.
         submitted: when, in seconds since the epoch.
+        user: whose it is; empty when that is not known.
+        deadline_seconds: so long after its submission it is late.
         state: RUNNING until the scheduler has said how it ends.
         begun: the scheduler knows of it.
         announced: the scheduler knows all its stages.
@@ -129,6 +131,8 @@ class Job:
     journal: Journal | None = None
     folder: JobFolder | None = None
     submitted: float = 0.0
+    user: str = ""
+    deadline_seconds: float | None = None
     state: JobState = JobState.RUNNING
     begun: bool = False
     announced: bool = False

@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gristmill.errors import JobFailed, JournalFailed
+from gristmill.errors import GristmillError, JobFailed, JournalFailed, PayloadAltered
 from gristmill.plan.encoding import plan_from_json, plan_to_json, tupled
 from gristmill.runtime.contracts import JobSpec
-from gristmill.runtime.facts import JobAccepted, JobEnded, JobRecord, JobTakenUp
+from gristmill.runtime.facts import JobAccepted, JobBegun, JobEnded, JobRecord, JobTakenUp
 from gristmill.runtime.jobs import NoOutput, PreparedJob
 from gristmill.runtime.outcome import Outcome, job_cancelled
 from gristmill.runtime.replanning import of_facts
 from gristmill.runtime.resumption import Resumption, boot_id, survey
+from gristmill.runtime.signing import CODE, SPLITS, signature_of
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 from gristmill.storage.contracts import PartFile, Split
@@ -25,7 +26,6 @@ from gristmill.storage.outputs import adopt_output
 KEPT_PARTS = "staged"
 """Below a job's folder: what was staged when it ended without output."""
 
-_CODE, _SPLITS = "code", "splits"
 _IN_SPEC = ("code",)  # in blobs
 _NOTED = (
     "name", "output_path", "max_attempts", "place", "mode", "priority", "task_cpus", "task_memory_bytes",
@@ -36,17 +36,40 @@ _NOTED = (
 # Into the journal
 
 
-def accepted(prepared: PreparedJob, key: str, now: float, request: str = "") -> tuple[JobAccepted, dict[str, bytes]]:
-    """The fact that a job is accepted, and the blobs that belong to it."""
+def accepted(
+    prepared: PreparedJob,
+    key: str,
+    now: float,
+    request: str = "",
+    *,
+    user: str = "",
+    deadline_seconds: float | None = None,
+    queued: bool = False,
+    signing_key: bytes = b"",
+) -> tuple[JobAccepted, dict[str, bytes]]:
+    """The fact that a job is accepted, and the blobs that belong to it. For the arguments see ``JobAccepted``."""
     data: dict[str, Any] = {name: getattr(prepared, name) for name in _NOTED}
     data["spec"] = {name: value for name, value in vars(prepared.spec).items() if name not in _IN_SPEC}
     data["plan"] = plan_to_json(prepared.plan)
     data["stage_keys"] = list(prepared.stage_keys)
     data["ingredients"] = dict(prepared.ingredients)
     splits = [[[list(vars(split).values()) for split in task] for task in input] for input in prepared.splits]
-    blobs = {_CODE: prepared.spec.code, _SPLITS: zlib.compress(json.dumps(splits).encode(), 1)}
+    blobs = {CODE: prepared.spec.code, SPLITS: zlib.compress(json.dumps(splits).encode(), 1)}
     parents = tuple(stage.parents for stage in prepared.plan.stages)
-    return JobAccepted(prepared.spec.job, prepared.name, now, key, boot_id(), parents, data, request), blobs
+    fact = JobAccepted(
+        prepared.spec.job,
+        prepared.name,
+        now,
+        key,
+        boot_id(),
+        parents,
+        data,
+        request,
+        user,
+        deadline_seconds,
+        queued=queued,
+    )
+    return replace(fact, signature=signature_of(signing_key, fact, blobs)), blobs
 
 
 def never_begun(prepared: PreparedJob, view: JobView, now: float) -> JobEnded:
@@ -79,11 +102,11 @@ def restore(
     parts = [part for done in record.done.values() for part in done.result.parts]
     folder = Path(prepared.spec.folder)
     if not prepared.place:  # its last stage leaves blocks
-        spec = replace(prepared.spec, epoch=record.epoch + 1)
+        spec = replace(prepared.spec, epoch=record.next_epoch)
         prepared = replace(prepared, spec=spec, output=NoOutput())
         return prepared, survey(record, prepared, published=False)
     commit = adopt_output(prepared.place, record.job, prepared.mode, parts, folder, folder / KEPT_PARTS)
-    spec = replace(prepared.spec, staging=commit.staged_at, epoch=record.epoch + 1)
+    spec = replace(prepared.spec, staging=commit.staged_at, epoch=record.next_epoch)
     prepared = replace(prepared, spec=spec, output=commit)
     return prepared, survey(record, prepared, published=commit.published)
 
@@ -93,10 +116,11 @@ def input_state(size_bytes: int, changed_ns: int) -> str:
     return f"{size_bytes} bytes, changed at {changed_ns}"
 
 
-def unreadable(record: JobRecord, error: JournalFailed, now: float) -> JobEnded:
+def unreadable(record: JobRecord, error: GristmillError, now: float) -> JobEnded:
     """The end of a job of which the journal does not hold enough: it must not keep the others from going on."""
     view = JobView(record.job, record.accepted.name, JobState.FAILED, 0.0, ())
-    return JobEnded(record.job, now, Outcome(view, JobFailed(f"Job {record.job} failed: {error}")))
+    failed = error if isinstance(error, PayloadAltered) else JobFailed(f"Job {record.job} failed: {error}")
+    return JobEnded(record.job, now, Outcome(view, failed))
 
 
 def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
@@ -108,9 +132,9 @@ def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
     data = record.accepted.prepared
     try:
         spec = {name: tupled(value) for name, value in data["spec"].items()}
-        splits = json.loads(zlib.decompress(blobs[_SPLITS]))
+        splits = json.loads(zlib.decompress(blobs[SPLITS]))
         prepared = PreparedJob(
-            spec=JobSpec(code=blobs[_CODE], **spec),
+            spec=JobSpec(code=blobs[CODE], **spec),
             plan=plan_from_json(data["plan"]),
             splits=tuple(tuple(tuple(map(_split_of, task)) for task in input) for input in splits),
             output=_Nowhere(),
@@ -140,6 +164,6 @@ class _Nowhere:
         """Nothing."""
 
 
-def taken_up(record: JobRecord, now: float) -> JobTakenUp:
-    """The fact that a coordinator goes on with a job."""
-    return JobTakenUp(record.job, record.epoch + 1, now, boot_id())
+def taken_up(record: JobRecord, now: float) -> JobTakenUp | JobBegun:
+    """The fact that a coordinator goes on with a job, or that its turn has come."""
+    return JobTakenUp(record.job, record.next_epoch, now, boot_id()) if record.begun else JobBegun(record.job, now)

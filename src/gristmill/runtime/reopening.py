@@ -110,7 +110,7 @@ def _check(record: JobRecord, prepared: PreparedJob) -> None:
     if record.cancelled:
         raise job_cancelled(record.job, prepared.spec.folder)
     _check_versions(record)
-    if prepared.spec.driver and prepared.max_attempts == 1:
+    if prepared.spec.driver and prepared.max_attempts == 1 and record.begun:
         raise JobFailed(
             f"Job {record.job} cannot go on: it is a script, which may have been running when the server ended, and is "
             "not run twice. See what it has done, and submit it again; with --driver-attempts N it is run again then."
@@ -144,6 +144,8 @@ def _check_place(record: JobRecord, prepared: PreparedJob) -> None:
     if is_object_uri(place):  # what is gone of what was written there is found out file by file
         return
     staging = staging_path(Path(place), record.job)
+    if not record.begun:  # nothing is there before its turn has come
+        return
     if staging.is_dir() or not Path(prepared.spec.folder).is_dir():  # the two are pruned together
         return
     if os.path.lexists(place):  # so the storage is there

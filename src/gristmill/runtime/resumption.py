@@ -54,6 +54,15 @@ class Resumption:
                 self.found[task] = worker
                 self.missing.discard(task)
 
+    def stays(self, worker: str) -> None:
+        """A worker is there that made blocks of the job, and has not been away since: it has them, but for some that
+        were freed, which will be missed then and made again.
+        """
+        for path, task in self.elsewhere.items():
+            block = self.done[task].result.block
+            if block is not None and block.worker == worker:
+                self.keeps(worker, (path,))
+
     def lost(self, worker: str) -> None:
         """A worker is gone. It is not waited for again."""
         self.found = {task: keeper for task, keeper in self.found.items() if keeper != worker}

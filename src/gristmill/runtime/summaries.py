@@ -21,7 +21,7 @@ from gristmill.runtime.facts import (
 )
 from gristmill.scheduling.commands import JobState
 
-_ERROR_LETTERS = 500
+_ERROR_LETTERS = 2000
 FINAL = tuple(state.value for state in JobState if state.is_final)
 PRUNED = "pruned"
 """Stands in the place of a job's state while the job is being removed."""
@@ -251,7 +251,7 @@ def one(connection: sqlite3.Connection, job: str) -> JobSummary | None:
 def of_key(connection: sqlite3.Connection, key: str) -> JobSummary | None:
     """See ``Journal.job_of_key``."""
     row = connection.execute(
-        f"{_SELECT} WHERE key = ? AND key != '' AND state != ? ORDER BY submitted LIMIT 1", (key, PRUNED)
+        f"{_SELECT} WHERE key = ? AND key != '' AND state != ? ORDER BY submitted DESC LIMIT 1", (key, PRUNED)
     ).fetchone()
     return None if row is None else JobSummary.from_row(row)
 
