@@ -114,3 +114,16 @@ class Drivers:
 def token_of(job: str, ticket: str) -> str:
     """The token of a driver."""
     return f"{job}.{ticket}"
+
+
+_LOADS = "code of "
+
+
+def loader_name(job: str) -> str:
+    """The name of a job that loads the code of another one."""
+    return _LOADS + job
+
+
+def is_loader(name: str, driver: bool) -> bool:
+    """Whether a job only loads the code of another one, so that nobody wants to see it in a list."""
+    return driver and name.startswith(_LOADS)

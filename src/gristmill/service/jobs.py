@@ -148,8 +148,12 @@ class JobService(JobLookup):
 
     # Doing something with jobs
 
-    def cancel(self, job: str, caller: Caller) -> bool:
+    def cancel(self, job: str, caller: Caller | None = None) -> bool:
         """Ask for a job to end; False if there is no such job.
+
+        Args:
+            job: its id.
+            caller: who asks; None: the server itself.
 
         Raises:
             NotTheirs: it is somebody else's.
@@ -214,8 +218,8 @@ def key_of(key: str, user: str) -> str:
     return f"{user}:{key}" if key and user not in ("", _ADMIN) else key
 
 
-def _check_owner(job: str, owner: str, caller: Caller) -> None:
-    if not caller.driver and not caller.may_change(owner):
+def _check_owner(job: str, owner: str, caller: Caller | None) -> None:
+    if caller is not None and not caller.driver and not caller.may_change(owner):
         raise NotTheirs(f"Job {job} is {owner or 'nobody'}'s: its owner or an admin may do this, not {caller.user}.")
 
 

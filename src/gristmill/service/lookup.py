@@ -7,9 +7,12 @@ own, never from the event loop.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gristmill.api.messages import JobStatus
 from gristmill.config import MIB, format_size
@@ -20,8 +23,11 @@ from gristmill.runtime.joblogs import LogInfo, LogKeeper, list_logs, read_log
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.outcome import error_to_json
 from gristmill.runtime.registry import KnownJob
+from gristmill.runtime.summaries import JobSummary
 from gristmill.runtime.views import RunningView, WorkerView
+from gristmill.scheduling.commands import JobState
 from gristmill.service import models, shown
+from gristmill.service.drivers import is_loader
 from gristmill.service.history import Histories
 
 _SETTLE_SECONDS = 1.0
@@ -56,6 +62,21 @@ class JobLookup:
             known = self._coordinator.find(job)
             return None if known is None else self._status(known)
 
+    def detail(self, job: str) -> JobStatus | None:
+        """As :meth:`status`, with what only the journal knows: whose it is, and when it ended."""
+        status = self.status(job)
+        if status is None or (summary := self._journal.summary(job)) is None:
+            return status
+        deadline = None if summary.deadline_seconds is None else summary.submitted + summary.deadline_seconds
+        return replace(
+            status,
+            user=summary.user,
+            priority=summary.priority,
+            deadline=deadline,
+            late=summary.late,
+            ended=summary.ended if status.is_over else None,
+        )
+
     def page(
         self,
         state: str | None = None,
@@ -63,32 +84,54 @@ class JobLookup:
         name: str | None = None,
         before: str | None = None,
         limit: int = 50,
+        since: float | None = None,
     ) -> models.JobPage:
-        """Jobs, the newest first; those that load the code of others are left out.
+        """Jobs, the newest first; those that only load the code of others are left out.
 
         Args:
             state: only those in this state.
             user: only this user's.
             name: only those with this in their names.
-            before: only those that are older than this job.
+            before: only those that come after this one in the list.
             limit: at most so many.
+            since: only those that were submitted at this time or later, in seconds since the epoch.
         """
-        with self._while_it_lives():
-            rows = []
-            for known in self._coordinator.jobs():
-                if before is not None and known.job >= before:
-                    continue
-                status = self._status(known)
-                if state not in (None, status.view.state.value) or user not in (None, status.user):
-                    continue
-                if name is not None and name not in status.view.name:
-                    continue
-                rows.append(models.JobRow(**shown.row_of(status)))
-                if len(rows) > limit:
-                    break
-        more = len(rows) > limit
-        rows = rows[:limit]
-        return models.JobPage(jobs=rows, next=rows[-1].id if more else None)
+        states = () if state is None else (JobState(state),)
+        found: list[JobSummary] = []
+        while len(found) <= limit:
+            some = self._journal.page_of_jobs(
+                states=states, user=user, name=name, since=since, before=before, limit=limit + 1
+            )
+            found += [one for one in some if not is_loader(one.name, one.driver)]
+            if len(some) <= limit:
+                break
+            before = some[-1].job
+        rows = [self._row(one) for one in found[:limit]]
+        return models.JobPage(jobs=rows, next=rows[-1].id if len(found) > limit else None)
+
+    def _row(self, summary: JobSummary) -> models.JobRow:
+        """A job in a list; of one that is not over, also how far it is."""
+        more: dict[str, Any] = {"percent": 100.0 if summary.state is JobState.SUCCEEDED else 0.0}
+        known = None if summary.state.is_final else self._coordinator.find(summary.job)
+        if known is not None:
+            view = known.view()
+            more = {"percent": shown.percent(shown.fraction(view)), "note": view.note}
+        until = summary.ended or time.time()
+        return models.JobRow(
+            id=summary.job,
+            name=summary.name,
+            user=summary.user,
+            state=summary.state.value,
+            output=summary.output,
+            submitted=summary.submitted,
+            begun=summary.begun,
+            ended=summary.ended,
+            seconds=round(max(0.0, until - summary.begun), 3) if summary.begun is not None else 0.0,
+            priority=summary.priority,
+            late=summary.late,
+            error=summary.error,
+            **more,
+        )
 
     def all(self) -> list[JobStatus]:
         """Every job that is known without reading, the newest first."""
@@ -206,8 +249,11 @@ class JobLookup:
         )
 
     def log_ends(self, job: str, task: str | None, limit: int) -> models.Logs:
-        """The end of each log of a job, or of one task of it, as far as ``limit`` goes."""
+        """The end of each log of a job, or of one task of it, as far as ``limit`` goes; with 0 only their sizes."""
         mark = "-s{}-t{:05d}-a".format(*shown.task_id(task)) if task is not None else ""
+        if limit == 0:
+            sizes = ((info.attempt, info.end) for info in self.log_list(job) if mark in info.attempt)
+            return models.Logs(logs=[models.Log(attempt=name, text="", size_bytes=end) for name, end in sizes])
         found: list[models.Log] = []
         left_out, left = 0, limit
         for attempt, text in self.logs(job):

@@ -75,11 +75,14 @@ class JobRow(BaseModel):
     state: State
     output: str | None
     submitted: float = Field(description="Seconds since the epoch.")
+    begun: float | None = Field(default=None, description="When its turn came.")
     ended: float | None = None
     seconds: float = Field(description="How long it runs, or ran.")
     percent: float = Field(default=0.0, description="Of all its work, 0 to 100.")
     priority: int = 0
-    note: str = ""
+    late: bool = Field(default=False, description="It has outlived its deadline.")
+    note: str = Field(default="", description="Why nothing happens, or what else should be known.")
+    error: str = Field(default="", description="The first words of why it failed.")
 
 
 class JobPage(BaseModel):
@@ -102,6 +105,7 @@ class JobDetail(BaseModel):
     submitted: float = Field(description="Seconds since the epoch.")
     deadline: float | None = Field(default=None, description="When it is late, in seconds since the epoch.")
     late: bool = False
+    ended: float | None = None
     queue_place: int | None = Field(default=None, description="How many jobs wait before it, while it waits.")
     note: str = Field(default="", description="Why nothing happens, or what else should be known.")
     percent: float = Field(description="Of all its work, 0 to 100.")

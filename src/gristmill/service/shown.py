@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from gristmill.api.messages import JobStatus
 from gristmill.errors import FailureReport, JobFailed
@@ -28,11 +28,6 @@ def detail_of(status: JobStatus) -> dict[str, Any]:
     timed = view.seconds if view.seconds > _RATE_AFTER_SECONDS else 0.0
     return {
         **status.to_json(),
-        "user": status.user,
-        "priority": status.priority,
-        "deadline": status.deadline,
-        "late": status.late,
-        "queue_place": status.queue_place,
         "note": view.note,
         "percent": percent(share),
         "map": phase(view, reads_shuffle=False),
@@ -47,22 +42,6 @@ def detail_of(status: JobStatus) -> dict[str, Any]:
         "seconds_left": seconds_left(share, view.seconds) if running else None,
         "counters": {group: dict(names) for group, names in view.counters.items()},
         "error": None if status.error is None else error_of(status.error),
-    }
-
-
-def row_of(status: JobStatus, ended: float | None = None) -> dict[str, Any]:
-    """A job in a list, with its figures."""
-    view = status.view
-    return {
-        **status.summary(),
-        "id": view.job,
-        "name": view.name,
-        "user": status.user,
-        "submitted": status.submitted,
-        "ended": ended,
-        "percent": percent(fraction(view)),
-        "priority": status.priority,
-        "note": view.note,
     }
 
 
@@ -239,4 +218,4 @@ def task_id(name: str) -> tuple[int, int]:
 
 
 def _worker_of(slot: str) -> str:
-    return cast(str, slot.rpartition("-")[0])
+    return slot.rpartition("-")[0]

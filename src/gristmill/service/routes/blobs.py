@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from gristmill.runtime.blobs import BlobStore
 from gristmill.service import models
 from gristmill.service.doors.roles import Needs, Role
-from gristmill.service.problems import problems
+from gristmill.service.problems import Responses, problems
 from gristmill.service.routes.requests import API, Digest, check_name, receive
 
 _SUBMITS = [Depends(Needs(Role.SUBMITTER))]
@@ -21,9 +21,9 @@ _WORKS = [Depends(Needs(Role.WORKER))]
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 BODY = {"requestBody": {"required": True, **_BYTES}}
 """A route that takes bytes as they are."""
-BYTES = {200: {"description": "The bytes.", **_BYTES}}
+BYTES: Responses = {200: {"description": "The bytes.", **_BYTES}}
 """A route that answers bytes as they are."""
-NOT_HERE = {404: {"description": "It is not here."}}
+NOT_HERE: Responses = {404: {"description": "It is not here."}}
 
 
 def blob_routes(

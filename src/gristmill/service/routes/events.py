@@ -11,11 +11,11 @@ from starlette.exceptions import HTTPException
 
 from gristmill.service.events import Events, TooManyListeners
 from gristmill.service.jobs import JobService
-from gristmill.service.problems import problems
+from gristmill.service.problems import Responses, problems
 from gristmill.service.routes.jobs import SEES, no_such_job
 from gristmill.service.routes.requests import API, JobId
 
-_STREAM = {
+_STREAM: Responses = {
     200: {
         "description": "Server-sent events: `id` is the number of a fact, `data` the fact as JSON. The last is `end`.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},

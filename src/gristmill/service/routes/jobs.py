@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gristmill.api.builtin import BUILTIN, builtin_job, parameters_of
-from gristmill.api.messages import SUBMISSION_TYPE, SubmitRequest, check_versions
+from gristmill.api.messages import SUBMISSION_TYPE, JobStatus, SubmitRequest, check_versions
 from gristmill.service import models, shown
 from gristmill.service.asking import Asking
 from gristmill.service.doors.roles import Needs, Role, caller_of
@@ -108,9 +108,10 @@ def job_routes(jobs: JobService, asking: Asking) -> APIRouter:
         name: _Text = None,
         before: Annotated[str | None, Query(max_length=64, description="`next` of the page before.")] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+        since: Annotated[float | None, Query(allow_inf_nan=False, description="Seconds since the epoch.")] = None,
     ) -> Any:
         """Jobs, the newest first; ``name`` is a part of their names."""
-        found = await run_in_threadpool(jobs.page, state, user, name, before, limit)
+        found = await run_in_threadpool(jobs.page, state, user, name, before, limit, since)
         return JSONResponse(found.model_dump())
 
     @routes.get("/{job}", dependencies=SEES, response_model=models.JobDetail, responses=problems(404))
@@ -121,12 +122,13 @@ def job_routes(jobs: JobService, asking: Asking) -> APIRouter:
         """How a job stands; with ``wait``, as soon as it is over or so many seconds have passed."""
         until = time.monotonic() + min(wait, _MAX_WAIT_SECONDS)
         while True:
-            found = await run_in_threadpool(jobs.status, job)
+            found: JobStatus | None = await run_in_threadpool(jobs.status, job)
             if found is None:
                 raise no_such_job(job)
             left = until - time.monotonic()
             if found.is_over or left <= 0 or jobs.closing:
-                return JSONResponse(shown.detail_of(found))
+                whole: JobStatus | None = await run_in_threadpool(jobs.detail, job)
+                return JSONResponse(shown.detail_of(whole or found))
             await asyncio.sleep(min(_LOOK_SECONDS, left))
 
     @routes.post(

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from gristmill.config import MIB
 from gristmill.service import models, shown
 from gristmill.service.jobs import JobService
-from gristmill.service.problems import problems
+from gristmill.service.problems import Responses, problems
 from gristmill.service.results import LIMIT_BYTES, MOST_BYTES, ResultService
 from gristmill.service.routes.jobs import SEES, no_such_job
 from gristmill.service.routes.requests import API, JobId, TaskName
@@ -20,7 +20,7 @@ from gristmill.service.routes.requests import API, JobId, TaskName
 _MAX_LOG_BYTES = 4 * MIB
 _LOG_BYTES = MIB
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_RESULT = {
+_RESULT: Responses = {
     200: {
         "description": "The parts of the output, one after another; of `Gristmill-Result-Bytes` in all.",
         "content": {"*/*": _BINARY},
