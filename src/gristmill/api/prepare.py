@@ -97,8 +97,13 @@ class Preparation:
     notice: str = ""
 
 
-def prepare(submission: Submission) -> Preparation:
+def prepare(submission: Submission, *, job: str = "", tidy: bool = True) -> Preparation:
     """Make everything ready that a job needs before its first task.
+
+    Args:
+        submission: the job.
+        job: its id, if it has one already (``jobfolder.claim_job``).
+        tidy: whether to remove what is kept of old jobs first; whoever prepares many does that now and then.
 
     Raises:
         UsageError: something is wrong with the inputs or the output; nothing was left behind.
@@ -136,9 +141,10 @@ def prepare(submission: Submission) -> Preparation:
             return _taken_up(taken)
         notice = taken
     now = time.time()
-    prune(options.data_dir, now)
+    if tidy:
+        prune(options.data_dir, now)
     with ExitStack() as undo:
-        folder = JobFolder.create(options.data_dir, _facts(submission, [file.place for file in files]), now)
+        folder = JobFolder.create(options.data_dir, _facts(submission, [file.place for file in files]), now, job)
         undo.callback(folder.remove)
         if shuffle_dir := _shuffle_dir(options.shuffle_dir, submission.base):
             from gristmill.runtime.disks import mark_shared

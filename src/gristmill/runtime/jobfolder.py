@@ -48,6 +48,26 @@ def new_job_id(now: float) -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(2)}"
 
 
+def claim_job(data_dir: Path, now: float) -> str:
+    """The id of a job that is to have its folder later.
+
+    Args:
+        data_dir: where all jobs' folders are.
+        now: seconds since the epoch.
+
+    Raises:
+        UsageError: the data directory cannot be written.
+    """
+    jobs = data_dir.absolute() / "jobs"
+    try:
+        jobs.mkdir(parents=True, exist_ok=True)
+        job = _claim_id(jobs, now)
+        (jobs / job).rmdir()  # the id is not given away again: its time passes
+    except OSError as error:
+        raise _unwritable(data_dir, error) from error
+    return job
+
+
 class JobFolder:
     """The folder of a job of this process. Use :meth:`create`.
 
@@ -64,13 +84,14 @@ class JobFolder:
         self._facts: dict[str, Any] = {}
 
     @classmethod
-    def create(cls, data_dir: Path, facts: Mapping[str, Any], now: float) -> JobFolder:
+    def create(cls, data_dir: Path, facts: Mapping[str, Any], now: float, job: str = "") -> JobFolder:
         """Make the folder of a new job.
 
         Args:
             data_dir: where all jobs' folders are.
             facts: what to write into ``job.json``: name, inputs, output, options; values that json takes.
             now: seconds since the epoch.
+            job: its id, if it has one (:func:`claim_job`). A folder of that name is taken over.
 
         Raises:
             UsageError: the data directory cannot be written.
@@ -78,15 +99,15 @@ class JobFolder:
         jobs = data_dir.absolute() / "jobs"
         try:
             jobs.mkdir(parents=True, exist_ok=True)
-            job = _claim_id(jobs, now)
+            if job:
+                (jobs / job).mkdir(mode=0o700, exist_ok=True)
+            else:
+                job = _claim_id(jobs, now)
             lock = _take_lock(jobs / job / _LOCK)
             folder = cls(job, jobs / job, -1 if lock is None else lock)  # the process id must do
             folder.update(job=job, created=now, state="running", **_this_process(), **facts)
         except OSError as error:
-            raise UsageError(
-                f"The data directory {data_dir} cannot be written: {error.strerror or error}. "
-                f"Name another with --data-dir or GRISTMILL_DATA_DIR."
-            ) from error
+            raise _unwritable(data_dir, error) from error
         return folder
 
     @classmethod
@@ -150,6 +171,13 @@ class JobFolder:
             return
         self.release()
         _delete(self.path)
+
+
+def _unwritable(data_dir: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"The data directory {data_dir} cannot be written: {error.strerror or error}. "
+        f"Name another with --data-dir or GRISTMILL_DATA_DIR."
+    )
 
 
 def is_settled(path: Path) -> bool:
