@@ -333,6 +333,19 @@ def ask(place: Place, request: Request) -> list[tuple[int, bytes, str | None]]:
         ("no-secret", ""),
         ("no-secret", ticket_of("", "no-secret", "a-reader", time.time())),
     ],
+    ids=(
+        "word",
+        "nothing",
+        "secret",
+        "another secret",
+        "late",
+        "another reader",
+        "another time",
+        "another job",
+        "no job",
+        "no secret",
+        "a ticket of no secret",
+    ),  # fmt: skip
 )
 def test_only_a_ticket_of_the_job_opens_its_blocks(job: str, ticket: str, places: list[Place]) -> None:
     places[0].server.allow("no-secret", "")
