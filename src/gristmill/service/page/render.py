@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -29,6 +30,7 @@ from gristmill.service.page.jobview import (
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MEDIA = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
+_URL = re.compile(r'url\("([^"?]+)"\)')
 STATIC = Path(__file__).parent / "static"
 
 
@@ -38,6 +40,11 @@ class StaticFile:
     def __init__(self, path: Path) -> None:
         self.data = path.read_bytes()
         self.media = _MEDIA[path.suffix]
+        if path.suffix == ".css":  # the files that it names are kept for ever as well
+            text = _URL.sub(
+                lambda match: f'url("{match[1]}?v={StaticFile(path.parent / match[1]).digest}")', self.data.decode()
+            )
+            self.data = text.encode()
         self.digest = hashlib.sha256(self.data).hexdigest()[:12]
 
 
