@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ __all__ = ["JobService", "MissingBlobs", "SessionOfJob"]
 
 _log = logging.getLogger(__name__)
 _ADMIN = "admin"
+_TIDY_SECONDS = 60.0
 
 
 @dataclass
@@ -76,6 +78,7 @@ class JobService(JobLookup):
         self.drivers = Drivers()
         self.blobs = blobs
         self.closing = False
+        self._tidy_at = 0.0
         self._submitting = _Turns()
 
     # Taking jobs in
@@ -126,7 +129,7 @@ class JobService(JobLookup):
                 wanted = session.layouts.wanted(job.plan)
                 job = replace(job, session=session.id, session_ticket=session.ticket, reducers=wanted)
             store = next(store for store in stores if store.has(request.code))
-            preparation = _prepared(replace(request, submission=job), store)
+            preparation = _prepared(replace(request, submission=job), store, tidy=self._is_time_to_tidy())
             if session is not None:
                 session.layouts.note(job.plan, preparation.prepared.plan)
             try:
@@ -136,10 +139,26 @@ class JobService(JobLookup):
                 preparation.undo()
                 raise
 
+    def _is_time_to_tidy(self) -> bool:
+        """Whether to look through all folders of old jobs: not with each of hundreds that come at once."""
+        now = time.monotonic()
+        due = now >= self._tidy_at
+        if due:
+            self._tidy_at = now + _TIDY_SECONDS
+        return due
+
     def _begin(self, preparation: Preparation, job: Submission, key: str, asked: str, driver: str, user: str) -> str:
         replay = "" if job.driver else replay_command(preparation.folder)
         prepared = replace(preparation.prepared, replay=replay)
-        running = self._coordinator.submit(prepared, folder=preparation.folder, key=key, request=asked)
+        running = self._coordinator.submit(
+            prepared,
+            folder=preparation.folder,
+            key=key,
+            request=asked,
+            user=user,
+            deadline_seconds=job.options.deadline_seconds,
+            at_once=bool(driver),  # which waits for it
+        )
         if running.job != preparation.prepared.spec.job:
             preparation.undo()
         if isinstance(running, RunningJob):
@@ -223,10 +242,10 @@ def _check_owner(job: str, owner: str, caller: Caller | None) -> None:
         raise NotTheirs(f"Job {job} is {owner or 'nobody'}'s: its owner or an admin may do this, not {caller.user}.")
 
 
-def _prepared(request: SubmitRequest, blobs: BlobStore) -> Preparation:
+def _prepared(request: SubmitRequest, blobs: BlobStore, *, tidy: bool) -> Preparation:
     job = request.submission
     try:
-        return prepare(replace(job, code=blobs.read(request.code)))
+        return prepare(replace(job, code=blobs.read(request.code)), tidy=tidy)
     except InputMissing as error:
         if request.seen_files:
             raise PathNotShared(f"{error} {ONLY_THE_CLIENT}") from error
