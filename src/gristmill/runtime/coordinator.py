@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from gristmill.runtime.journal import Journal
     from gristmill.runtime.resumption import Resumption
 
-__all__ = ["Coordinator", "RunningJob"]
+__all__ = ["Coordinator", "QueueLimits", "RunningJob"]
 
 T = TypeVar("T")
 
