@@ -18,7 +18,7 @@ def job_rows(server: ServerClient, limit: int | None = None, **wanted: str | Non
     Args:
         server: whose.
         limit: at most so many; None: all.
-        wanted: ``state``, ``user`` and ``name`` (a part of it); None: any.
+        wanted: ``state``, ``user``, ``name`` (a part of it), ``since`` (seconds since the epoch); None: any.
     """
     before: str | None = None
     left = limit

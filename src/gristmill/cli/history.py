@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,9 +68,8 @@ def history(
     if state is not None and state not in OVER:
         raise click.UsageError(f"A job that is {state} is not over: gristmill jobs --state {state}")
     client = server_of(server, token_file, data_dir)
-    rows = _past(client, [state] if state else list(OVER), limit, user=user, name=name)
-    if since is not None:
-        rows = takewhile(lambda job: job["submitted"] >= since, rows)
+    earliest = None if since is None else f"{since:.3f}"
+    rows = _past(client, [state] if state else list(OVER), limit, user=user, name=name, since=earliest)
     found = islice(rows, limit)
     if as_json:
         for job in found:

@@ -9,7 +9,6 @@ import click
 
 from gristmill.cli.tables import Cell, Column, printable
 from gristmill.config import format_duration
-from gristmill.runtime.figures import format_count
 
 if TYPE_CHECKING:
     from gristmill.api.messages import JobStatus
@@ -27,8 +26,7 @@ JOBS = (
 )  # fmt: skip
 HISTORY = (
     Column("ID"), Column("STATE"), Column("ENDED", wide=1), Column("TIME", right=True),
-    Column("RECORDS", right=True, wide=2), Column("USER", cut=True, wide=3), Column("NAME", cut=True),
-    Column("OUTPUT", cut=True, wide=4),
+    Column("USER", cut=True, wide=3), Column("NAME", cut=True), Column("RESULT", cut=True, wide=4),
 )  # fmt: skip
 
 
@@ -37,19 +35,22 @@ def job_cells(job: Row) -> list[str | Cell]:
     running = job["state"] == "running"
     return [
         str(job["id"]), state_cell(job["state"]), f"{job.get('percent', 0):.0f} %" if running else "",
-        "" if job["state"] == "queued" else format_duration(job["seconds"]), str(job.get("user") or ""),
-        str(job["name"]), str(job.get("output") or ""),
+        _time(job), str(job.get("user") or ""), str(job["name"]), str(job.get("output") or ""),
     ]  # fmt: skip
 
 
 def past_cells(job: Row, now: float) -> list[str | Cell]:
     """A row of ``gristmill history``."""
-    records = job.get("records_in")
     return [
-        str(job["id"]), state_cell(job["state"]), moment(job.get("ended"), now), format_duration(job["seconds"]),
-        "" if records is None else format_count(records), str(job.get("user") or ""), str(job["name"]),
-        str(job.get("output") or ""),
+        str(job["id"]), state_cell(job["state"]), moment(job.get("ended"), now), _time(job),
+        str(job.get("user") or ""), str(job["name"]), str(job.get("error") or job.get("output") or ""),
     ]  # fmt: skip
+
+
+def _time(job: Row) -> Cell:
+    """How long a job runs, or ran; in red if it is late."""
+    text = "" if job["state"] == "queued" else format_duration(job["seconds"])
+    return Cell(text, "red" if job.get("late") else None)
 
 
 def state_cell(state: Any) -> Cell:
