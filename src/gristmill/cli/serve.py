@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gristmill.cli.log import say_with_time, show_log
 from gristmill.cli.options import data_dir_option, executors_option, memory_option, token_file_option
 from gristmill.cli.params import duration_seconds
+from gristmill.cli.serve_options import operation_options, operation_settings
 from gristmill.config import available_cpus, default_data_dir
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ _WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
     help="A further name by which the server may be called, such as that of a proxy; may be given several times.",
 )
 @click.option("--insecure", is_flag=True, help="Listen for other machines without TLS: tokens and data can be read.")
+@operation_options
 def serve(
     host: str,
     port: int,
@@ -104,6 +106,7 @@ def serve(
     tls_client_ca: Path | None,
     allowed_hosts: tuple[str, ...],
     insecure: bool,
+    **operations: Any,
 ) -> None:
     """Run a server for jobs and workers.
 
@@ -130,6 +133,7 @@ def serve(
         tls_client_ca=tls_client_ca,
         allowed_hosts=allowed_hosts,
         insecure=insecure,
+        operations=operation_settings(operations),
     )
     with Server(settings) as server:
         _greet(server, settings.executors)

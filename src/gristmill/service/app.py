@@ -13,13 +13,16 @@ from gristmill.service.doors.guard import Guard, Keys
 from gristmill.service.doors.login import login_routes
 from gristmill.service.doors.roles import doors_of
 from gristmill.service.jobs import JobService
+from gristmill.service.metrics import Measured, Metrics
 from gristmill.service.openapi import document_of
 from gristmill.service.page.routes import login_page, page_routes
 from gristmill.service.problems import answer_errors
 from gristmill.service.results import ResultService
 from gristmill.service.routes.blobs import blob_routes
 from gristmill.service.routes.events import event_routes
+from gristmill.service.routes.history import history_routes
 from gristmill.service.routes.jobs import builtin_routes, job_routes
+from gristmill.service.routes.metrics import metrics_routes
 from gristmill.service.routes.sessions import session_routes
 from gristmill.service.routes.system import JoinFacts, description_routes, system_routes
 from gristmill.service.routes.tasks import result_routes, task_routes
@@ -33,6 +36,8 @@ def create_app(
     keys: Keys,
     join_facts: JoinFacts,
     code_of: Callable[[str], bytes | None] = lambda _name: None,
+    *,
+    metrics: Metrics,
 ) -> ASGIApp:
     """The web application.
 
@@ -42,6 +47,7 @@ def create_app(
         keys: what the guard goes by.
         join_facts: what workers are told.
         code_of: a blob that is not among the uploaded ones, by its SHA-256.
+        metrics: of the server; all calls are counted there.
     """
     app = FastAPI(title="Gristmill", version=VERSION, docs_url=None, redoc_url=None, openapi_url=None)
     answer_errors(app)
@@ -53,6 +59,8 @@ def create_app(
         task_routes(jobs),
         result_routes(ResultService(jobs)),
         event_routes(jobs),
+        history_routes(jobs),
+        metrics_routes(metrics),
         worker_routes(jobs),
         session_routes(sessions),
         blob_routes(jobs.blobs, sessions.find_blob, code_of),
@@ -64,4 +72,4 @@ def create_app(
     doors = [door for router in routers for door in doors_of(router)]
     for router in routers:
         app.include_router(router)
-    return Guard(app, keys, jobs.drivers, doors)
+    return Measured(Guard(app, keys, jobs.drivers, doors), metrics)

@@ -6,8 +6,10 @@ and exports all go it, for jobs of long ago as for those that run.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 from gristmill.runtime import facts as kinds
@@ -19,6 +21,7 @@ from gristmill.scheduling.events import AttemptId
 
 _MOST_ATTEMPTS = 300_000  # about half a kilobyte each
 _MOST_JOBS = 200
+_LINES_AT_ONCE = 500
 _AT_ONCE = 5000  # facts are larger than what is kept of them
 
 
@@ -45,10 +48,13 @@ class Histories:
     Args:
         journal: where the facts are.
         most: about how many attempts are held, over all jobs; those of the job that was asked for last always are.
+
+    Attributes:
+        journal: likewise.
     """
 
     def __init__(self, journal: Journal, most: int = _MOST_ATTEMPTS) -> None:
-        self._journal = journal
+        self.journal = journal
         self._most = most
         self._lock = threading.Lock()
         self._held: OrderedDict[str, _Held] = OrderedDict()
@@ -65,7 +71,7 @@ class Histories:
             held = self._held.setdefault(job, _Held())
             self._held.move_to_end(job)
         with held.lock:
-            while some := self._journal.numbered(job, held.number, _AT_ONCE):
+            while some := self.journal.numbered(job, held.number, _AT_ONCE):
                 held.add(some)
                 if len(some) < _AT_ONCE:
                     break
@@ -86,7 +92,7 @@ class Histories:
         Raises:
             JournalFailed: the journal cannot be read.
         """
-        return self._journal.numbered(job, after, most)
+        return self.journal.numbered(job, after, most)
 
     def forget(self, job: str) -> None:
         """It is remembered no more."""
@@ -159,6 +165,25 @@ def event_json(number: int, fact: Fact) -> dict[str, Any]:
             return {**event, "at": at, "worker": worker, "reason": reason}
         case _:
             return {**event, "at": getattr(fact, "at", None)}
+
+
+def event_lines(journal: Journal, job: str | None, after: int = -1, limit: int | None = None) -> Iterator[str]:
+    """Facts as lines of JSON: of one job, or all that are remembered.
+
+    Args:
+        journal: where they are.
+        job: whose; None: of all, those about workers too.
+        after: what comes after this number.
+        limit: so many at most.
+
+    Raises:
+        JournalFailed: the journal cannot be read.
+    """
+    while some := journal.numbered(job, after, _LINES_AT_ONCE)[:limit]:
+        after = some[-1][0]
+        yield "".join(f"{json.dumps(event_json(number, fact))}\n" for number, fact in some)
+        if limit is not None:
+            limit -= len(some)
 
 
 _RESULT = ("seconds", "records_in", "bytes_in", "records_out", "bytes_out", "spilled_bytes", "bad_records")

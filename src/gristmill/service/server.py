@@ -31,6 +31,8 @@ from gristmill.service.doors.roles import Role
 from gristmill.service.doors.site import is_loopback
 from gristmill.service.doors.tokens import TOKEN, server_token
 from gristmill.service.jobs import JobService
+from gristmill.service.metrics import Metrics
+from gristmill.service.operations import HistoryKeeper, OperationSettings, tellers_of
 from gristmill.service.own_worker import OWN_CERTIFICATE, OwnWorker
 from gristmill.service.sessions import LEASE_SECONDS, SessionService
 
@@ -67,6 +69,7 @@ class ServeSettings:
         tls_key: the key of that.
         tls_client_ca: who must have issued the certificates of workers; None: they need none.
         insecure: whether it may listen for other machines without TLS.
+        operations: what it remembers, and whom it tells.
     """
 
     host: str = "127.0.0.1"
@@ -83,6 +86,7 @@ class ServeSettings:
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     insecure: bool = False
+    operations: OperationSettings = field(default_factory=OperationSettings)
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None) or (self.tls_client_ca and self.tls_cert is None):
@@ -210,7 +214,13 @@ class Server:
             jobs.drivers.note(running)
         sessions = SessionService(coordinator, fleet, jobs, data_dir, settings.lease_seconds, resumed=resumed)
         close.callback(sessions.close)
-        app = create_app(jobs, sessions, keys, lambda host: _join_facts(fleet, host), fleet.blob)
+        keeper = HistoryKeeper(
+            self._journal, settings.operations.keep, data_dir, jobs.histories, gone=coordinator.forget_jobs
+        )
+        close.callback(keeper.close)
+        keeper.start()
+        metrics = Metrics(self._journal, coordinator)
+        app = create_app(jobs, sessions, keys, lambda host: _join_facts(fleet, host), fleet.blob, metrics=metrics)
         self._rest = _serve(app, listening, close, tls)
         close.callback(setattr, jobs, "closing", True)
         if settings.executors:
@@ -228,6 +238,10 @@ class Server:
         """The coordinator, with the jobs that an earlier one had not ended."""
         journal = self._journal = Journal(data_dir / JOURNAL)
         close.callback(journal.close)
+        journal.open()
+        tellers = tellers_of(self._settings.operations, journal, self.public_url)
+        close.callback(tellers.close)
+        tellers.start()
         # A worker that is not back by then would count as lost.
         coordinator = Coordinator(fleet, journal=journal, rejoin_seconds=self._settings.lost_seconds)
         close.callback(coordinator.close)

@@ -11,7 +11,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from gristmill.errors import GristmillError
-from gristmill.runtime.journal import Journal
 from gristmill.service.history import event_lines
 from gristmill.service.jobs import JobService
 from gristmill.service.problems import problems
@@ -31,7 +30,7 @@ _TRACE: dict[int | str, dict[str, Any]] = {
 _MOST = 2**63 - 1
 
 
-def history_routes(jobs: JobService, journal: Journal) -> APIRouter:
+def history_routes(jobs: JobService) -> APIRouter:
     """Routes about what became of jobs."""
     routes = APIRouter(prefix=API, tags=["history"])
 
@@ -41,7 +40,7 @@ def history_routes(jobs: JobService, journal: Journal) -> APIRouter:
         limit: Annotated[int | None, Query(ge=1, le=1_000_000, description="So many lines at most.")] = None,
     ) -> StreamingResponse:
         """All facts of all jobs and workers that are remembered, up to now."""
-        lines = event_lines(journal, None, after, limit)
+        lines = event_lines(jobs.histories.journal, None, after, limit)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
     @routes.get(

@@ -1,0 +1,137 @@
+"""What a server does for those who run it: metrics, notices, and forgetting old jobs."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gristmill.errors import JournalFailed
+from gristmill.runtime.forgetting import KeepHistory, forget_old_jobs
+from gristmill.runtime.journal import Journal
+from gristmill.service.telling import Channel, Tellers
+
+if TYPE_CHECKING:
+    from gristmill.service.history import Histories
+    from gristmill.service.notices import Mail, Webhook
+
+_log = logging.getLogger(__name__)
+_EVERY_SECONDS = 600.0
+_FIRST_SECONDS = 5.0  # after the start, which has enough to do
+_END_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationSettings:
+    """What a server is told about that.
+
+    Attributes:
+        keep: what of ended jobs is remembered.
+        webhook: where notices are posted; None: nowhere.
+        mail: whom they are mailed to; None: nobody.
+        openlineage: where run events are posted; empty: nowhere.
+    """
+
+    keep: KeepHistory = field(default_factory=KeepHistory)
+    webhook: Webhook | None = None
+    mail: Mail | None = None
+    openlineage: str = ""
+
+
+def tellers_of(settings: OperationSettings, journal: Journal, url: str) -> Tellers:
+    """Who tells others of this journal's jobs.
+
+    Args:
+        settings: whom.
+        journal: whose facts.
+        url: of the server, for people.
+
+    Raises:
+        UsageError: somebody cannot be told so.
+    """
+    channels: list[Channel] = []  # their libraries are loaded where they are used
+    if settings.webhook is not None or settings.mail is not None:
+        from gristmill.service.notices import MailChannel, Notices, WebhookChannel
+
+        notices = Notices(journal, url)
+        if settings.webhook is not None:
+            channels.append(WebhookChannel(settings.webhook, notices))
+        if settings.mail is not None:
+            channels.append(MailChannel(settings.mail, notices))
+    if settings.openlineage:
+        from gristmill.service.lineage import LineageChannel
+
+        channels.append(LineageChannel(settings.openlineage, journal))
+    return Tellers(journal, channels)
+
+
+class HistoryKeeper:
+    """Forgets old jobs, now and then, in a thread of its own: their facts, and what is left in their folders.
+
+    Args:
+        journal: remembers them.
+        keep: which ones stay.
+        data_dir: the server's, with the folders of jobs.
+        histories: hold what was looked at.
+        spare: jobs that must not go now.
+        gone: is told of those that went.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        keep: KeepHistory,
+        data_dir: Path,
+        histories: Histories,
+        *,
+        spare: Callable[[str], bool] = lambda _job: False,
+        gone: Callable[[Iterable[str]], None] = lambda _jobs: None,
+    ) -> None:
+        self._journal, self._keep, self._histories = journal, keep, histories
+        self._folders = data_dir / "jobs"
+        self._spare, self._gone = spare, gone
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gristmill-history", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End. What is half forgotten goes the next time. May be called again."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(_END_SECONDS)
+
+    def forget(self) -> list[str]:
+        """Forget what is old now.
+
+        Raises:
+            JournalFailed: the journal cannot be read or written.
+        """
+        return list(self._forgotten())
+
+    def _forgotten(self) -> Iterable[str]:
+        goes_on = lambda: not self._closing.is_set()  # noqa: E731
+        for job in forget_old_jobs(self._journal.path, self._keep, time.time(), spare=self._spare, goes_on=goes_on):
+            self._histories.forget(job)
+            self._gone([job])
+            shutil.rmtree(self._folders / job, ignore_errors=True)
+            yield job
+
+    def _run(self) -> None:
+        wait = _FIRST_SECONDS
+        while not self._closing.wait(wait):
+            wait = _EVERY_SECONDS
+            try:
+                if count := sum(1 for _ in self._forgotten()):
+                    _log.info("%d old jobs are forgotten.", count)
+            except JournalFailed as error:  # whoever writes it next will say so
+                _log.warning("Old jobs could not be forgotten: %s", error)
+            except Exception:  # the last line of this thread: a defect of ours must not end it for good
+                _log.exception("Old jobs could not be forgotten.")
