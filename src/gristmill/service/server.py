@@ -23,7 +23,7 @@ from gristmill.runtime.cluster import AgentTls
 from gristmill.runtime.coordinator import Coordinator, RunningJob
 from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.journal import JOURNAL, Journal
-from gristmill.runtime.tls import check_roots, load_identity
+from gristmill.runtime.tls import Trust, check_roots, load_identity
 from gristmill.service.app import create_app
 from gristmill.service.doors.connections import HEADER_BYTES, Places
 from gristmill.service.doors.guard import keys_of
@@ -33,7 +33,7 @@ from gristmill.service.doors.tokens import TOKEN, server_token
 from gristmill.service.jobs import JobService
 from gristmill.service.metrics import Metrics
 from gristmill.service.operations import HistoryKeeper, OperationSettings, tellers_of
-from gristmill.service.own_worker import OWN_CERTIFICATE, OwnWorker
+from gristmill.service.own_worker import OWN_CERTIFICATE, PEERS, OwnWorker
 from gristmill.service.sessions import LEASE_SECONDS, SessionService
 
 try:
@@ -263,8 +263,12 @@ def _tls(settings: ServeSettings) -> AgentTls | None:
         check_roots(ca)
         if settings.executors:
             identity.check_issued(ca)
-    (settings.data_dir.absolute() / OWN_CERTIFICATE).write_bytes(identity.own)
-    return AgentTls(identity, ca)
+    data_dir = settings.data_dir.absolute()
+    (data_dir / OWN_CERTIFICATE).write_bytes(identity.own)
+    issuers = (ca, Trust.from_environment().ca)
+    peers = b"\n".join([identity.chain, *(check_roots(one) for one in issuers if one is not None)])
+    (data_dir / PEERS).write_bytes(peers)
+    return AgentTls(identity, ca, data_dir / PEERS)
 
 
 def _public_name(host: str, tls: AgentTls | None) -> str:
