@@ -25,6 +25,7 @@ from gristmill.api.messages import VERSION_HEADERS
 from gristmill.config import default_data_dir
 from gristmill.errors import GristmillError, KeyTaken, NotAuthorized, ServerUnreachable, UsageError
 from gristmill.runtime.outcome import error_from_json
+from gristmill.runtime.tls import Trust, distrust, speaks_tls
 
 FIRST_PATIENCE_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0
@@ -53,6 +54,7 @@ class ServerClient:
         token: what it knows its clients by.
         patience_seconds: for how long to go on without any answer, once there was one.
         expected: the server is known to have been there, so that it is waited for as patiently before its first answer.
+        trust: whom to believe, if it speaks TLS; None: as the environment says.
 
     Attributes:
         is_here: whether it runs on this machine.
@@ -60,7 +62,13 @@ class ServerClient:
     """
 
     def __init__(
-        self, url: str, token: str, patience_seconds: float = PATIENCE_SECONDS, *, expected: bool = False
+        self,
+        url: str,
+        token: str,
+        patience_seconds: float = PATIENCE_SECONDS,
+        *,
+        expected: bool = False,
+        trust: Trust | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._token = token
@@ -70,7 +78,9 @@ class ServerClient:
         self.on_silence: Callable[[], None] | None = None
         self.is_here = urllib.parse.urlsplit(url).hostname in _LOOPBACK
         # No proxy leads to this machine, whatever the environment says of others.
-        handlers = [urllib.request.ProxyHandler({})] if self.is_here else []
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})] if self.is_here else []
+        if self.url.startswith("https:"):
+            handlers.append((trust or Trust.from_environment()).handler())
         self._opener = urllib.request.build_opener(*handlers)
 
     def get(self, path: str, *, seconds: float = _CALL_SECONDS) -> Any:
@@ -141,13 +151,19 @@ class ServerClient:
                     raise self._refusal(error) from None
                 why = f"it answers {error.code} {error.reason}"
             except ssl.SSLError as error:
-                raise UsageError(f"The server {self.url} cannot be trusted: {error}.") from error
+                raise distrust(self.url, error) from error
             except urllib.error.URLError as error:
                 if isinstance(error.reason, ssl.SSLError):
-                    raise UsageError(f"The server {self.url} cannot be trusted: {error.reason}.") from error
+                    raise distrust(self.url, error.reason) from error
+                if speaks_tls(error.reason):
+                    raise UsageError(f"{self.url} speaks TLS: write https:// for it.") from error
                 why = str(getattr(error.reason, "strerror", None) or error.reason)
             except http.client.InvalidURL as error:
                 raise UsageError(f"{self.url} is not the address of a server: {error}.") from error
+            except http.client.BadStatusLine as error:
+                if speaks_tls(error):
+                    raise UsageError(f"{self.url} speaks TLS: write https:// for it.") from error
+                why = str(error) or "it closes the connection"
             except (OSError, http.client.HTTPException) as error:  # it went away in the middle of its answer
                 why = str(error) or type(error).__name__
             except ValueError as error:
@@ -208,7 +224,18 @@ def connect(url: str | None, token_file: Path | None, data_dir: Path, *, expecte
         UsageError: no server is named, or its token cannot be found.
     """
     url = server_url(url, data_dir)
-    return ServerClient(url, token_for(url, token_file, data_dir), expected=expected)
+    return ServerClient(url, token_for(url, token_file, data_dir), expected=expected, trust=_trust(url, data_dir))
+
+
+def _trust(url: str, data_dir: Path) -> Trust:
+    """Whom to believe: as the environment says, else, if it is this machine's server, the certificate that it has."""
+    said = Trust.from_environment()
+    for folder in () if said.ca is not None else (data_dir, default_data_dir()):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            facts = json.loads((folder / "server.json").read_text(encoding="utf-8"))
+            if facts["url"] == url.rstrip("/") and Path(facts["tls_ca"]).is_file():
+                return Trust(Path(facts["tls_ca"]), str(facts["tls_name"]))
+    return said
 
 
 def server_url(url: str | None, data_dir: Path) -> str:

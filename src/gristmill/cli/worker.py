@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from gristmill.cli.log import say_with_time, show_log
-from gristmill.cli.options import EXECUTORS, MEMORY, TOKEN_FILE, data_dir_option
+from gristmill.cli.options import EXECUTORS, MEMORY, TLS_CA, TOKEN_FILE, data_dir_option
 from gristmill.config import default_data_dir
 
 
@@ -40,6 +40,16 @@ from gristmill.config import default_data_dir
     help="Where other workers reach this one.",
 )
 @TOKEN_FILE
+@TLS_CA
+@click.option(
+    "--tls-cert",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The worker's certificate, in PEM: for a server that wants one, and to serve its blocks by TLS.",
+)
+@click.option(
+    "--tls-key", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The key of that certificate."
+)
 @click.option(
     "--ends-with-stdin",
     is_flag=True,
@@ -56,6 +66,9 @@ def worker(
     machine: str | None,
     host: str | None,
     token_file: Path | None,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     ends_with_stdin: bool,
 ) -> None:
     """Run tasks for the server at URL.
@@ -69,10 +82,16 @@ def worker(
     # The server has told of its own worker already.
     show_log(say_with_time, logging.WARNING if ends_with_stdin else logging.INFO)
     from gristmill.api.client import checked_url, token_for
+    from gristmill.runtime.tls import TLS_CA as CA
+    from gristmill.runtime.tls import Trust, load_identity
     from gristmill.runtime.watch import EXIT_RETIRED
     from gristmill.runtime.worker import WorkerSettings, run_worker
 
     checked_url(url)
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("There must be both --tls-cert and --tls-key.")
+    if tls_ca is not None:
+        os.environ[CA] = str(tls_ca.absolute())  # for executors, too, which read at other workers
     dirs = data_dirs or (default_data_dir(),)
     retired = run_worker(
         WorkerSettings(
@@ -85,6 +104,8 @@ def worker(
             name=name,
             machine=machine,
             host=host,
+            trust=Trust.from_environment(),
+            identity=None if tls_cert is None or tls_key is None else load_identity(tls_cert, tls_key),
         )
     )
     if retired and ends_with_stdin:

@@ -78,8 +78,6 @@ class ClusterFleet:
             "lost_seconds": self._lost_seconds,
             "tls": self._tls is not None,
             "client_certificates": self._tls is not None and self._tls.client_ca is not None,
-            "tls": self._tls is not None,
-            "client_certificates": self._tls is not None and self._tls.client_ca is not None,
         }
 
     def blob(self, name: str) -> bytes | None:
@@ -94,6 +92,11 @@ class ClusterFleet:
     def block_sources(self) -> tuple[BlockSource, ...]:
         """Where the blocks of each worker that is there can be asked for. From any thread."""
         return () if self._roster is None else self._roster.block_sources
+
+    @property
+    def peers_ca(self) -> str:
+        """A file with the CAs of workers that serve blocks by TLS; empty: none are known."""
+        return "" if self._tls is None or self._tls.peers_ca is None else str(self._tls.peers_ca)
 
     def dismiss(self) -> None:
         """Tell all workers to leave: there is no more to do. Those who come later are told so, too."""

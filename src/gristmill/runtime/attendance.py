@@ -22,6 +22,7 @@ from gristmill.runtime.protocol.convert import attempt_message
 from gristmill.runtime.protocol.quiet import grpc
 from gristmill.runtime.protocol.seal import opened, sealed
 from gristmill.runtime.session import Session, SessionBroken, StreamBroken
+from gristmill.runtime.tls import Identity, Trust
 from gristmill.scheduling.events import AttemptId
 
 _log = logging.getLogger(__name__)
@@ -71,6 +72,29 @@ class Listener(Protocol):
     def hear(self, orders: Sequence[pb.Order]) -> None:
         """Carry these out, in order."""
         ...
+
+
+@dataclass(frozen=True)
+class Secured:
+    """How to speak TLS with a coordinator.
+
+    Attributes:
+        trust: whom to believe.
+        identity: what to show; None: nothing.
+    """
+
+    trust: Trust
+    identity: Identity | None = None
+
+
+def _channel(address: str, secured: Secured | None) -> Any:
+    if secured is None:
+        return grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+    identity, name = secured.identity, secured.trust.name
+    shown = (None, None) if identity is None else (identity.private, identity.chain)
+    credentials = grpc.ssl_channel_credentials(secured.trust.roots(), *shown)
+    options = (*_CHANNEL_OPTIONS, *((("grpc.ssl_target_name_override", name),) if name else ()))
+    return grpc.secure_channel(address, credentials, options=options)
 
 
 class Attendance:
@@ -157,11 +181,18 @@ class Attendance:
         """For how long the coordinator has not shown that it sees our beats; 0 when there is no stream."""
         return now - self._seen_at if self._stream is not None else 0.0
 
-    def connect(self, address: str, token: str, join: pb.Join) -> None:
-        """Open a stream; another one, if there is one, is given up. Its end is news."""
+    def connect(self, address: str, token: str, join: pb.Join, secured: Secured | None = None) -> None:
+        """Open a stream; another one, if there is one, is given up. Its end is news.
+
+        Args:
+            address: ``HOST:PORT`` of the coordinator's server for agents.
+            token: what it wants to see.
+            join: what to say first.
+            secured: how to speak TLS; None: not at all.
+        """
         self.disconnect()
         join.session, join.resumes = self.id, self._is_welcome
-        channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        channel = _channel(address, secured)
         stream = _Stream(channel)
         with self._changed:
             self._stream = stream

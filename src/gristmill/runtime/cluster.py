@@ -120,10 +120,12 @@ class AgentTls:
     Attributes:
         identity: the server's certificate.
         client_ca: who must have issued the agents' certificates; None: they need none.
+        peers_ca: a file with the CAs of workers, for those who read their blocks.
     """
 
     identity: Identity
     client_ca: Path | None = None
+    peers_ca: Path | None = None
 
     def add_port(self, server: Any, where: str) -> int:
         """Serve at an address; the port."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TLS_CA = "GRISTMILL_TLS_CA"
 TLS_NAME = "GRISTMILL_TLS_NAME"
+TLS_PEERS_CA = "GRISTMILL_TLS_PEERS_CA"
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\s*", re.DOTALL)
 _ROUNDS = 10  # of a handshake in memory: it takes three
@@ -174,6 +175,11 @@ def distrust(url: str, error: ssl.SSLError, name: str = "") -> UsageError:
             f"that CA with --tls-ca or {TLS_CA}."
         )
     return UsageError(f"The server {url} cannot be trusted: {advice}")
+
+
+def speaks_tls(error: object) -> bool:
+    """Whether a call without TLS failed since the other end speaks it: it answers with an alert."""
+    return isinstance(error, http.client.BadStatusLine) and str(error.args[0]).startswith("\x15\x03")
 
 
 def check_roots(ca: Path) -> bytes:

@@ -28,15 +28,17 @@ from gristmill.config import (
     format_size,
 )
 from gristmill.errors import GristmillError, NotAuthorized, ServerUnreachable, UsageError, VersionMismatch
-from gristmill.runtime.attendance import Attendance, Crashed, Refused, StreamOver
+from gristmill.runtime.attendance import Attendance, Crashed, Refused, Secured, StreamOver
 from gristmill.runtime.datadirs import DataDirs
-from gristmill.runtime.front import Front
+from gristmill.runtime.front import Front, JoinFacts
 from gristmill.runtime.logsending import Printing
 from gristmill.runtime.processes import hide_from_executors
 from gristmill.runtime.protocol import agents as pb
+from gristmill.runtime.tls import Identity, Trust
 from gristmill.runtime.usage import UsageSampler
 from gristmill.runtime.whereabouts import address_towards, machine_seen
 from gristmill.runtime.workplace import Broken, DrainOrdered, Premises, Workplace
+from gristmill.shuffle.fetch import TLS_SCHEME
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ class WorkerSettings:
         host: the address where others ask for blocks; None: the one from which the coordinator is reached.
         patience_seconds: how long to look for a coordinator that does not answer.
         drain_seconds: how long blocks stay to be read once the last attempt is over.
+        trust: whom to believe, if the coordinator speaks TLS.
+        identity: the worker's certificate, for the coordinator and those who read its blocks; None: there is none.
     """
 
     url: str
@@ -81,6 +85,8 @@ class WorkerSettings:
     host: str | None = None
     patience_seconds: float = 600.0
     drain_seconds: float = 60.0
+    trust: Trust = field(default_factory=Trust)
+    identity: Identity | None = None
 
     @property
     def executor_count(self) -> int:
@@ -119,14 +125,16 @@ def run_worker(settings: WorkerSettings) -> bool:
     from gristmill.shuffle.serve import BlockServer
 
     hide_from_executors("GRISTMILL_TOKEN")  # user code of all clients runs there
-    front = Front(settings.url, settings.token)
+    front = Front(settings.url, settings.token, settings.trust)
     memory_bytes = settings.total_memory_bytes
     host = settings.host or address_towards(front.host)
     news: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with ExitStack() as stack:
         dirs = DataDirs.open([path / _OWN_FOLDER for path in settings.data_dirs])
         stack.callback(dirs.close)
-        blocks = stack.enter_context(BlockServer(dirs.paths, host))
+        identity = settings.identity
+        pair = None if identity is None else (identity.chain, identity.private)
+        blocks = stack.enter_context(BlockServer(dirs.paths, host, pair=pair))
         stack.enter_context(_signals(news))
         usage = UsageSampler(dirs.paths)
         stack.callback(usage.close)
@@ -139,9 +147,15 @@ def run_worker(settings: WorkerSettings) -> bool:
             front=front,
             usage=usage.take,
         )
-        worker = _Worker(settings, premises, f"{host}:{blocks.port}", memory_bytes, news)
+        worker = _Worker(settings, premises, _flight_address(host, blocks.port, identity), memory_bytes, news)
         worker.run()
         return worker.is_retired
+
+
+def _flight_address(host: str, port: int, identity: Identity | None) -> str:
+    """Where others ask for blocks; with the name that the worker's certificate is for, if it has one."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return where if identity is None else f"{TLS_SCHEME}{where}#{identity.name}"
 
 
 @dataclass(frozen=True)
@@ -303,7 +317,23 @@ class _Worker:
             if self._tries >= _CERTAIN_TRIES:
                 raise
             return
-        self._session.attendance.connect(facts.address, self._settings.token, self._join())
+        secured = self._secured(facts)
+        self._session.attendance.connect(facts.address, self._settings.token, self._join(), secured)
+
+    def _secured(self, facts: JoinFacts) -> Secured | None:
+        """How to speak TLS with the coordinator; None if it does not.
+
+        Raises:
+            UsageError: it wants to see a certificate, and there is none.
+        """
+        if not facts.tls:
+            return None
+        if facts.client_certificates and self._settings.identity is None:
+            raise UsageError(
+                f"The coordinator at {self._premises.front.url} wants to see a certificate of this worker's: name it "
+                "and its key with --tls-cert and --tls-key."
+            )
+        return Secured(self._settings.trust, self._settings.identity)
 
     def _join(self) -> pb.Join:
         if self._session.attendance.is_welcome:

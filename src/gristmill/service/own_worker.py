@@ -10,10 +10,13 @@ from pathlib import Path
 
 from gristmill.runtime.cluster import AgentTls
 from gristmill.runtime.processes import child_environment, kill_tree
-from gristmill.runtime.tls import TLS_CA, TLS_NAME
+from gristmill.runtime.tls import TLS_CA, TLS_NAME, TLS_PEERS_CA
 
 OWN_CERTIFICATE = "server-cert.pem"
 """In the data directory: the server's certificate, for those on this machine to know it by."""
+
+PEERS = "peers-cert.pem"
+"""Likewise: whom to believe of the workers that serve blocks by TLS."""
 
 _END_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.5
@@ -46,10 +49,10 @@ class OwnWorker:
         if tls is not None:
             identity = tls.identity
             self._command += ["--tls-cert", str(identity.certificate), "--tls-key", str(identity.key)]
-            if tls.client_ca is not None:
-                self._command += ["--tls-peers-ca", str(tls.client_ca.absolute())]
             # The very certificate, and no CA: whatever name or address the server is reached by.
             self._environment = {TLS_CA: str(data_dir / OWN_CERTIFICATE), TLS_NAME: identity.name}
+            if tls.peers_ca is not None:
+                self._environment[TLS_PEERS_CA] = str(tls.peers_ca)
         self._closing = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep_running, name="gristmill-own-worker", daemon=True)

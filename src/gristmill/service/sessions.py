@@ -204,7 +204,8 @@ class SessionService:
         with self._lock:
             found = self._find(session)
         scratch = found.folder.path / f"fetched-{secrets.token_hex(8)}"
-        brought = bring(block, self._fleet.block_sources, scratch, session, found.ticket)
+        fleet = self._fleet
+        brought = bring(block, fleet.block_sources, scratch, session, found.ticket, fleet.peers_ca)
         segment = brought.segments[0]
         return Path(brought.path), segment.offset, segment.length, brought is not block
 
