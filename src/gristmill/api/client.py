@@ -96,6 +96,12 @@ class ServerClient:
         """Delete what is at a path of the API."""
         self.call("DELETE", path)
 
+    def text(self, path: str) -> str:
+        """The text at a path of the API."""
+        found: list[bytes] = []
+        self.call("GET", path, read=lambda reply: found.append(reply.read()))
+        return found[-1].decode()
+
     def download(self, path: str, target: Path) -> None:
         """Write the bytes at a path of the API into a file."""
 
@@ -155,16 +161,14 @@ class ServerClient:
             except urllib.error.URLError as error:
                 if isinstance(error.reason, ssl.SSLError):
                     raise distrust(self.url, error.reason) from error
-                if speaks_tls(error.reason):
+                if speaks_tls(self.url, error.reason):
                     raise UsageError(f"{self.url} speaks TLS: write https:// for it.") from error
                 why = str(getattr(error.reason, "strerror", None) or error.reason)
             except http.client.InvalidURL as error:
                 raise UsageError(f"{self.url} is not the address of a server: {error}.") from error
-            except http.client.BadStatusLine as error:
-                if speaks_tls(error):
-                    raise UsageError(f"{self.url} speaks TLS: write https:// for it.") from error
-                why = str(error) or "it closes the connection"
             except (OSError, http.client.HTTPException) as error:  # it went away in the middle of its answer
+                if speaks_tls(self.url, error):
+                    raise UsageError(f"{self.url} speaks TLS: write https:// for it.") from error
                 why = str(error) or type(error).__name__
             except ValueError as error:
                 raise UsageError(f"{self.url} is not a Gristmill server: its answer is not JSON.") from error

@@ -112,7 +112,7 @@ class Front:
             cause = getattr(error, "reason", None) or error
             if isinstance(cause, ssl.SSLError):
                 raise distrust(self.url, cause) from error
-            if speaks_tls(cause):
+            if speaks_tls(self.url, cause):
                 raise UsageError(f"{self.url} speaks TLS: write https:// for it.") from error
             reason = getattr(cause, "strerror", None) or cause
             raise ServerUnreachable(f"No coordinator answers at {self.url}: {reason}.") from error

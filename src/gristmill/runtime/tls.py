@@ -9,12 +9,14 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import socket
 import ssl
 import urllib.request
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from gristmill.errors import UsageError
 
@@ -26,6 +28,7 @@ TLS_NAME = "GRISTMILL_TLS_NAME"
 TLS_PEERS_CA = "GRISTMILL_TLS_PEERS_CA"
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\s*", re.DOTALL)
+_LOOK_SECONDS = 0.5
 _ROUNDS = 10  # of a handshake in memory: it takes three
 
 
@@ -177,9 +180,19 @@ def distrust(url: str, error: ssl.SSLError, name: str = "") -> UsageError:
     return UsageError(f"The server {url} cannot be trusted: {advice}")
 
 
-def speaks_tls(error: object) -> bool:
-    """Whether a call without TLS failed since the other end speaks it: it answers with an alert."""
-    return isinstance(error, http.client.BadStatusLine) and str(error.args[0]).startswith("\x15\x03")
+def speaks_tls(url: str, error: object) -> bool:
+    """Whether a call without TLS failed since the other end speaks it: it does not answer, and shakes hands."""
+    if not isinstance(error, (http.client.BadStatusLine, ConnectionResetError)):
+        return False
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is said to whoever it is
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), _LOOK_SECONDS) as plain:
+            with context.wrap_socket(plain):
+                return True
+    except OSError:
+        return False
 
 
 def check_roots(ca: Path) -> bytes:

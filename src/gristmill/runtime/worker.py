@@ -360,6 +360,8 @@ class _Worker:
         self._next_try = now + _pause(self._tries, _PAUSE_LIMIT_SECONDS)
         if self._tries > 1 and over.details:  # it answered our question where to connect, and then this
             message = f"The coordinator at {self._premises.front.url} cannot be joined: {over.details}."
+            if (identity := self._settings.identity) is not None and not self._session.attendance.is_welcome:
+                message += f" The CA that it names by --tls-client-ca must have issued {identity.certificate}."
             if now - self._contact > self._settings.patience_seconds:
                 raise ServerUnreachable(message)
             if self._tries == 2:
