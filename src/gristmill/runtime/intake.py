@@ -97,6 +97,9 @@ class Intake:
         at_once: bool,
     ) -> KnownJob:
         """Begin a job: see :meth:`~gristmill.runtime.coordinator.Coordinator.submit`."""
+        if key and (known := self.registry.find_key(key, request)) is not None:
+            known.wait_accepted()
+            return known
         job = self._new_job(prepared, observer, journal, folder)
         job.user, job.deadline_seconds = user, deadline_seconds
         running = RunningJob(self._runner, job)

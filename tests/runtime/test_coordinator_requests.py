@@ -1,0 +1,264 @@
+"""Jobs whose code is loaded at their turn; jobs that are late; and jobs that somebody has altered in the journal."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gristmill.errors import GristmillError, JobCancelled, PayloadAltered, RetryRefused, UsageError
+from gristmill.runtime.facts import JobLate, JobRequested
+from gristmill.runtime.hooks import Hooks
+from gristmill.runtime.jobfolder import claim_job
+from gristmill.runtime.outcome import Outcome
+from gristmill.runtime.registry import KnownJob
+
+from queue_kit import QueueServer, outcome_of, wait_until  # isort: skip
+
+
+class Loader:
+    """Loads code as soon as it is let."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.server: QueueServer | None = None
+        self.error = error
+        self.let = threading.Event()
+        self.seen: list[tuple[JobRequested, Mapping[str, bytes]]] = []
+        self.undone: list[str] = []
+
+    def __call__(self, wanted: JobRequested, blobs: Mapping[str, bytes]) -> None:
+        self.seen.append((wanted, blobs))
+        assert self.let.wait(20)
+        if self.error is not None:
+            raise self.error
+        assert self.server is not None
+        prepared, folder = self.server.prepared(wanted.name, job=wanted.job)
+        try:
+            self.server.coordinator.fulfil(wanted.job, prepared, folder)
+        except JobCancelled:
+            prepared.output.abort()
+            folder.remove()
+            self.undone.append(wanted.job)
+
+
+def loading(place: Path, error: Exception | None = None, jobs: int = 1) -> tuple[QueueServer, Loader]:
+    loader = Loader(error)
+    loader.server = server = QueueServer(place, jobs, hooks=Hooks(on_turn=loader))
+    return server, loader
+
+
+def request(server: QueueServer, name: str = "out", **more: Any) -> KnownJob:
+    """Ask for a job with code that is a file."""
+    job = claim_job(server.place, time.time())
+    wanted = JobRequested(job, name, "ada", time.time(), {"class": "Count", "inputs": ["é"]}, **more)
+    return server.coordinator.request(wanted, {"job.py": b"class Count: ..."})
+
+
+def end_of(server: QueueServer, job: KnownJob) -> Outcome:
+    """How a job ends at this server, whatever it was there before."""
+    found = server.coordinator.find(job.job)
+    assert found is not None
+    return outcome_of(found)
+
+
+def test_code_is_loaded_when_it_is_the_jobs_turn(tmp_path: Path) -> None:
+    server, loader = loading(tmp_path)
+    server.start()
+    job = request(server, priority=3)
+    wait_until(lambda: loader.seen)
+    assert job.view().note == "Loading its code."
+    assert job.view().state.value == "running"
+    assert (job.user, job.name, job.priority) == ("ada", "out", 3)
+    second = server.submit("second")
+    assert server.state(second) == "queued", "a job whose code is loaded has its turn"
+    loader.let.set()
+    assert end_of(server, job).error is None
+    assert end_of(server, second).error is None
+    wanted, blobs = loader.seen[0]
+    assert wanted.request == {"class": "Count", "inputs": ["é"]}
+    assert blobs == {"job.py": b"class Count: ..."}
+    known = server.coordinator.find(job.job)
+    assert known is not None
+    assert (known.user, known.submitted) == ("ada", job.submitted)
+    server.close()
+
+
+def test_code_that_cannot_be_loaded_fails_the_job_which_can_be_tried_again(tmp_path: Path) -> None:
+    server, loader = loading(tmp_path, UsageError("job.py, line 1: no such thing"))
+    loader.let.set()
+    server.start()
+    job = request(server)
+    outcome = end_of(server, job)
+    assert str(outcome.error) == "job.py, line 1: no such thing"
+    assert server.ended == [(job.job, "failed", "ada")]
+    server = server.crash(hooks=server.hooks).start()
+    loader.server = server
+    assert str(end_of(server, job).error) == "job.py, line 1: no such thing"
+    loader.error = None
+    assert outcome_of(server.coordinator.retry(job.job)).error is None
+    server.close()
+
+
+def test_a_defect_of_the_loader_fails_the_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    server, loader = loading(tmp_path, ValueError("oh"))
+    loader.let.set()
+    server.start()
+    assert "could not be loaded: ValueError('oh')" in str(end_of(server, request(server)).error)
+    assert "oh" in caplog.text
+    server.close()
+
+
+def test_a_request_can_be_cancelled_in_each_phase(tmp_path: Path) -> None:
+    server, loader = loading(tmp_path)
+    server.start(0, 1)
+    first, second = request(server, "a"), request(server, "b")
+    wait_until(lambda: loader.seen)
+    second.cancel()
+    first.cancel()
+    for job in (first, second):
+        assert isinstance(end_of(server, job).error, JobCancelled)
+    loader.let.set()
+    wait_until(lambda: loader.undone == [first.job])
+    third = request(server, "c")
+    server.wait_for(third, "running")
+    wait_until(lambda: not third.view().note.startswith("Loading") or server.fleet.launched)
+    found = server.coordinator.find(third.job)
+    assert found is not None
+    wait_until(lambda: server.fleet.launched)
+    server.coordinator.find(third.job).cancel()  # type: ignore[union-attr]
+    for attempt in list(server.fleet.launched):
+        server.fleet.finish(attempt)
+    assert isinstance(end_of(server, third).error, JobCancelled)
+    server.close()
+
+
+def test_after_a_restart_code_is_loaded_again(tmp_path: Path) -> None:
+    server, loader = loading(tmp_path)
+    server.start()
+    jobs = [request(server, "a", key="k", digest="d"), request(server, "b")]
+    wait_until(lambda: loader.seen)
+    first = server
+    server, again = loading(tmp_path)
+    first.crash()
+    again.let.set()
+    server.start()
+    assert request(server, "a", key="k", digest="d").job == jobs[0].job
+    assert [end_of(server, job).error for job in jobs] == [None, None]
+    assert [wanted.name for wanted, _ in again.seen] == ["a", "b"]
+    loader.error = JobCancelled("the old server is gone")
+    loader.let.set()
+    server.close()
+
+
+def test_a_job_that_outlives_its_deadline_is_told_of_once(tmp_path: Path) -> None:
+    server = QueueServer(tmp_path).start(0, 1)
+    jobs = [server.submit("a", deadline_seconds=0.05), server.submit("b", deadline_seconds=0.1)]
+    jobs.append(server.submit("c", deadline_seconds=1000.0))
+    wait_until(lambda: server.late == [jobs[0].job, jobs[1].job])
+    server = server.crash().start(0, 1)
+    wait_until(lambda: sum(isinstance(fact, JobLate) for fact in server.journal.facts()) == 2)
+    server.fleet.release()
+    for job in jobs:
+        assert end_of(server, job).error is None, "it goes on"
+    assert server.late == []
+    server.close()
+
+
+# What somebody has altered
+
+
+def change(server: QueueServer, job: str, sql: str, *values: object) -> None:
+    with sqlite3.connect(server.journal.path) as connection:
+        changed = connection.execute(sql, (*values, job))
+        assert changed.rowcount == 1
+
+
+ALTERED = {
+    "its code": ("UPDATE blobs SET data = ? WHERE name = 'code' AND job = ?", b"evil"),
+    "its splits": ("UPDATE blobs SET data = ? WHERE name = 'splits' AND job = ?", b"evil"),
+    "its description": (
+        "UPDATE facts SET data = replace(data, ?, 'evil') WHERE kind = 'job accepted' AND job = ?",
+        "text",
+    ),
+    "its signature": (
+        "UPDATE facts SET data = json_set(data, '$[0].signature', ?) WHERE kind = 'job accepted' AND job = ?",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", list(ALTERED))
+def test_an_altered_job_is_not_run_after_a_restart(tmp_path: Path, what: str) -> None:
+    server = QueueServer(tmp_path, 2).start(0, 1)
+    running, other, waiting = (server.submit(name) for name in "abc")
+    server.journal.durable(server.coordinator._jobs[running.job].noted)
+    for job in (running, waiting):
+        sql, value = ALTERED[what]
+        change(server, job.job, sql, value)
+    server = server.crash(2).start()
+    for job in (running, waiting):
+        assert isinstance(end_of(server, job).error, PayloadAltered)
+        assert job.job in str(end_of(server, job).error)
+    assert end_of(server, other).error is None, "the others go on"
+    assert not any(job.job in server.fleet.specs for job in (running, waiting)), "no worker gets it"
+    server.close()
+
+
+def test_an_altered_job_is_not_run_at_its_turn_nor_tried_again(tmp_path: Path) -> None:
+    server = QueueServer(tmp_path).start(0, 1)
+    server.fleet.fails = {0}
+    first, second = server.submit("a"), server.submit("b")
+    change(server, second.job, "UPDATE blobs SET data = ? WHERE name = 'code' AND job = ?", b"evil")
+    server.fleet.release()
+    assert isinstance(end_of(server, second).error, PayloadAltered)
+    assert not isinstance(end_of(server, first).error, PayloadAltered)
+    change(server, first.job, "UPDATE blobs SET data = ? WHERE name = 'code' AND job = ?", b"evil")
+    for job in (first, second):
+        with pytest.raises(PayloadAltered):
+            server.coordinator.retry(job.job)
+    server.close()
+
+
+def test_an_altered_request_is_not_loaded(tmp_path: Path) -> None:
+    server, loader = loading(tmp_path)
+    server.start(0, 1)
+    server.submit("first")
+    jobs = [request(server, "a"), request(server, "b"), request(server, "c")]
+    change(server, jobs[0].job, "UPDATE blobs SET data = ? WHERE job = ?", b"evil")
+    change(server, jobs[1].job, "UPDATE facts SET data = replace(data, 'Count', ?) WHERE job = ?", "Evil")
+    loader.let.set()
+    server.fleet.release()
+    errors: list[GristmillError | None] = [end_of(server, job).error for job in jobs]
+    assert [type(error) for error in errors] == [PayloadAltered, PayloadAltered, type(None)]
+    assert [wanted.name for wanted, _ in loader.seen] == ["c"]
+    server.close()
+
+
+def test_another_key_opens_nothing(tmp_path: Path) -> None:
+    server = QueueServer(tmp_path).start(0, 1)
+    job = server.submit("a")
+    server = server.crash(key=b"x" * 32).start()
+    assert isinstance(end_of(server, job).error, PayloadAltered)
+    server.close()
+
+
+def test_a_request_that_is_over_is_not_fulfilled(tmp_path: Path) -> None:
+    server, loader = loading(tmp_path)
+    server.start(0, 1)
+    other = server.submit("other")
+    prepared, folder = server.prepared("out")
+    with pytest.raises(JobCancelled):
+        server.coordinator.fulfil(folder.job, prepared, folder)
+    with pytest.raises(RetryRefused):
+        server.coordinator.retry(other.job)
+    assert replace(prepared).spec.job == folder.job
+    prepared.output.abort()
+    folder.remove()
+    assert loader.seen == []
+    server.close()
