@@ -150,6 +150,8 @@ COMPRESSIONS = {
 MAX_SPLIT_BYTES = 64 * MIB
 MAX_RECORD_BYTES = 64 * MIB
 MIN_EXECUTOR_MEMORY_BYTES = 64 * MIB
+MAX_JOBS = 16  # of a server, that run at a time
+MAX_WAITING = 10_000  # likewise, that wait for their turn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,7 +152,7 @@ def show_summary(view: JobView, output: str | None, *, err: bool = True) -> None
 
     colour = {"succeeded": "green", "failed": "red"}.get(view.state.value, "yellow")
     lines = summary_lines(view, output)
-    width = max(len(line.label) for line in lines)
+    width = max((len(line.label) for line in lines), default=0)
     color = False if os.environ.get("NO_COLOR") else None
     click.echo(click.style(summary_title(view), fg=colour, bold=True), err=err, color=color)
     for line in lines:

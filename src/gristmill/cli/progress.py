@@ -119,7 +119,7 @@ def _time_left(fraction: float, seconds: float) -> str:
 
 def trouble(view: JobView) -> str:
     """One line on what keeps a job from going on, else on its last failed attempt; empty when there is none."""
-    if view.note and view.state.value == "running":
+    if view.note and not view.state.is_final:
         return view.note
     if not view.failed_attempts or not view.failures or view.state.value != "running":
         return ""
@@ -144,7 +144,8 @@ def plain_line(view: JobView, clock: Clock) -> str:
             rate = format_rate(stage.records_in, clock.seconds_of(stage, view))
             text += f" ({', '.join(filter(None, (size, format_count(stage.records_in) + ' records', rate)))})"
         parts.append(text)
-    return "; ".join(filter(None, (f"{view.name}, {format_duration(view.seconds)}: {', '.join(parts)}", trouble(view))))
+    how = f"{view.name}, {format_duration(view.seconds)}: {', '.join(parts) or view.state.value}"
+    return "; ".join(filter(None, (how, trouble(view))))
 
 
 _NOTES_SHOWN = 5
@@ -176,7 +177,8 @@ def summary_lines(view: JobView, output: str | None = None) -> list[SummaryLine]
         lines.append(SummaryLine("resumed", f"the time is this run's; the job was first started {before} before it"))
     if view.bytes_in:
         lines.append(SummaryLine("input", format_size(view.bytes_in) + _speed(view)))
-    lines.append(SummaryLine("tasks", _tasks_text(view), alarm=view.failed_attempts > 0))
+    if view.stages:  # else it never began
+        lines.append(SummaryLine("tasks", _tasks_text(view), alarm=view.failed_attempts > 0))
     if view.shuffle_bytes:
         spilled = f", and {format_size(view.spilled_bytes)} spilled to disk" if view.spilled_bytes else ""
         lines.append(SummaryLine("shuffle", format_size(view.shuffle_bytes) + spilled))

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-MAX_JOBS = 16
-MAX_WAITING = 10_000
+from gristmill.config import MAX_JOBS, MAX_WAITING
 
 
 @dataclass(frozen=True)
