@@ -69,7 +69,6 @@ def create_app(
         login_routes(keys.logins, keys.guesses, keys.login_page),
         page_routes(jobs, asking),
     )
-    doors = [door for router in routers for door in doors_of(router)]
     for router in routers:
         app.include_router(router)
-    return Measured(Guard(app, keys, jobs.drivers, doors), metrics)
+    return Measured(Guard(app, keys, jobs.drivers, doors_of(app)), metrics)

@@ -112,6 +112,7 @@ class Server:
         public_url: the same for other machines.
         token_file: where its token is.
         link: where a browser is logged in.
+        keys: what it knows callers by. Only while it runs.
         logs: keeps what attempts print. Only while it runs.
         resumed: the jobs that an earlier server on this data directory had not ended.
 
@@ -191,7 +192,7 @@ class Server:
         self.url = _url(scheme, "127.0.0.1" if settings.host in _WILDCARDS else settings.host, port)
         self.public_url = _url(scheme, _public_name(settings.host, tls), port)
         names = (*settings.allowed_hosts, *(() if tls is None else (tls.identity.name,)))
-        keys = keys_of(token, data_dir, settings.host, names)
+        keys = self.keys = keys_of(token, data_dir, settings.host, names)
         blobs = BlobStore(data_dir / "blobs")
         blobs.prune(time.time())
 
