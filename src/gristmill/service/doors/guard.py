@@ -66,6 +66,7 @@ class Keys:
         site: the server's names.
         guesses: wrong tokens.
         login_page: for people who are not known.
+        doors: all ways in, once there is a guard.
     """
 
     tokens: Tokens
@@ -73,6 +74,7 @@ class Keys:
     site: Site
     guesses: Guesses = field(default_factory=Guesses)
     login_page: LoginPage = plain_login_page
+    doors: tuple[Door, ...] = ()
 
 
 def keys_of(token: str, data_dir: Path, host: str, allowed: Sequence[str] = ()) -> Keys:
@@ -103,7 +105,7 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, keys: Keys, drivers: Drivers, doors: Sequence[Door] = ()) -> None:
-        self.doors = tuple(doors)
+        self.doors = keys.doors = tuple(doors)
         self._open = {door.path for door in doors if door.role is Role.ANYONE}
         self._app = app
         self._keys = keys

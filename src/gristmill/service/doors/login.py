@@ -24,8 +24,8 @@ LoginPage = Callable[[str, str], str]
 
 LOGIN = "/login"
 LOGOUT = "/logout"
-LOGIN_ASSETS = "/static/login"
-"""Static files below this, or whose name begins with it, are for those who have not logged in yet."""
+LOGIN_ASSETS = "/static/login/"
+"""Static files below this are for those who have not logged in yet."""
 
 WRONG = "This server does not know the token."
 TOO_FAST = "There were too many wrong tokens. Try again in a moment."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
@@ -96,14 +96,17 @@ class Door:
     role: Role
 
 
-def doors_of(router: APIRouter) -> list[Door]:
-    """All ways in that a router has.
+def doors_of(router: APIRouter | FastAPI) -> list[Door]:
+    """All ways in that a router, or the application, has.
 
     Raises:
         RuntimeError: a route names no role: a mistake of ours, found when the server starts.
     """
-    found = []
+    found: list[Door] = []
     for route in router.routes:
+        if (within := getattr(route, "original_router", None)) is not None:
+            found += doors_of(within)
+            continue
         role = _role_of(route)
         if role is None:
             raise RuntimeError(f"the route {getattr(route, 'path', route)} names no role")
