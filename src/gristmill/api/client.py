@@ -102,6 +102,12 @@ class ServerClient:
         self.call("GET", path, read=lambda reply: found.append(reply.read()))
         return found[-1].decode()
 
+    def text(self, path: str) -> str:
+        """The text at a path of the API."""
+        found: list[bytes] = []
+        self.call("GET", path, read=lambda reply: found.append(reply.read()))
+        return found[-1].decode()
+
     def download(self, path: str, target: Path) -> None:
         """Write the bytes at a path of the API into a file."""
 

@@ -31,19 +31,13 @@ from gristmill.service.doors.roles import Role
 from gristmill.service.doors.site import is_loopback
 from gristmill.service.doors.tokens import TOKEN, server_token
 from gristmill.service.jobs import JobService
+from gristmill.service.lock import FACTS, lock_data_dir
 from gristmill.service.metrics import Metrics
 from gristmill.service.operations import HistoryKeeper, OperationSettings, tellers_of
 from gristmill.service.own_worker import OWN_CERTIFICATE, PEERS, OwnWorker
 from gristmill.service.sessions import LEASE_SECONDS, SessionService
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 DEFAULT_PORT = 7077
-FACTS = "server.json"
-_LOCK = "server.lock"
 _UP_SECONDS = 15.0
 _DOWN_SECONDS = 5.0
 _GRACE_SECONDS = 2  # for calls that are being answered when the server ends
@@ -183,7 +177,7 @@ class Server:
         settings = self._settings
         data_dir = settings.data_dir.absolute()
         _make_private(data_dir)
-        close.callback(os.close, _lock(data_dir))
+        close.callback(os.close, lock_data_dir(data_dir))
         token = self._token = server_token(data_dir, settings.token_file)
         listening = close.enter_context(_listen(settings.host, settings.port))
         port = listening.getsockname()[1]
@@ -342,30 +336,6 @@ def _make_private(data_dir: Path) -> None:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"The data directory {data_dir} cannot be made: {error.strerror}.") from error
-
-
-def _lock(data_dir: Path) -> int:
-    """Keep other servers away from this directory for as long as this process lives."""
-    path = data_dir / _LOCK
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-    except OSError as error:
-        raise UsageError(f"The data directory {data_dir} cannot be written: {error.strerror}.") from error
-    if fcntl is not None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            with suppress(OSError, ValueError, KeyError):
-                other = json.loads((data_dir / FACTS).read_text(encoding="utf-8"))
-                raise UsageError(
-                    f"A server runs on {data_dir} already: {other['url']}, process {other['pid']}. "
-                    "Name another --data-dir."
-                ) from None
-            raise UsageError(f"A server runs on {data_dir} already. Name another --data-dir.") from None
-        except OSError:  # a file system without locks
-            pass
-    return descriptor
 
 
 def _write_privately(path: Path, value: dict[str, Any]) -> None:

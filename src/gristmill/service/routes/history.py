@@ -28,6 +28,7 @@ _TRACE: dict[int | str, dict[str, Any]] = {
     200: {"description": "A trace in Chrome's trace-event format.", "content": {"application/json": {"schema": {}}}}
 }
 _MOST = 2**63 - 1
+_JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$"
 
 
 def history_routes(jobs: JobService) -> APIRouter:
@@ -38,9 +39,10 @@ def history_routes(jobs: JobService) -> APIRouter:
     async def events(
         after: Annotated[int, Query(ge=-1, le=_MOST, description="Only what comes after this number.")] = -1,
         limit: Annotated[int | None, Query(ge=1, le=1_000_000, description="So many lines at most.")] = None,
+        job: Annotated[str | None, Query(pattern=_JOB_ID, description="Only those of this job.")] = None,
     ) -> StreamingResponse:
         """All facts of all jobs and workers that are remembered, up to now."""
-        lines = event_lines(jobs.histories.journal, None, after, limit)
+        lines = event_lines(jobs.histories.journal, job, after, limit)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
     @routes.get(

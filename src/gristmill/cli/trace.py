@@ -1,0 +1,52 @@
+"""``gristmill trace``: a job on a time line, for trace viewers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gristmill.cli.journals import journal_here
+from gristmill.cli.options import server_options
+from gristmill.cli.servers import server_of
+
+
+@click.command()
+@click.argument("job", metavar="ID")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    show_default="ID.trace.json",
+    help="Write to this file.",
+)
+@server_options
+@click.pass_context
+def trace(
+    ctx: click.Context,
+    job: str,
+    output: Path | None,
+    server: str | None,
+    token_file: Path | None,
+    data_dir: Path | None,
+) -> None:
+    """Write a job as a trace: each attempt a slice in the slot where it ran.
+
+    Open it at ui.perfetto.dev (nothing is sent anywhere) or in chrome://tracing.
+    """
+    target = output or Path(f"{job}.trace.json")
+    journal = journal_here(ctx, server, data_dir, job)
+    if journal is None:
+        server_of(server, token_file, data_dir).download(f"/jobs/{job}/trace", target)
+    else:
+        from gristmill.errors import UsageError
+        from gristmill.service.history import Histories
+        from gristmill.service.trace import trace_of, trace_text
+
+        history = Histories(journal).of(job)
+        if history is None:  # it was forgotten just now
+            raise UsageError(f"Nothing is known of a job {job}.")
+        with target.open("w", encoding="utf-8") as file:
+            file.writelines(trace_text(trace_of(history)))
+    click.echo(f"Written to {target}. Open it at https://ui.perfetto.dev.", err=True)
