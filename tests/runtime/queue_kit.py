@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from coordinator_kit import USER_ERROR, HandPlayedFleet
+
 from gristmill.errors import FailureReport
 from gristmill.plan.build import StepShape, build_plan
 from gristmill.runtime.contracts import (
@@ -34,8 +36,6 @@ from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
 from gristmill.storage import staging
 from gristmill.storage.commit import OutputCommit
 from gristmill.storage.contracts import PartFile, Split
-
-from coordinator_kit import USER_ERROR, HandPlayedFleet  # isort: skip
 
 PATIENCE = 20.0
 KEY = b"k" * 32

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from queue_kit import QueueServer, outcome_of, wait_until
 
 from gristmill.errors import JobCancelled, KeyTaken, ServerUnreachable
 from gristmill.runtime.facts import JobAccepted, JobBegun
 from gristmill.runtime.registry import QueuedJob, RunningJob
-
-from queue_kit import QueueServer, outcome_of, wait_until  # isort: skip
 
 
 @pytest.fixture

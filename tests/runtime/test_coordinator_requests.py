@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from queue_kit import QueueServer, outcome_of, wait_until
 
 from gristmill.errors import GristmillError, JobCancelled, PayloadAltered, RetryRefused, UsageError
 from gristmill.runtime.facts import JobLate, JobRequested
@@ -18,8 +19,6 @@ from gristmill.runtime.hooks import Hooks
 from gristmill.runtime.jobfolder import claim_job
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.registry import KnownJob
-
-from queue_kit import QueueServer, outcome_of, wait_until  # isort: skip
 
 
 class Loader:

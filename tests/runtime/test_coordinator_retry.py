@@ -7,12 +7,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from queue_kit import QueueServer, outcome_of, wait_until
 
 from gristmill.errors import JobCancelled, JobNotFound, RetryRefused
 from gristmill.runtime.contracts import WorkerDown
 from gristmill.runtime.leftovers import Leftovers
-
-from queue_kit import QueueServer, outcome_of, wait_until  # isort: skip
 
 
 def failed(place: Path) -> tuple[QueueServer, str]:

@@ -1,6 +1,7 @@
 """What jobs bring along, kept by content: one file a blob, named by the SHA-256 of its bytes.
 
-A blob appears under its name when it is whole, so a name that is there is the right content, also after a crash.
+A blob appears under its name when it is whole, so a name that is there is the right content, also after a crash; and
+whoever is about to use one sees that nobody has altered it since.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from gristmill.errors import UsageError
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _PARTIAL = "partial-"
+_MOST_SEEN = 10_000
+_seen: dict[Path, tuple[int, int, int]] = {}  # files that were found to be what their names say
 MAX_AGE_SECONDS = 30 * 86400.0
 _PARTIAL_SECONDS = 86400.0
 
@@ -30,6 +33,23 @@ def digest_of(data: bytes) -> str:
 def is_blob_name(name: str) -> bool:
     """Whether this can be the name of a blob (and so no path that leads elsewhere)."""
     return _NAME.fullmatch(name) is not None
+
+
+def checked(name: str, data: bytes) -> bytes:
+    """The bytes of a blob.
+
+    Raises:
+        UsageError: they are not what its name says.
+    """
+    if digest_of(data) != name:
+        raise UsageError(f"The blob {name[:12]}… has another SHA-256: it was damaged or altered. Submit the job again.")
+    return data
+
+
+def _state_of(path: Path) -> tuple[int, int, int]:
+    """What changes when a file does, whoever changes it."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_ctime_ns
 
 
 class BlobStore:
@@ -56,13 +76,35 @@ class BlobStore:
             return False
         return True
 
+    def holds(self, name: str) -> bool:
+        """As :meth:`has`, and it is what its name says. One that is not is removed: it comes again.
+
+        A file that was looked at is not read again until it changes.
+        """
+        path = self.path(name)
+        try:
+            if _state_of(path) != _seen.get(path):
+                with path.open("rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                if found != name:
+                    path.unlink(missing_ok=True)
+                    return False
+            os.utime(path)  # it is young again
+            if len(_seen) >= _MOST_SEEN:
+                _seen.clear()
+            _seen[path] = _state_of(path)
+        except OSError:
+            return False
+        return True
+
     def read(self, name: str) -> bytes:
         """A blob's bytes.
 
         Raises:
+            UsageError: they are not what the name says.
             OSError: it is not here, or cannot be read.
         """
-        return self.path(name).read_bytes()
+        return checked(name, self.path(name).read_bytes())
 
     def add(self, data: bytes) -> str:
         """Keep these bytes; their name."""

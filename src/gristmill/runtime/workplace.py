@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from gristmill.plan.stages import Stage
 from gristmill.runtime import logsending
 from gristmill.runtime.agent import Agent, AgentSettings
 from gristmill.runtime.attempts import prepare_folder
-from gristmill.runtime.blobs import BlobStore
+from gristmill.runtime.blobs import BlobStore, checked
 from gristmill.runtime.contracts import (
     KEPT_SHARE,
     AttemptDone,
@@ -40,6 +40,7 @@ from gristmill.runtime.contracts import (
 from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.disks import is_full
 from gristmill.runtime.front import Front
+from gristmill.runtime.limits import Limits, limits_of
 from gristmill.runtime.logsending import LogSender, Printing
 from gristmill.runtime.look import look
 from gristmill.runtime.protocol import agents as pb
@@ -104,6 +105,7 @@ class Premises:
         blocks: serves the blocks in them.
         front: where code comes from.
         usage: what is in use here, if there is something new.
+        limits: of each executor.
     """
 
     executors: int
@@ -113,6 +115,7 @@ class Premises:
     blocks: Blocks
     front: Front
     usage: Callable[[], Usage | None] = lambda: None
+    limits: Limits = field(default_factory=lambda: limits_of(None, None))
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class Workplace:
         self._chores_thread.start()
         self._chores.put(lambda: self._tidy(set(welcome.jobs)))
         premises.blocks.on_trouble = lambda path: self._chores.put(lambda: self._retire_if_bad(path))
-        settings = AgentSettings(beat_seconds=welcome.beat_seconds)
+        settings = AgentSettings(beat_seconds=welcome.beat_seconds, limits=premises.limits)
         self._agent = Agent(premises.executors, worker=welcome.worker, settings=settings)
         self._agent.start(self._post)
 
@@ -405,7 +408,7 @@ class Workplace:
         except OSError as error:
             if not is_full(error):
                 raise
-            return self._fetch(name)
+            return checked(name, self._fetch(name))
 
     def _blob(self, name: str, session: str) -> Path:
         """A blob of the coordinator's, fetched if it is not here yet, into the first directory that has room for it.
@@ -416,7 +419,7 @@ class Workplace:
         stores = [BlobStore(root / "blobs") for root in roots]
         own = [BlobStore(_blobs_of(root, session)) for root in roots] if session else stores
         for store in (*own, *stores):
-            if store.has(name):
+            if store.holds(name):
                 return store.path(name)
         stores = own
         data = self._fetch(name)
