@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gristmill.api.messages import SubmitRequest
 from gristmill.errors import GristmillError, SessionClosed
@@ -23,8 +24,10 @@ from gristmill.fleets.cluster import ClusterFleet
 from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.coordinator import Coordinator, RunningJob
 from gristmill.runtime.jobfolder import JobFolder
-from gristmill.runtime.reading import BlockInfo, bring
 from gristmill.service.jobs import JobService, SessionOfJob
+
+if TYPE_CHECKING:
+    from gristmill.runtime.reading import BlockInfo
 
 LEASE_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
@@ -205,6 +208,8 @@ class SessionService:
             found = self._find(session)
         scratch = found.folder.path / f"fetched-{secrets.token_hex(8)}"
         fleet = self._fleet
+        from gristmill.runtime.reading import bring  # Arrow, which takes a server longer to load than all else
+
         brought = bring(block, fleet.block_sources, scratch, session, found.ticket, fleet.peers_ca)
         segment = brought.segments[0]
         return Path(brought.path), segment.offset, segment.length, brought is not block
