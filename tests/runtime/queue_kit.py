@@ -131,7 +131,17 @@ class QueueServer:
         spec = {"session": more.pop("session", ""), "driver": more.pop("driver", False)}
         prepared = PreparedJob(
             spec=JobSpec(
-                folder.job, b"code", (), commit.staged_at, str(folder.path), 1, 0, 1, None, ticket="t", **spec
+                folder.job,
+                more.pop("code", b"code"),
+                (),
+                commit.staged_at,
+                str(folder.path),
+                1,
+                0,
+                1,
+                None,
+                ticket="t",
+                **spec,
             ),
             name=more.pop("called", name),
             plan=build_plan([StepShape(reduces=True)], reducers=1, output_format="text"),

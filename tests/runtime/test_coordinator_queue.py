@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,8 @@ from queue_kit import QueueServer, outcome_of, wait_until
 
 from gristmill.errors import JobCancelled, KeyTaken, ServerUnreachable
 from gristmill.runtime.facts import JobAccepted, JobBegun
-from gristmill.runtime.registry import QueuedJob, RunningJob
+from gristmill.runtime.registry import KnownJob, QueuedJob, RunningJob
+from gristmill.scheduling.commands import JobState
 
 
 @pytest.fixture
@@ -168,3 +172,30 @@ def test_a_server_that_ends_leaves_those_that_wait(place: Path) -> None:
     server = server.crash().start()
     assert [outcome_of(server.coordinator.find(job.job)).error for job in (first, second)] == [None, None]  # type: ignore[arg-type]
     server.close()
+
+
+def test_hundreds_wait_in_little_memory(place: Path) -> None:
+    """Each has a hundred kilobytes of code; what is held of one that waits is a line."""
+    server = begun(place)
+    server.submit("first")
+
+    def submit(index: int) -> KnownJob:
+        return server.submit(f"w{index}", code=bytes(100_000) + str(index).encode())
+
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [job.job for job in pool.map(submit, range(50))]
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            waiting += [job.job for job in pool.map(submit, range(50, 300))]
+            server.journal.durable(0)
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+    assert grown < 250 * 3000, f"{grown / 250:,.0f} bytes for each job that waits"
+    assert len(server.journal.unfinished()) == 301, "all are durable"
+    last = server.coordinator.find(waiting[-1])
+    assert isinstance(last, QueuedJob)
+    assert last.view().state is JobState.QUEUED
+    server.crash()
