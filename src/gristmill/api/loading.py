@@ -56,7 +56,31 @@ def load_job(spec: str, params: Mapping[str, Any] | None = None) -> Job:
         module = load_module_file(Path(place))
         folder: tuple[str, ...] = (str(Path(place).absolute().parent),)
     else:
-        module, folder = _load_module(place), ()
+        module, folder = load_module(place), ()
+    return job_of(module, name, params, place, folder)
+
+
+def job_of(
+    module: ModuleType,
+    name: str = "",
+    params: Mapping[str, Any] | None = None,
+    place: str = "",
+    folder: tuple[str, ...] = (),
+) -> Job:
+    """The job in a module that is loaded.
+
+    Args:
+        module: the module.
+        name: the class; empty: the only one there is, or the module's own functions.
+        params: the job's parameters.
+        place: how the module was named; empty: as it says itself.
+        folder: where its script is.
+
+    Raises:
+        JobNotFound: there is no such class in it, or several.
+        UsageError: it has no such parameters.
+    """
+    place = place or str(module.__file__)
     found = _choose(module, name, place)
     if isinstance(found, ModuleType):
         return _job_of_module(found, Path(place).stem, params or {}, folder)
@@ -203,7 +227,44 @@ def load_module_file(path: Path) -> ModuleType:
     return module
 
 
-def _load_module(name: str) -> ModuleType:
+def load_module_text(file: str, source: bytes, loader: Any) -> ModuleType:
+    """As :func:`load_module_file`, of a script that lies nowhere here.
+
+    Args:
+        file: what it is called.
+        source: what is in it.
+        loader: of the module: gives the text to whoever wants it.
+
+    Raises:
+        UsageError: it failed.
+    """
+    name = _free_name(Path(file))
+    module = ModuleType(name)
+    module.__dict__.update(__file__=file, __loader__=loader)
+    sys.modules[name] = module
+    try:
+        with _script_loading():
+            text = importlib.util.decode_source(source)
+            linecache.cache[file] = (len(source), None, text.splitlines(keepends=True), file)
+            exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
+    except StopLoading:
+        pass
+    except (Exception, SystemExit) as error:  # it is the user's script: it may raise anything
+        del sys.modules[name]
+        raise UsageError(_script_failed(Path(file), error)) from error
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(module)
+    return module
+
+
+def load_module(name: str) -> ModuleType:
+    """Import a module that holds a job.
+
+    Raises:
+        JobNotFound: there is none.
+        UsageError: it failed.
+    """
     if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - compared as text
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
     try:
@@ -247,7 +308,7 @@ def _script_failed(path: Path, error: BaseException) -> str:
         file, line, source = error.filename, error.lineno or 0, (error.text or "").strip()
         what = f"{type(error).__name__}: {error.msg}"
     else:
-        own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users_file(frame.filename)]
         file, line = (own[-1].filename, own[-1].lineno or 0) if own else (str(path), 0)
         source = linecache.getline(file, line).strip()
     place = f"{file}:{line}" if line else file
@@ -255,7 +316,8 @@ def _script_failed(path: Path, error: BaseException) -> str:
     return f"{place}{shown}\n{what}\nThe job could not be loaded, so nothing was started."
 
 
-def _is_users(file: str) -> bool:
+def is_users_file(file: str) -> bool:
+    """Whether a line of this file in a traceback is the user's own, and not of what loads it."""
     engine = str(Path(__file__).parents[1])
     return not file.startswith(("<", engine)) and "importlib" not in Path(file).parts
 

@@ -25,7 +25,10 @@ SUBMISSION_TYPE = "application/vnd.gristmill.job+json"
 MAX_SEEN_FILES = 1000
 
 # What only the machine that runs a job can say; and the server's own affair.
-_NOT_SENT = ("on", "executors", "memory_bytes", "data_dir", "resume", "py_files", "token_file")
+_NOT_SENT = (
+    "on", "executors", "memory_bytes", "max_processes", "max_file_bytes",
+    "data_dir", "resume", "py_files", "token_file",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -240,6 +240,28 @@ def hand_over(
     raise GristmillError(f"The server {server.url} loses what it is sent.")
 
 
+def fulfil(server: ServerClient, asked: str, job: Job, inputs: Sequence[str], output: str, options: JobOptions) -> None:
+    """Hand the code of a job over that a server has asked for: see ``api.uploaded``.
+
+    Args:
+        server: the server.
+        asked: the id of the job.
+        job: what was loaded.
+        inputs: absolute.
+        output: likewise.
+        options: how to run it.
+    """
+    request, blobs = _request(job, inputs, output, options, os.sep)
+    for _ in range(3):
+        try:
+            server.post(f"/jobs/{asked}/code", request.to_json(), {"Content-Type": SUBMISSION_TYPE})
+            return
+        except MissingBlobs as missing:
+            for name in missing.names:
+                _upload(server, f"/blobs/{name}", name, blobs)
+    raise GristmillError(f"The server {server.url} loses what it is sent.")
+
+
 def _request(
     job: Job, inputs: Sequence[str], output: str, options: JobOptions, base: str
 ) -> tuple[SubmitRequest, dict[str, bytes]]:

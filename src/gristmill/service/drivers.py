@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass, field
 
 from gristmill.errors import ServerUnreachable
+from gristmill.runtime.facts import JobRequested
 from gristmill.runtime.registry import RunningJob
 from gristmill.service.doors.tokens import same
 
@@ -24,6 +25,7 @@ class _Driver:
     user: str = ""
     sessions: set[str] = field(default_factory=set)
     jobs: set[str] = field(default_factory=set)
+    loads: JobRequested | None = None
 
 
 class Drivers:
@@ -52,6 +54,18 @@ class Drivers:
                 self._drivers.setdefault(running.job, _Driver(running, user))
             elif driver in self._drivers:
                 self._drivers[driver].jobs.add(running.job)
+
+    def note_load(self, driver: str, wanted: JobRequested) -> None:
+        """A driver loads the code of a job."""
+        with self._lock:
+            if driver in self._drivers:
+                self._drivers[driver].loads = wanted
+
+    def load_of(self, driver: str) -> JobRequested | None:
+        """The job whose code a driver loads; None if it loads none."""
+        with self._lock:
+            found = self._drivers.get(driver)
+        return None if found is None else found.loads
 
     def note_session(self, session: str, driver: str) -> None:
         """A driver has begun a session."""
@@ -94,6 +108,13 @@ class Drivers:
         """
         with self._lock:
             found = self._drivers.get(driver)
+        if found is not None and found.loads is not None:
+            match (method, *path.strip("/").split("/")):
+                case ("POST", "jobs", job, "code"):
+                    return job == found.loads.job
+                case ("HEAD" | "PUT", "blobs", _):
+                    return True
+            return False
         match (method, *path.strip("/").split("/")):
             case ("POST", "sessions" | "jobs"):
                 return found is not None

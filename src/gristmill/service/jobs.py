@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,16 +19,19 @@ from gristmill.api.layouts import Layouts
 from gristmill.api.messages import SubmitRequest, server_options
 from gristmill.api.prepare import Preparation, Submission, prepare
 from gristmill.errors import InputMissing, PathNotShared, UsageError
+from gristmill.plan.stages import InputSpec
 from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.coordinator import Coordinator
+from gristmill.runtime.facts import JobRequested
 from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.journal import Journal
-from gristmill.runtime.registry import RunningJob
+from gristmill.runtime.registry import QueuedJob, RunningJob
 from gristmill.service.checks import ONLY_THE_CLIENT, check_count, check_key, check_sight, checked
 from gristmill.service.doors.roles import Caller
 from gristmill.service.drivers import Drivers
 from gristmill.service.lookup import JobLookup
-from gristmill.service.refusals import MissingBlobs, NotTheirs, WrongState
+from gristmill.service.refusals import MissingBlobs, NotTheirs
+from gristmill.service.wishes import JobWish
 
 __all__ = ["JobService", "MissingBlobs", "SessionOfJob"]
 
@@ -69,6 +72,7 @@ class JobService(JobLookup):
     Attributes:
         closing: the server is about to end: nobody is to be kept waiting.
         drivers: the programs that run as jobs here.
+        check_paths: sees that jobs may read and write these; raises UsageError if not.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class JobService(JobLookup):
         self.drivers = Drivers()
         self.blobs = blobs
         self.closing = False
+        self.check_paths: Callable[[Sequence[str]], None] = lambda _paths: None
         self._tidy_at = 0.0
         self._submitting = _Turns()
 
@@ -124,7 +129,7 @@ class JobService(JobLookup):
             _check_output(job, session)
             if job.driver:
                 self.drivers.check_room()
-            job = replace(job, options=server_options(job.options, self._data_dir))
+            job = replace(job, options=server_options(job.options, self.data_dir))
             if session is not None:
                 wanted = session.layouts.wanted(job.plan)
                 job = replace(job, session=session.id, session_ticket=session.ticket, reducers=wanted)
@@ -162,8 +167,86 @@ class JobService(JobLookup):
         if running.job != preparation.prepared.spec.job:
             preparation.undo()
         if isinstance(running, RunningJob):
-            self.drivers.note(running, driver)
+            self.drivers.note(running, driver, user)
         return running.job
+
+    # Jobs whose code is loaded by an executor
+
+    def request(self, wanted: JobRequested, blobs: Mapping[str, bytes]) -> str:
+        """Take a job in whose code is to be loaded first; its id. It is durable when this returns.
+
+        Raises:
+            KeyTaken: its key came with another request before.
+            ServerUnreachable: as many jobs wait as may.
+        """
+        return self._coordinator.request(wanted, blobs).job
+
+    def load(self, submission: Submission, wanted: JobRequested) -> RunningJob:
+        """Run a driver that loads the code of a job.
+
+        Raises:
+            ServerUnreachable: as many drivers run as can.
+        """
+        self.drivers.check_room()
+        job = replace(submission, options=server_options(submission.options, self.data_dir))
+        preparation = prepare(job, tidy=False)
+        try:
+            running = self._coordinator.submit(preparation.prepared, folder=preparation.folder, user=wanted.user)
+        except BaseException:
+            preparation.undo()
+            raise
+        assert isinstance(running, RunningJob), "drivers do not wait"
+        self.drivers.note(running, "", wanted.user)
+        self.drivers.note_load(running.job, wanted)
+        return running
+
+    def fulfil(self, request: SubmitRequest, job: str, caller: Caller) -> None:
+        """Begin a job whose code a driver has loaded, with the inputs and the output that were asked for.
+
+        Raises:
+            NotTheirs: this caller does not load its code.
+            JobCancelled: it is over meanwhile.
+            UsageError: something is wrong with it.
+        """
+        wanted = self.drivers.load_of(caller.driver)
+        if wanted is None or wanted.job != job:
+            raise NotTheirs(f"The code of job {job} is loaded by the server, and by nobody else.")
+        wish = JobWish.model_validate(wanted.request["wish"])
+        asked = replace(
+            request.submission, inputs=(InputSpec(tuple(wish.inputs)),), output=wish.output,
+            name=wish.name or request.submission.name,
+        )  # fmt: skip
+        submission = checked(asked)
+        if submission.driver:
+            raise UsageError("What is loaded is a job, and no driver.")
+        names = (request.code, *submission.bundles, *submission.broadcasts)
+        if missing := [name for name in names if not self.blobs.has(name)]:
+            raise MissingBlobs(missing)
+        check_sight(request)
+        options = replace(server_options(submission.options, self.data_dir), priority=wanted.priority)
+        preparation = _prepared(
+            replace(request, submission=replace(submission, options=options)), self.blobs, tidy=False, job=job
+        )
+        try:
+            prepared = replace(preparation.prepared, replay=replay_command(preparation.folder))
+            self._coordinator.fulfil(job, prepared, preparation.folder)
+        except BaseException:
+            preparation.undo()
+            raise
+
+    def find_key(self, key: str, asked: str) -> str:
+        """The job that came with a key; empty if none has.
+
+        Raises:
+            KeyTaken: it came with another request before.
+        """
+        known = self._coordinator.find_by_key(key, asked)
+        return "" if known is None else known.job
+
+    def is_loading(self, job: str) -> bool:
+        """Whether the code of a job is being loaded."""
+        known = self._coordinator.find(job)
+        return isinstance(known, QueuedJob) and known.loading
 
     # Doing something with jobs
 
@@ -179,7 +262,7 @@ class JobService(JobLookup):
         """
         known = self._coordinator.find(job)
         if known is not None:
-            _check_owner(job, getattr(known, "user", ""), caller)
+            _check_owner(job, known.user, caller)
             known.cancel()
         return known is not None
 
@@ -188,13 +271,13 @@ class JobService(JobLookup):
 
         Raises:
             NotTheirs: it is somebody else's.
-            WrongState: it has not failed, and was not cancelled.
+            RetryRefused: it has not failed, and was not cancelled; or what it needs is not kept.
         """
         known = self._coordinator.find(job)
-        if known is None:
-            return False
-        _check_owner(job, getattr(known, "user", ""), caller)
-        raise WrongState("Jobs cannot be tried again yet.")
+        if known is not None:
+            _check_owner(job, known.user, caller)
+            self._coordinator.retry(job)
+        return known is not None
 
     def drain(self, worker: str) -> bool:
         """Let a worker take no new work, and leave when it has done what it runs; False if there is none."""
@@ -242,10 +325,10 @@ def _check_owner(job: str, owner: str, caller: Caller | None) -> None:
         raise NotTheirs(f"Job {job} is {owner or 'nobody'}'s: its owner or an admin may do this, not {caller.user}.")
 
 
-def _prepared(request: SubmitRequest, blobs: BlobStore, *, tidy: bool) -> Preparation:
-    job = request.submission
+def _prepared(request: SubmitRequest, blobs: BlobStore, *, tidy: bool, job: str = "") -> Preparation:
+    submission = request.submission
     try:
-        return prepare(replace(job, code=blobs.read(request.code)), tidy=tidy)
+        return prepare(replace(submission, code=blobs.read(request.code)), job=job, tidy=tidy)
     except InputMissing as error:
         if request.seen_files:
             raise PathNotShared(f"{error} {ONLY_THE_CLIENT}") from error

@@ -47,12 +47,13 @@ class JobLookup:
 
     Attributes:
         histories: what became of jobs, attempt by attempt.
+        data_dir: the server's own.
     """
 
     def __init__(self, coordinator: Coordinator, data_dir: Path, logs: LogKeeper, journal: Journal) -> None:
         self.histories = Histories(journal)
         self._coordinator = coordinator
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._logs = logs
         self._journal = journal
 
@@ -276,7 +277,7 @@ class JobLookup:
 
     def _log_folders(self, job: str) -> list[Path]:
         """Where logs of a job are: the server keeps all, and its own worker has the newest of those that run."""
-        return [folder / "jobs" / job for folder in (self._data_dir, self._data_dir / "worker")]
+        return [folder / "jobs" / job for folder in (self.data_dir, self.data_dir / "worker")]
 
     # Workers
 
@@ -299,12 +300,12 @@ class JobLookup:
             except GristmillError as error:
                 found.append(str(error))
         try:
-            free = shutil.disk_usage(self._data_dir).free
+            free = shutil.disk_usage(self.data_dir).free
         except OSError as error:
-            found.append(f"The data directory {self._data_dir} cannot be seen: {error.strerror}.")
+            found.append(f"The data directory {self.data_dir} cannot be seen: {error.strerror}.")
         else:
             if free < _LEAST_DISK_BYTES:
-                found.append(f"The disk of {self._data_dir} is full: {format_size(free)} are left.")
+                found.append(f"The disk of {self.data_dir} is full: {format_size(free)} are left.")
         return found
 
 

@@ -16,6 +16,7 @@ from gristmill.errors import (
     JournalFailed,
     KeyTaken,
     OutputExists,
+    RetryRefused,
     ServerUnreachable,
     UsageError,
     VersionMismatch,
@@ -98,7 +99,7 @@ def answer_errors(app: FastAPI) -> None:
 
 def status_of(error: GristmillError) -> int:
     """The status of the answer to a failure."""
-    if isinstance(error, (OutputExists, VersionMismatch, WrongState)):
+    if isinstance(error, (OutputExists, VersionMismatch, WrongState, RetryRefused)):
         return 409
     if isinstance(error, NotTheirs):
         return 403

@@ -15,6 +15,7 @@ MOST_BYTES = 1024 * GIB
 _LINES = {"text": "text/plain; charset=utf-8", "csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 _BINARY = {"parquet": "application/vnd.apache.parquet", "avro": "application/avro", "orc": "application/octet-stream"}
 _COMPRESSED = {".gz": "application/gzip", ".bz2": "application/x-bzip2", ".zst": "application/zstd"}
+_WHY = {"failed": "it has failed", "cancelled": "it was cancelled"}
 
 CheckPath = Callable[[str], None]
 """Sees that an output may be read; raises if not."""
@@ -94,7 +95,7 @@ class ResultService:
             return None
         state = status.view.state.value
         if state != "succeeded":
-            raise WrongState(f"Job {job} has no result: it is {state}.")
+            raise WrongState(f"Job {job} has no result: {_WHY.get(state, 'it is not over')}.")
         if status.output is None:
             raise WrongState(f"Job {job} has no output that could be read: its program has the result.")
         self._check_path(status.output)

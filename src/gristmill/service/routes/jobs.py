@@ -55,6 +55,7 @@ _FORM = {
     "additionalProperties": {"type": "string", "description": "The options of `Options`, each a field."},
 }
 SUBMISSION = {"type": "object", "description": "What our own clients send: a plan, and code by its SHA-256."}
+_OURS = {SUBMISSION_TYPE: {"schema": SUBMISSION}}
 _BODIES = {
     "parameters": [_KEY],
     "requestBody": {
@@ -62,7 +63,7 @@ _BODIES = {
         "content": {
             "application/json": {"schema": {"$ref": "#/components/schemas/JobWish"}},
             "multipart/form-data": {"schema": _FORM},
-            SUBMISSION_TYPE: {"schema": SUBMISSION},
+            **_OURS,
         },
     },
 }
@@ -148,6 +149,16 @@ def job_routes(jobs: JobService, asking: Asking) -> APIRouter:
         """Try a job again that failed or was cancelled: under its id, and only what is unfinished of it."""
         if not await run_in_threadpool(jobs.retry, job, caller_of(request)):
             raise no_such_job(job)
+        return models.Submitted(id=job)
+
+    @routes.post(
+        "/{job}/code", status_code=202, dependencies=SUBMITS, response_model=models.Submitted,
+        responses=problems(404, 409), openapi_extra={"requestBody": {"required": True, "content": _OURS}},
+    )  # fmt: skip
+    async def fulfil(job: JobId, request: Request) -> models.Submitted:
+        """Hand over what was made of a job's code: for the program that the server runs to load it."""
+        wanted = await submission_of(request)
+        await run_in_threadpool(jobs.fulfil, wanted, job, caller_of(request))
         return models.Submitted(id=job)
 
     return routes

@@ -1,0 +1,135 @@
+"""Code that came to a server as a file, or that only the workers have: loaded in an executor, not in the server.
+
+The server makes a job of one task for that, a :class:`LoadTask`. It runs where all user code runs, makes of the file
+what ``gristmill submit`` makes of it on its user's machine, and hands that back for the job that was asked for.
+"""
+
+from __future__ import annotations
+
+import linecache
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gristmill.api.driver import Script, ScriptText
+from gristmill.api.job import Job
+from gristmill.api.loading import import_paths, is_users_file, job_of, load_job, load_module, load_module_text
+from gristmill.api.mapreduce import MapReduce
+from gristmill.config import JobOptions
+from gristmill.errors import FailureReport, Frame, GristmillError, JobNotFound, TaskError, UserCodeError
+from gristmill.plan.functions import JobCode
+
+_FILE = ".py"
+
+
+@dataclass(frozen=True)
+class LoadTask:
+    """What to load, as the maker of a job's input. It makes no records.
+
+    Attributes:
+        job: the job whose code it is.
+        file: the name of the file that was sent; empty: a module that is here.
+        source: what is in it, if it is a script. A zip file comes as a bundle of this job.
+        spec: the class in the script; else ``package.module:Name``. Empty: the only one there is.
+        functions: functions of the module by their roles, if they are named.
+        params: the job's parameters.
+        inputs: absolute.
+        output: likewise.
+        options: how the job is to run.
+        name: for people; empty: the job's own.
+    """
+
+    job: str
+    file: str
+    source: bytes
+    spec: str
+    functions: Mapping[str, str]
+    params: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    output: str
+    options: JobOptions
+    name: str = ""
+
+    def make(self, task: int) -> Iterator[Any]:  # noqa: ARG002 - there is one
+        """Load it, and hand it to the server, in an executor of that."""
+        from gristmill.api.client import connect
+        from gristmill.api.remote import fulfil
+        from gristmill.runtime.here import job_here, scratch_here
+
+        here, scratch = job_here(), scratch_here()
+        assert here is not None and scratch is not None, "it is a task"
+        scratch.mkdir(parents=True, exist_ok=True)
+        token = scratch / "token"
+        token.touch(mode=0o600)
+        token.write_text(f"{here.job}.{here.ticket}")
+        try:
+            loaded = self.load()
+            options = replace(self.options, params=dict(self.params))
+            fulfil(connect(here.server, token, scratch), self.job, loaded, self.inputs, self.output, options)
+        except TaskError:
+            raise
+        except GristmillError as error:
+            raise UserCodeError(_report_of(error)) from error
+        return iter(())
+
+    def load(self) -> Job:
+        """The job.
+
+        Raises:
+            UsageError: it cannot be loaded; the user's own line is in it.
+        """
+        if self.functions:
+            return self._job_of_functions()
+        if self.file.endswith(_FILE):
+            loaded = job_of(self._module(), self.spec, self.params)
+        else:
+            loaded = load_job(self.spec, self.params)
+        return replace(loaded, name=self.name) if self.name else loaded
+
+    def _module(self) -> ModuleType:
+        if self.file.endswith(_FILE):
+            return load_module_text(self.file, self.source, ScriptText(Script(self.file, self.source)))
+        return load_module(self.spec.partition(":")[0])
+
+    def _job_of_functions(self) -> Job:
+        """The job of functions that are named, of which none need be called as its role is."""
+        module = self._module()
+        named = {role: _named(module, name) for role, name in self.functions.items()}
+        others = {role: vars(module).get(role) for role in ("combiner", "reducer") if role not in named}
+        if "mapper" not in named:
+            others["mapper"] = vars(module).get("mapper")
+        if self.params and isinstance(own := vars(module).get("params"), dict):
+            own.update(self.params)
+        found = {role: function for role, function in others.items() if callable(function)}
+        name = self.name or Path(self.file or module.__name__).stem
+        return Job(name, JobCode((MapReduce.step(**named, **found),)), import_paths())
+
+
+def _named(module: ModuleType, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise JobNotFound(f"{Path(module.__file__ or module.__name__).name} has no function {name}.")
+    return found
+
+
+def _report_of(error: GristmillError) -> FailureReport:
+    """Why the code cannot be loaded, with the user's lines."""
+    cause = error.__cause__
+    if cause is None or not cause.__traceback__:
+        return FailureReport("UserCodeError", str(error), exception=type(error).__name__)
+    frames = tuple(
+        Frame(one.filename, one.lineno or 0, one.name, (one.line or "").strip())
+        for one in traceback.extract_tb(cause.__traceback__)
+        if is_users_file(one.filename)
+    )
+    if isinstance(cause, SyntaxError) and cause.filename:
+        line = cause.lineno or 0
+        source = (cause.text or linecache.getline(cause.filename, line)).strip()
+        frames = (*frames, Frame(cause.filename, line, "<module>", source))
+        return FailureReport("UserCodeError", str(cause.msg), frames, exception=type(cause).__name__)
+    return FailureReport("UserCodeError", str(cause), frames, exception=type(cause).__name__)
