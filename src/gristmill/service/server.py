@@ -31,6 +31,7 @@ from gristmill.service.doors.roles import Role
 from gristmill.service.doors.site import is_loopback
 from gristmill.service.doors.tokens import TOKEN, server_token
 from gristmill.service.jobs import JobService
+from gristmill.service.loader import Loader
 from gristmill.service.lock import FACTS, lock_data_dir
 from gristmill.service.metrics import Metrics
 from gristmill.service.operations import HistoryKeeper, OperationSettings, tellers_of
@@ -206,7 +207,10 @@ class Server:
         jobs = self._jobs = JobService(coordinator, blobs, data_dir, self.logs, self._journal)
         resumed = self._resumed
         for running in resumed:
-            jobs.drivers.note(running)
+            jobs.drivers.note(running, "", running.user)
+        loader = Loader(jobs, resumed)
+        close.callback(loader.close)
+        coordinator.hooks.on_turn = loader.on_turn
         sessions = SessionService(coordinator, fleet, jobs, data_dir, settings.lease_seconds, resumed=resumed)
         close.callback(sessions.close)
         keeper = HistoryKeeper(
