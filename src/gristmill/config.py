@@ -186,10 +186,12 @@ class JobOptions:
     shuffle_dir: str | None = None
     py_files: tuple[str, ...] = ()
     token_file: Path | None = None  # holds the server's token
+    max_processes: int | None = None  # of a task's code at a time; None: see runtime/limits.py
+    max_file_bytes: int | None = None  # that a task writes; None: as the system allows
     deaths_expected: bool = False  # processes may die, and attempts run too long, without limit
 
     def __post_init__(self) -> None:
-        for name in ("executors", "reducers", "split_bytes", "memory_bytes"):
+        for name in ("executors", "reducers", "split_bytes", "memory_bytes", "max_processes", "max_file_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}.")

@@ -212,7 +212,7 @@ class Running:
         self.process = subprocess.Popen(
             command,
             cwd=home,
-            env={**os.environ, "GRISTMILL_CHAOS_MARK": self.mark},
+            env={**os.environ, "CHAOS_MARK": self.mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -19,6 +19,8 @@ from gristmill.errors import FailureReport, TaskError, task_error
 from gristmill.plan.stages import Branch, MapOp, OutputSink, SplitSource, Stage
 from gristmill.runtime.attempts import unforeseen_report
 from gristmill.runtime.contracts import JobSpec, TaskSpec
+from gristmill.runtime.environment import set_for_this_process
+from gristmill.runtime.limits import Limits
 from gristmill.runtime.logs import crash_frames, log_tail, tail_of
 from gristmill.runtime.processes import (
     ProcessEnd,
@@ -27,7 +29,6 @@ from gristmill.runtime.processes import (
     oom_kills,
     private_bytes,
     process_end,
-    set_for_this_process,
     signal_name,
 )
 from gristmill.runtime.slots import Run
@@ -48,6 +49,7 @@ from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.storage.contracts import Split
 
+LIMITS = Limits(processes=256)
 JOB = JobSpec("j", b"", (), "", "", 100 * MIB, 0, MIB, 10.0)
 SPEC = TaskSpec(
     AttemptId("j", 0, 3, 2), Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), OutputSink("text", "m"), "map")
@@ -117,14 +119,16 @@ def test_a_spec_travels_without_its_stage() -> None:
         (Vitals(seconds=1.0, memory_bytes=227 * MIB, idle_bytes=0), None),
         (Vitals(seconds=1.0, memory_bytes=229 * MIB, idle_bytes=0), Ending.MEMORY),
         (Vitals(seconds=1.0, memory_bytes=229 * MIB, idle_bytes=30 * MIB), None),
+        (Vitals(seconds=1.0, memory_bytes=0, idle_bytes=0, processes=256), None),
+        (Vitals(seconds=1.0, memory_bytes=0, idle_bytes=0, processes=257), Ending.PROCESSES),
     ],
 )
 def test_verdict(vitals: Vitals, ending: Ending | None) -> None:
-    assert verdict(JOB, vitals) is ending
+    assert verdict(JOB, vitals, LIMITS) is ending
 
 
 def test_without_a_timeout_time_does_not_matter() -> None:
-    assert verdict(replace(JOB, task_timeout_seconds=None), Vitals(1e9, 0, 0)) is None
+    assert verdict(replace(JOB, task_timeout_seconds=None), Vitals(1e9, 0, 0), LIMITS) is None
 
 
 def test_a_large_budget_has_half_of_itself_as_slack() -> None:
@@ -226,7 +230,7 @@ def test_hashes_are_fixed_whatever_the_caller_has(monkeypatch: pytest.MonkeyPatc
 def test_what_is_set_for_this_process_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
     monkeypatch.setenv("GRPC_TRACE", "http")
-    monkeypatch.setattr("gristmill.runtime.processes._for_this_process", set())
+    monkeypatch.setattr("gristmill.runtime.environment._for_this_process", set())
     for name in ("GRPC_VERBOSITY", "GRPC_TRACE"):
         set_for_this_process(name, "ours")
     assert os.environ["GRPC_VERBOSITY"] == "ours"
@@ -240,8 +244,10 @@ def test_what_is_set_for_this_process_is_not_handed_on(monkeypatch: pytest.Monke
 )
 def test_what_nears_its_limit_is_looked_at_more_often(memory_bytes: int, seconds: float) -> None:
     vitals = Vitals(seconds=1.0, memory_bytes=memory_bytes, idle_bytes=0)
-    assert look_again(JOB, vitals, 0.25) == pytest.approx(seconds, abs=0.001)
-    assert look_again(replace(JOB, memory_bytes=4096 * MIB), vitals, 0.25) == 0.25
+    assert look_again(JOB, vitals, LIMITS, 0.25) == pytest.approx(seconds, abs=0.001)
+    assert look_again(replace(JOB, memory_bytes=4096 * MIB), vitals, LIMITS, 0.25) == 0.25
+    forking = replace(vitals, processes=200)
+    assert look_again(replace(JOB, memory_bytes=4096 * MIB), forking, LIMITS, 0.25) == pytest.approx(0.0224)
 
 
 def test_the_pause_after_failed_starts_grows_to_a_limit() -> None:

@@ -118,7 +118,7 @@ def environment(served: Site) -> dict[str, str]:
         "GRISTMILL_SERVER": served.url,
         "GRISTMILL_TOKEN": served.token_file.read_text().strip(),
         "GRISTMILL_DATA_DIR": str(served.folder / "client"),
-        "GRISTMILL_CHAOS_MARK": served.mark,
+        "CHAOS_MARK": served.mark,
     }
 
 

@@ -409,8 +409,11 @@ def open_fleet(options: JobOptions) -> Fleet:
 
         return InlineFleet()
     from gristmill.fleets.local import LocalFleet
+    from gristmill.runtime.agent import AgentSettings
+    from gristmill.runtime.limits import limits_of
 
-    return LocalFleet(options.executor_count)
+    limits = limits_of(options.max_processes, options.max_file_bytes)
+    return LocalFleet(options.executor_count, AgentSettings(limits=limits))
 
 
 def _input_list(inputs: Inputs) -> tuple[str, ...]:

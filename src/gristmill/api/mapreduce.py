@@ -300,11 +300,12 @@ _TYPES: dict[str, Any] = {
     "max_bad_records": int, "max_record_size": (str, int), "task_timeout": (str, int, float),
     "data_dir": (str, os.PathLike), "shuffle_dir": (str, os.PathLike), "resume": bool, "speculation": bool,
     "priority": int, "task_cpus": (int, float), "task_memory": (str, int), "py_files": (list, tuple),
-    "token_file": (str, os.PathLike),
+    "token_file": (str, os.PathLike), "max_processes": int, "max_file_size": (str, int),
 }  # fmt: skip
 _FIELDS = {
     "memory": "memory_bytes",
     "split_size": "split_bytes",
+    "max_file_size": "max_file_bytes",
     "max_record_size": "max_record_bytes",
     "task_timeout": "task_timeout_seconds",
     "task_memory": "task_memory_bytes",

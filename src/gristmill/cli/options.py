@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from gristmill.cli.limits import LIMIT_OPTIONS
 from gristmill.cli.params import duration_seconds, key_value_pairs, place, size_bytes
 from gristmill.cli.settings import variable_of
 from gristmill.config import INPUT_FORMATS, MAX_RECORD_BYTES, OUTPUT_FORMATS, JobOptions, default_data_dir
@@ -148,6 +149,7 @@ _HERE: tuple[_Option, ...] = (
     ),
     EXECUTORS,
     MEMORY,
+    *LIMIT_OPTIONS,
     click.option("--resume", is_flag=True, help="Take up an interrupted run of the same job where it stood."),
 )  # fmt: skip
 
@@ -230,6 +232,8 @@ def job_options(on: str, named: dict[str, Any]) -> JobOptions:
         on=on,
         executors=named.get("executors"),
         memory_bytes=named.get("memory"),
+        max_processes=named.get("max_processes"),
+        max_file_bytes=named.get("max_file_size"),
         reducers=named["reducers"],
         split_bytes=named["split_size"],
         input_format=named["input_format"],
@@ -262,4 +266,5 @@ def session_options(named: dict[str, Any]) -> dict[str, Any]:
 _OF_SESSIONS = (
     "on", "executors", "memory", "reducers", "split_size", "max_attempts", "max_record_size", "task_timeout",
     "task_cpus", "task_memory", "priority", "speculation", "shuffle_dir", "py_files", "data_dir", "token_file",
+    "max_processes", "max_file_size",
 )  # fmt: skip

@@ -94,8 +94,12 @@ def main_for_job(job_class: type[MapReduce], argv: Sequence[str] | None = None) 
 
 
 def _check_place(named: dict[str, Any]) -> None:
-    if named["on"].startswith("http") and any(named[name] and is_given(name) for name in ("executors", "memory")):
-        raise click.UsageError("--executors and --memory are for jobs here: a server's workers have their own.")
+    here = ("executors", "memory", "max_processes", "max_file_size")
+    if named["on"].startswith("http") and any(named[name] and is_given(name) for name in here):
+        raise click.UsageError(
+            "--executors, --memory, --max-processes and --max-file-size are for jobs here: a server's workers have "
+            "their own."
+        )
 
 
 def _checked_options(output: str | None, as_json: bool, named: dict[str, Any]) -> JobOptions:

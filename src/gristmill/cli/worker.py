@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from gristmill.cli.limits import worker_limit_options
 from gristmill.cli.log import say_with_time, show_log
 from gristmill.cli.options import EXECUTORS, MEMORY, TLS_CA, TOKEN_FILE, data_dir_option
 from gristmill.config import default_data_dir
@@ -50,6 +51,7 @@ from gristmill.config import default_data_dir
 @click.option(
     "--tls-key", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The key of that certificate."
 )
+@worker_limit_options
 @click.option(
     "--ends-with-stdin",
     is_flag=True,
@@ -69,6 +71,10 @@ def worker(
     tls_ca: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    max_processes: int | None,
+    max_file_size: int | None,
+    pass_env: tuple[str, ...],
+    drop_env: tuple[str, ...],
     ends_with_stdin: bool,
 ) -> None:
     """Run tasks for the server at URL.
@@ -82,6 +88,7 @@ def worker(
     # The server has told of its own worker already.
     show_log(say_with_time, logging.WARNING if ends_with_stdin else logging.INFO)
     from gristmill.api.client import checked_url, token_for
+    from gristmill.runtime.limits import limits_of
     from gristmill.runtime.tls import TLS_CA as CA
     from gristmill.runtime.tls import Trust, load_identity
     from gristmill.runtime.watch import EXIT_RETIRED
@@ -105,6 +112,9 @@ def worker(
             machine=machine,
             host=host,
             trust=Trust.from_environment(),
+            limits=limits_of(max_processes, max_file_size),
+            pass_env=pass_env,
+            drop_env=drop_env,
             identity=None if tls_cert is None or tls_key is None else load_identity(tls_cert, tls_key),
         )
     )

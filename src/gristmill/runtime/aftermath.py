@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gristmill.errors import FailureReport
 from gristmill.runtime.attempts import remove_scratch, scratch_path
 from gristmill.runtime.contracts import AttemptFailed
+from gristmill.runtime.limits import Limits
 from gristmill.runtime.logs import crash_frames, log_path, log_tail, name_spool, remove_spools
 from gristmill.runtime.processes import ProcessEnd
 from gristmill.runtime.slots import Run, Slot
@@ -22,20 +23,21 @@ def clear_away(slot: Slot) -> None:
         remove_spools(slot.pid, known.folders)
 
 
-def last_answers(slot: Slot, end: ProcessEnd, oom: bool, now: float) -> Iterator[AttemptFailed]:
+def last_answers(slot: Slot, end: ProcessEnd, oom: bool, limits: Limits, now: float) -> Iterator[AttemptFailed]:
     """What is to be said of the attempts in a slot: the one that ran is to blame, those behind it have not begun.
 
     Args:
         slot: its executor is gone, and was cleared away.
         end: how it went.
         oom: the kernel's out-of-memory killer has struck lately.
+        limits: of an executor.
         now: the time.
     """
     for run in slot.queue:
         if run.cancelled and run is slot.run:
             continue  # nobody waits for an answer
         if run is slot.run and slot.ending is not Ending.CANCELLED:
-            report = _blame(slot, run, end, oom, now)
+            report = _blame(slot, run, end, oom, limits, now)
         else:
             # Also one that was recalled: it is counted until it is answered. Or it began when an attempt before it, for
             # whose sake the process was ended, was done after all.
@@ -43,7 +45,7 @@ def last_answers(slot: Slot, end: ProcessEnd, oom: bool, now: float) -> Iterator
         yield AttemptFailed(run.spec.attempt, report, slot_leaves=True)
 
 
-def _blame(slot: Slot, run: Run, end: ProcessEnd, oom: bool, now: float) -> FailureReport:
+def _blame(slot: Slot, run: Run, end: ProcessEnd, oom: bool, limits: Limits, now: float) -> FailureReport:
     tail = log_tail(log_path(run.job, run.spec))
     death = Death(
         end=end,
@@ -54,5 +56,7 @@ def _blame(slot: Slot, run: Run, end: ProcessEnd, oom: bool, now: float) -> Fail
         idle_bytes=slot.idle_bytes,
         log_tail=tail,
         frames=crash_frames(tail),
+        processes=run.processes,
+        max_processes=limits.processes,
     )
     return death_report(run.job, run.spec, death)

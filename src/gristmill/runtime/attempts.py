@@ -79,6 +79,8 @@ def run_attempt(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult 
     except TaskError as error:
         if isinstance(error.__cause__, MemoryError):
             return _out_of_memory(job, spec, error.__cause__)
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EFBIG:
+            return _file_too_large(error.__cause__, error.report)
         return error.report
     except MemoryError as error:
         return _out_of_memory(job, spec, error)
@@ -95,6 +97,16 @@ def _out_of_memory(job: JobSpec, spec: TaskSpec, error: MemoryError) -> FailureR
     return replace(memory_report(job, spec, _peak_bytes(), job.memory_bytes), frames=frames)
 
 
+def _file_too_large(error: OSError, found: FailureReport | None = None) -> FailureReport:
+    """``found`` is what is known of it as an exception of user code."""
+    from gristmill.runtime.disks import file_too_large
+
+    report = file_too_large(str(error.filename or ""))
+    if found is None:
+        return report
+    return replace(found, error=report.error, message=report.message, details=report.details, advice=report.advice)
+
+
 def unforeseen_report(spec: TaskSpec, error: BaseException) -> FailureReport:
     """A report on an exception that the task did not translate: a user's if it came out of user code, else ours."""
     from gristmill.compute.guard import is_users, user_frames
@@ -102,6 +114,8 @@ def unforeseen_report(spec: TaskSpec, error: BaseException) -> FailureReport:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         path = str(error.filename or "the job's folder")
         return FailureReport("DiskFull", f"No space is left for {path}.", details={"path": path})
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return _file_too_large(error)
     text = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:]
     what = "".join(traceback.format_exception_only(error)).strip()
     if is_users(cast(Exception, error)):

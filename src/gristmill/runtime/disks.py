@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from gristmill.errors import DataDirFailed, DiskFull, FailureReport, TaskError, UsageError
+from gristmill.config import format_size
+from gristmill.errors import DataDirFailed, DiskFull, FailureReport, FileTooLarge, TaskError, UsageError
 from gristmill.runtime.contracts import TaskEnvironment, TaskSpec
+from gristmill.runtime.limits import file_limit
 from gristmill.shuffle import store
 
-_NO_SPACE = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def mark_shared(shuffle_dir: str, job: str) -> None:
@@ -42,6 +44,8 @@ def failure_of(error: OSError, spec: TaskSpec, env: TaskEnvironment) -> TaskErro
     elsewhere. A disk that is the same wherever the attempt runs (the only one of a local run, the output's, shared
     storage for blocks) ends the job when it is full.
     """
+    if error.errno == errno.EFBIG:
+        return FileTooLarge(file_too_large(str(error.filename or "")))
     path = str(error.filename or (env.scratch if is_full(error) else ""))
     reason = error.strerror or str(error)
     if spec.folder and path and _lies_in(path, Path(spec.folder)):
@@ -61,6 +65,18 @@ def failure_of(error: OSError, spec: TaskSpec, env: TaskEnvironment) -> TaskErro
     if shared and path.startswith(shared):
         return data_dir_failed(path, f"The shared storage fails: {path}: {reason}.", spec)
     return None
+
+
+def file_too_large(path: str = "") -> FailureReport:
+    """A file has become larger than it may: than this machine's administrator allows, or the disk can hold."""
+    limit = file_limit()
+    what = f"A file grew beyond the limit{f' of {format_size(limit)}' if limit is not None else ' of its file system'}"
+    return FailureReport(
+        "FileTooLarge",
+        f"{what}: {path}." if path else f"{what}.",
+        details={"path": path, "limit_bytes": limit or 0},
+        advice="Write less into a file (more --reducers, a smaller --split-size), or allow more by --max-file-size.",
+    )
 
 
 def data_dir_failed(path: str, why: str, spec: TaskSpec, *, full: bool = False) -> DataDirFailed:

@@ -26,6 +26,7 @@ from gristmill.plan.stages import Stage
 from gristmill.runtime import broadcasts
 from gristmill.runtime.attempts import run_attempt, unforeseen_report
 from gristmill.runtime.contracts import JobSpec, Progress, TaskResult, TaskSpec
+from gristmill.runtime.limits import Limits, limit_this_process, user_processes
 from gristmill.runtime.logs import OutputRedirect, log_path, log_tail
 from gristmill.runtime.modules import JobModules
 from gristmill.runtime.processes import become_subreaper, collect_garbage_rarely, descendants, kill, private_bytes
@@ -201,13 +202,14 @@ def _use_one_core() -> None:
 
 
 def main() -> NoReturn:
-    """Entry of a spawned executor: ``python -m gristmill.runtime.executor CHANNEL``."""
+    """Entry of a spawned executor: ``python -m gristmill.runtime.executor CHANNEL LIMITS``."""
     if sys.platform == "win32":
         channel = socket.fromshare(sys.stdin.buffer.read())
     else:
         channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     preload()
+    limit_this_process(Limits.from_text(sys.argv[2]), user_processes())
     serve_channel(channel)
 
 

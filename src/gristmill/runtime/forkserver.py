@@ -24,6 +24,7 @@ import traceback
 from typing import Any, NoReturn
 
 from gristmill.runtime.executor import preload, serve_channel
+from gristmill.runtime.limits import Limits, limit_this_process, user_processes
 from gristmill.runtime.processes import become_subreaper, children, kill, kill_group, kill_tree, thread_count
 
 _REQUEST_BYTES = 4096
@@ -35,7 +36,8 @@ _EXIT_CRASHED = 70
 class _Forkserver:
     """``_executors`` holds exactly the children that were forked and not yet reaped."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, limits: Limits) -> None:
+        self._limits, self._user_processes = limits, user_processes()
         self._control = control
         self._caller = os.getppid()
         self._executors: dict[int, str] = {}
@@ -112,6 +114,7 @@ class _Forkserver:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for ours in (self._control, self._wake_reader, self._wake_writer):
                 ours.close()
+            limit_this_process(self._limits, self._user_processes)
             serve_channel(socket.socket(fileno=channel))
         except BaseException:  # nothing may climb into the forkserver's own loop in this copy of it
             traceback.print_exc()
@@ -144,10 +147,10 @@ class _Forkserver:
 
 
 def main() -> None:
-    """Entry: ``python -m gristmill.runtime.forkserver CONTROL``, with CONTROL the socket's descriptor."""
+    """Entry: ``python -m gristmill.runtime.forkserver CONTROL LIMITS``, with CONTROL the socket's descriptor."""
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
-    server = _Forkserver(control)
+    server = _Forkserver(control, Limits.from_text(sys.argv[2]))
     become_subreaper()
     preload()
     gc.collect()

@@ -32,8 +32,9 @@ from gristmill.runtime.contracts import (
     TaskResult,
     TaskSpec,
 )
+from gristmill.runtime.limits import DEAD_SHARE
 from gristmill.runtime.logs import log_path, name_spool, remove_spools
-from gristmill.runtime.processes import ProcessEnd, oom_kills, tree_bytes
+from gristmill.runtime.processes import ProcessEnd, children, dead_among, descendants, family_bytes, oom_kills
 from gristmill.runtime.slots import KnownJob, Run, Slot
 from gristmill.runtime.starters import Born, Died, Starter, StarterEvent, open_starter
 from gristmill.runtime.watch import (
@@ -41,6 +42,7 @@ from gristmill.runtime.watch import (
     Ending,
     Vitals,
     look_again,
+    memory_limit,
     not_begun,
     start_pause,
     verdict,
@@ -86,7 +88,7 @@ class ExecutorPool:
     # Slots come and go.
 
     def _open_starter(self) -> Starter:
-        starter = open_starter()
+        starter = open_starter(self._settings.limits)
         self._starter_fd = starter.fileno()
         if self._starter_fd is not None:
             self._selector.register(self._starter_fd, selectors.EVENT_READ, _ignore)  # its events are taken every time
@@ -157,7 +159,8 @@ class ExecutorPool:
         slot.channel.close()
         del self._slots[slot.id]
         clear_away(slot)
-        for answer in last_answers(slot, end, self._oom_struck(), time.monotonic()):
+        limits = self._settings.limits
+        for answer in last_answers(slot, end, self._oom_struck(), limits, time.monotonic()):
             self._post(answer)
         if slot.ready:
             self._post(SlotDown(slot.id))
@@ -270,6 +273,7 @@ class ExecutorPool:
         now, run = time.monotonic(), Run(job, spec)
         if not slot.queue:
             self._watch_from_the_start(slot, run, now)
+        slot.last_job = job
         slot.push(run, now)
         self._order(slot, task_order(spec))
 
@@ -294,6 +298,9 @@ class ExecutorPool:
             if (known := slot.jobs.pop(job, None)) is not None:
                 self._order(slot, ("drop", job))
                 remove_spools(slot.pid, known.folders)
+                slot.leftovers = slot.leftovers or bool(children(slot.pid))
+                if slot.last_job is not None and slot.last_job.job == job and not slot.leftovers:
+                    slot.last_job = None
 
     # Time passes.
 
@@ -319,16 +326,19 @@ class ExecutorPool:
                 self._end(slot, Ending.UNREACHABLE)
         elif slot.run is not None:
             self._watch_run(slot, slot.run, now)
+        elif slot.last_job is not None:
+            self._watch_leftovers(slot, slot.last_job)
 
     def _watch_run(self, slot: Slot, run: Run, now: float) -> None:
         if run.cancelled:  # and called back too late: it runs
             self._end(slot, Ending.CANCELLED)
             return
-        memory = tree_bytes(slot.pid)
+        limits = self._settings.limits
+        memory, run.processes = self._size(slot)
         run.peak_bytes = max(run.peak_bytes, memory)
-        vitals = Vitals(now - run.started, memory, slot.idle_bytes)
-        slot.look_at = now + look_again(run.job, vitals, self._settings.watch_seconds)
-        why = verdict(run.job, vitals)
+        vitals = Vitals(now - run.started, memory, slot.idle_bytes, run.processes)
+        slot.look_at = now + look_again(run.job, vitals, limits, self._settings.watch_seconds)
+        why = verdict(run.job, vitals, limits)
         if why is not None:
             self._end(slot, why)
         elif run.stalled:
@@ -337,10 +347,35 @@ class ExecutorPool:
             run.stalled = True
             self._dump_stack(slot, run, now)
 
+    def _size(self, slot: Slot) -> tuple[int, int]:
+        """How large an executor is with all that it has started, and how many processes run below it.
+
+        Of those that are too many the memory is not looked at: that takes time, in which they become more.
+        """
+        most = self._settings.limits.processes
+        below = descendants(slot.pid, enough=most * (DEAD_SHARE + 1))
+        count = len(below)
+        if count > most:
+            dead = dead_among(below)
+            count += dead // DEAD_SHARE - dead
+        return (0 if count > most else family_bytes(slot.pid, below)), count
+
+    def _watch_leftovers(self, slot: Slot, last: JobSpec) -> None:
+        """Processes that attempts have left may serve the next one, but not another job, and they have limits, too."""
+        if not children(slot.pid):
+            slot.leftovers = False
+            return
+        memory, processes = self._size(slot)
+        if memory > memory_limit(last, slot.idle_bytes) or processes > self._settings.limits.processes:
+            _log.warning("job %s has left %d processes behind, which are too much; they are ended", last.job, processes)
+            self._end(slot, Ending.PROCESSES)
+        elif slot.leftovers:
+            self._end(slot, Ending.PROCESSES)
+
     def _watch_from_the_start(self, slot: Slot, run: Run, now: float) -> None:
         """An idle executor is looked at rarely, and has just been given something to do."""
-        vitals = Vitals(0.0, slot.idle_bytes, slot.idle_bytes)
-        slot.look_at = min(slot.look_at, now + look_again(run.job, vitals, self._settings.watch_seconds))
+        vitals, settings = Vitals(0.0, slot.idle_bytes, slot.idle_bytes), self._settings
+        slot.look_at = min(slot.look_at, now + look_again(run.job, vitals, settings.limits, settings.watch_seconds))
         self.next_watch = min(self.next_watch, slot.look_at)
 
     def _dump_stack(self, slot: Slot, run: Run, now: float) -> None:

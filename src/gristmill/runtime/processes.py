@@ -11,10 +11,15 @@ import os
 import signal
 import sys
 import sysconfig
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gristmill.runtime import environment
+
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_DUMPABLE = 4
+_STOP_ROUNDS = 100
 _ALLOCATOR = {
     # The background thread of Arrow's jemalloc would be lost by a fork, and is there even when jemalloc is not used.
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
@@ -25,7 +30,6 @@ _ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 22),
 }
-_for_this_process: set[str] = set()  # variables that we have set, and that are no business of user code
 
 
 def collect_garbage_rarely() -> None:
@@ -71,9 +75,7 @@ def child_environment() -> dict[str, str]:
 
     Hashes are the same in all of them, so that a retry walks sets in the same order.
     """
-    env = {**_ALLOCATOR, **os.environ, "PYTHONHASHSEED": "0"}
-    for name in _for_this_process:
-        env.pop(name, None)
+    env = {**_ALLOCATOR, **environment.inherited(), "PYTHONHASHSEED": "0"}
     root = str(Path(__file__).resolve().parents[2])
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         # A checkout: what made us importable here may not do so there.
@@ -82,26 +84,26 @@ def child_environment() -> dict[str, str]:
     return env
 
 
-def set_for_this_process(name: str, value: str) -> None:
-    """Set an environment variable that executors do not inherit. One that the user has set stays, and is inherited."""
-    if name not in os.environ:
-        os.environ[name] = value
-        _for_this_process.add(name)
-
-
-def hide_from_executors(name: str) -> None:
-    """Let executors not inherit an environment variable, though the user has set it: it is a secret, say."""
-    _for_this_process.add(name)
-
-
 def become_subreaper() -> bool:
     """Adopt every descendant whose parent dies, so that none can hide. False where the system cannot do it."""
+    return _control(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def hide_this_process() -> bool:
+    """Let other processes of this user not read this one's memory and first environment, where secrets are.
+
+    Root can. What this process starts can be read as ever. False where the system cannot do it.
+    """
+    return _control(_PR_SET_DUMPABLE, 0)
+
+
+def _control(option: int, value: int) -> bool:
     if sys.platform != "linux":
         return False
     import ctypes
 
     try:
-        return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+        return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
     except (OSError, AttributeError):
         return False
 
@@ -132,14 +134,30 @@ def _children_by_psutil(pid: int) -> list[int]:
     return []
 
 
-def descendants(pid: int) -> list[int]:
-    """All living descendants of a process, nearest first."""
-    found: list[int] = []
+def descendants(pid: int, enough: int | None = None) -> list[int]:
+    """All descendants of a process, nearest first; zombies, too. It is not looked on once there are ``enough``."""
+    found: dict[int, None] = {}
     level = [pid]
     while level:
-        level = [child for parent in level for child in children(parent) if child not in found]
-        found.extend(level)
-    return found
+        parents, level = level, []
+        for parent in parents:
+            level += [child for child in children(parent) if child not in found]
+            if enough is not None and len(found) + len(level) > enough:
+                return [*found, *level]
+        found.update(dict.fromkeys(level))
+    return list(found)
+
+
+def dead_among(pids: Iterable[int]) -> int:
+    """How many of these have ended, and wait for somebody to take note of it."""
+    return sum(map(_is_dead, pids))
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] == b"Z"
+    except OSError:
+        return True
 
 
 def kill(pid: int) -> None:
@@ -156,12 +174,31 @@ def kill_group(pid: int) -> None:
 
 
 def kill_tree(pid: int) -> None:
-    """End a process that leads a group, its group, and whatever descends from it."""
-    below = descendants(pid)
-    kill(pid)
+    """End a process that leads a group, its group, and whatever descends from it, however fast it starts others.
+
+    All are stopped before any is ended: what is stopped starts nothing, and what is not there yet is found in the next
+    round. Bounded.
+    """
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGSTOP)  # the kernel does this in one step, whatever forks meanwhile
+    found: dict[int, None] = {}
+    for _ in range(_STOP_ROUNDS):
+        new = [one for one in (pid, *descendants(pid)) if one not in found]
+        if not new:
+            break
+        for one in new:
+            _stop(one)
+        found.update(dict.fromkeys(new))
+    for one in found:
+        kill(one)
     kill_group(pid)
-    for child in below:
-        kill(child)
+
+
+def _stop(pid: int) -> None:
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGSTOP)
 
 
 def private_bytes(pid: int) -> int:
@@ -179,7 +216,11 @@ def private_bytes(pid: int) -> int:
 
 def tree_bytes(pid: int) -> int:
     """The private memory of a process and of all that it has started. What several of them share counts once."""
-    below = descendants(pid)
+    return family_bytes(pid, descendants(pid))
+
+
+def family_bytes(pid: int, below: Sequence[int]) -> int:
+    """As :func:`tree_bytes`, when it is known who descends from a process."""
     return sum(map(_share_bytes, (pid, *below))) if below else private_bytes(pid)
 
 

@@ -28,6 +28,7 @@ class Run:
     printed: int = 0  # bytes of its log
     stalled: bool = False  # its stack has been asked for since it moved
     peak_bytes: int = 0
+    processes: int = 0  # below its executor, at the last look
     cancelled: bool = False
 
     def begin(self, now: float) -> None:
@@ -68,6 +69,8 @@ class Slot:
     ending: Ending | None = None  # why the agent has asked for its end
     ending_since: float = 0.0
     silent_since: float | None = None  # its channel has ended
+    leftovers: bool = False  # a job that is over has left processes behind: it goes when nothing runs there
+    last_job: JobSpec | None = None  # the one whose task was launched there last
     drives: bool = False  # it has run a driver: it goes when that is over, and another stands in for it meanwhile
     look_at: float = 0.0  # when it must be looked after next
     events: int = selectors.EVENT_READ  # what its channel is looked at for

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 from gristmill.errors import UsageError
+from gristmill.runtime.limits import Limits
 from gristmill.runtime.logs import tail_of
 from gristmill.runtime.processes import ProcessEnd, child_environment, kill_group, kill_tree, process_end
 
@@ -78,35 +79,38 @@ class Starter(Protocol):
         ...
 
 
-def open_starter() -> Starter:
+def open_starter(limits: Limits) -> Starter:
     """The starter for this system; ``GRISTMILL_START`` (``fork`` or ``spawn``) wins.
+
+    Args:
+        limits: of each executor.
 
     Raises:
         UsageError: GRISTMILL_START is neither.
     """
     how = os.environ.get("GRISTMILL_START") or ("fork" if sys.platform == "linux" else "spawn")
     if how == "fork":
-        return ForkStarter()
+        return ForkStarter(limits)
     if how == "spawn":
-        return SpawnStarter()
+        return SpawnStarter(limits)
     raise UsageError(f"GRISTMILL_START is {how!r}; it may be fork or spawn.")
 
 
-def _python(module: str, argument: str) -> list[str]:
+def _python(module: str, *arguments: str) -> list[str]:
     # -P: a file in the caller's folder must not take the place of a module of ours.
-    return [sys.executable, "-P", "-m", module, argument]
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 class ForkStarter:
     """The agent's end of a forkserver."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._output = tempfile.TemporaryFile()  # closed by close(); has no name that could be left
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         with theirs:
             self._process = subprocess.Popen(
-                _python("gristmill.runtime.forkserver", str(theirs.fileno())),
+                _python("gristmill.runtime.forkserver", str(theirs.fileno()), limits.to_text()),
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
@@ -188,7 +192,8 @@ class ForkStarter:
 class SpawnStarter:
     """Starts a fresh interpreter for every executor."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._output = tempfile.TemporaryFile()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._news: list[StarterEvent] = []
@@ -198,7 +203,7 @@ class SpawnStarter:
 
     def start_executor(self, slot: str, channel: socket.socket) -> None:
         try:
-            process = _spawn(channel, self._output)
+            process = _spawn(channel, self._output, self._limits)
         except OSError as error:
             self._output.write(f"An executor could not be started: {error}\n".encode())
             self._news.append(Died(slot, ProcessEnd(1, 0)))
@@ -235,18 +240,22 @@ class SpawnStarter:
         self._output.close()
 
 
-def _spawn(channel: socket.socket, output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _spawn(channel: socket.socket, output: IO[bytes], limits: Limits) -> subprocess.Popen[bytes]:
     module = "gristmill.runtime.executor"
     if sys.platform == "win32":
         process = subprocess.Popen(
-            _python(module, "stdin"), stdin=subprocess.PIPE, stdout=output, stderr=output, env=child_environment()
+            _python(module, "stdin", limits.to_text()),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=child_environment(),
         )
         assert process.stdin is not None, "it was asked for"
         with process.stdin:
             process.stdin.write(channel.share(process.pid))
         return process
     return subprocess.Popen(
-        _python(module, str(channel.fileno())),
+        _python(module, str(channel.fileno()), limits.to_text()),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from gristmill.config import GIB, MIB, format_duration, format_size
 from gristmill.errors import FailureReport, Frame
 from gristmill.runtime.contracts import JobSpec, TaskSpec
+from gristmill.runtime.limits import Limits, limits_of
 from gristmill.runtime.processes import ProcessEnd, signal_name
 
 _MIN_SLACK_BYTES = 128 * MIB
 _GROWTH_BYTES_A_SECOND = 2 * GIB  # Python fills memory about as fast, at best
+_FORKS_A_SECOND = 2500  # about as fast as an executor can be copied
 _SHORTEST_LOOK_SECONDS = 0.02  # a look takes 0.1 ms
 _SIGKILL = 9
 EXIT_CHANNEL_LOST = 71
@@ -33,6 +35,7 @@ class AgentSettings:
     hello_seconds: float = 60.0  # from an executor's start until it must have reported
     orphan_seconds: float = 1.0  # from a channel's end until a process that still lives is ended
     start_attempts: int = 3  # in a row, until the fleet is broken
+    limits: Limits = field(default_factory=lambda: limits_of(None, None))  # of each executor
 
 
 class Ending(Enum):
@@ -41,6 +44,7 @@ class Ending(Enum):
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
     MEMORY = "memory"
+    PROCESSES = "processes"
     UNREACHABLE = "unreachable"  # the process lives, its channel does not
 
 
@@ -51,6 +55,7 @@ class Vitals:
     seconds: float  # since the attempt was launched
     memory_bytes: int
     idle_bytes: int  # the executor's size before its first task
+    processes: int = 0  # that run below the executor
 
 
 def memory_limit(job: JobSpec, idle_bytes: int) -> int:
@@ -61,8 +66,10 @@ def memory_limit(job: JobSpec, idle_bytes: int) -> int:
     return idle_bytes + max(job.memory_bytes * 3 // 2, job.memory_bytes + _MIN_SLACK_BYTES)
 
 
-def verdict(job: JobSpec, vitals: Vitals) -> Ending | None:
+def verdict(job: JobSpec, vitals: Vitals, limits: Limits) -> Ending | None:
     """Whether, and why, an attempt must be ended."""
+    if vitals.processes > limits.processes:
+        return Ending.PROCESSES
     if job.task_timeout_seconds is not None and vitals.seconds > job.task_timeout_seconds:
         return Ending.TIMEOUT
     if vitals.memory_bytes > memory_limit(job, vitals.idle_bytes):
@@ -70,10 +77,13 @@ def verdict(job: JobSpec, vitals: Vitals) -> Ending | None:
     return None
 
 
-def look_again(job: JobSpec, vitals: Vitals, at_most: float) -> float:
+def look_again(job: JobSpec, vitals: Vitals, limits: Limits, at_most: float) -> float:
     """In how many seconds to look at an executor again: before it can have used up what it may still take."""
     left = memory_limit(job, vitals.idle_bytes) - vitals.memory_bytes
-    return min(at_most, max(_SHORTEST_LOOK_SECONDS, left / _GROWTH_BYTES_A_SECOND))
+    soon = left / _GROWTH_BYTES_A_SECOND
+    if vitals.processes:  # it has begun to start some
+        soon = min(soon, (limits.processes - vitals.processes) / _FORKS_A_SECOND)
+    return min(at_most, max(_SHORTEST_LOOK_SECONDS, soon))
 
 
 def start_pause(failed_starts: int) -> float:
@@ -90,6 +100,8 @@ class Death:
         oom: the kernel's out-of-memory killer struck meanwhile.
         peak_bytes: the largest size that was seen.
         frames: where user code was when the interpreter crashed, if it could still be told.
+        processes: how many there were below it, when it was looked at last.
+        max_processes: how many there may be.
     """
 
     end: ProcessEnd
@@ -100,6 +112,8 @@ class Death:
     idle_bytes: int
     log_tail: str
     frames: tuple[Frame, ...] = ()
+    processes: int = 0
+    max_processes: int = 0
 
 
 def task_name(spec: TaskSpec) -> str:
@@ -116,6 +130,8 @@ def death_report(job: JobSpec, spec: TaskSpec, death: Death) -> FailureReport:
     """What happened, for the person whose job it is."""
     if death.ending is Ending.TIMEOUT:
         return _timeout_report(job, spec, death)
+    if death.ending is Ending.PROCESSES:
+        return _processes_report(spec, death)
     killed = death.end.signal == _SIGKILL
     if death.ending is Ending.MEMORY or (killed and death.oom and death.ending is None):
         limit = memory_limit(job, death.idle_bytes) if death.ending is Ending.MEMORY else 0
@@ -145,6 +161,22 @@ def _signal_advice(name: str) -> str:
     if name == "SIGKILL":
         return "Something outside the engine killed it: a person, or a limit of the container or the system."
     return "Something outside the engine, or user code itself, sent that signal."
+
+
+def _processes_report(spec: TaskSpec, death: Death) -> FailureReport:
+    return FailureReport(
+        "ProcessLimitExceeded",
+        f"{task_name(spec).capitalize()} had started {death.processes} processes; it may have {death.max_processes} "
+        "at a time.",
+        details={
+            "processes": death.processes,
+            "max_processes": death.max_processes,
+            "seconds": round(death.seconds, 3),
+            "peak_bytes": death.peak_bytes,
+        },
+        log_tail=death.log_tail,
+        advice="Start fewer, wait for those that have ended, or allow more with --max-processes.",
+    )
 
 
 def _timeout_report(job: JobSpec, spec: TaskSpec, death: Death) -> FailureReport:

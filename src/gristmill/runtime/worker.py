@@ -30,9 +30,11 @@ from gristmill.config import (
 from gristmill.errors import GristmillError, NotAuthorized, ServerUnreachable, UsageError, VersionMismatch
 from gristmill.runtime.attendance import Attendance, Crashed, Refused, Secured, StreamOver
 from gristmill.runtime.datadirs import DataDirs
+from gristmill.runtime.environment import DROPPED_BY_WORKERS, hide_from_executors, pass_to_executors
 from gristmill.runtime.front import Front, JoinFacts
+from gristmill.runtime.limits import Limits, limits_of
 from gristmill.runtime.logsending import Printing
-from gristmill.runtime.processes import hide_from_executors
+from gristmill.runtime.processes import hide_this_process
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.tls import Identity, Trust
 from gristmill.runtime.usage import UsageSampler
@@ -68,6 +70,9 @@ class WorkerSettings:
         name: how this machine is called, for people and in inputs of the form file://NAME/…; None: as the host is.
         machine: which file system is seen; None: found out. Workers of one machine read each other's files.
         host: the address where others ask for blocks; None: the one from which the coordinator is reached.
+        limits: of each executor.
+        pass_env: patterns of variables that executors get though they are kept back otherwise.
+        drop_env: patterns of variables that they do not get.
         patience_seconds: how long to look for a coordinator that does not answer.
         drain_seconds: how long blocks stay to be read once the last attempt is over.
         trust: whom to believe, if the coordinator speaks TLS.
@@ -83,6 +88,9 @@ class WorkerSettings:
     name: str | None = None
     machine: str | None = None
     host: str | None = None
+    limits: Limits = field(default_factory=lambda: limits_of(None, None))
+    pass_env: tuple[str, ...] = ()
+    drop_env: tuple[str, ...] = ()
     patience_seconds: float = 600.0
     drain_seconds: float = 60.0
     trust: Trust = field(default_factory=Trust)
@@ -124,7 +132,9 @@ def run_worker(settings: WorkerSettings) -> bool:
     """
     from gristmill.shuffle.serve import BlockServer
 
-    hide_from_executors("GRISTMILL_TOKEN")  # user code of all clients runs there
+    hide_this_process()  # user code of all clients runs in its executors
+    hide_from_executors(*DROPPED_BY_WORKERS, *settings.drop_env)
+    pass_to_executors(*settings.pass_env)
     front = Front(settings.url, settings.token, settings.trust)
     memory_bytes = settings.total_memory_bytes
     host = settings.host or address_towards(front.host)
@@ -146,6 +156,7 @@ def run_worker(settings: WorkerSettings) -> bool:
             blocks=blocks,
             front=front,
             usage=usage.take,
+            limits=settings.limits,
         )
         worker = _Worker(settings, premises, _flight_address(host, blocks.port, identity), memory_bytes, news)
         worker.run()
