@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gristmill.cli.limits import as_arguments, worker_limit_options
 from gristmill.cli.log import say_with_time, show_log
 from gristmill.cli.options import data_dir_option, executors_option, memory_option, token_file_option
 from gristmill.cli.params import duration_seconds
@@ -90,6 +91,7 @@ _WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
     help="A further name by which the server may be called, such as that of a proxy; may be given several times.",
 )
 @click.option("--insecure", is_flag=True, help="Listen for other machines without TLS: tokens and data can be read.")
+@worker_limit_options
 @operation_options
 def serve(
     host: str,
@@ -116,14 +118,17 @@ def serve(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    from gristmill.runtime.processes import hide_this_process
     from gristmill.service.server import Server, ServeSettings
 
+    hide_this_process()
     settings = ServeSettings(
         host=host,
         port=port,
         data_dir=data_dir or default_data_dir(),
         executors=available_cpus() if executors is None else executors,
         memory_bytes=memory,
+        worker_arguments=tuple(as_arguments(operations)),
         beat_seconds=heartbeat,
         lost_seconds=heartbeat_limit,
         token_file=token_file,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from gristmill.runtime.cluster import AgentTls
 from gristmill.runtime.processes import child_environment, kill_tree
+from gristmill.runtime.watch import EXIT_RETIRED
 from gristmill.runtime.tls import TLS_CA, TLS_NAME, TLS_PEERS_CA
 
 OWN_CERTIFICATE = "server-cert.pem"
@@ -25,7 +27,7 @@ _LOOK_SECONDS = 1.0
 
 
 class OwnWorker:
-    """Keeps one ``gristmill worker`` running, and starts another when it dies.
+    """Keeps one ``gristmill worker`` running, and starts another when it dies; but not one that was told to leave.
 
     Its standard input is a pipe that nobody writes to: when the server is gone, killed or not, the pipe ends, and the
     worker with it.
@@ -39,11 +41,12 @@ class OwnWorker:
         executors: int,
         memory_bytes: int | None,
         tls: AgentTls | None = None,
+        more: Sequence[str] = (),
     ) -> None:
         self._command = [
             sys.executable, "-P", "-m", "gristmill.cli.main", "worker", url, "--executors", str(executors),
             "--token-file", str(token_file), "--data-dir", str(data_dir), "--ends-with-stdin",
-            *(["--memory", str(memory_bytes)] if memory_bytes else []),
+            *(["--memory", str(memory_bytes)] if memory_bytes else []), *more,
         ]  # fmt: skip
         self._environment: dict[str, str] = {}
         if tls is not None:
@@ -102,7 +105,7 @@ class OwnWorker:
             except subprocess.TimeoutExpired:
                 pause = _FIRST_PAUSE_SECONDS
                 continue
-            if self._closing.wait(pause):
+            if self._closing.wait(pause) or self._process.returncode == EXIT_RETIRED:
                 return
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             assert self._process.stdin is not None

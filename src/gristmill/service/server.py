@@ -55,6 +55,7 @@ class ServeSettings:
         data_dir: the journal, job folders, uploaded code, and the token.
         executors: of the worker of its own; 0: there is none.
         memory_bytes: of that worker's executors together; None: it chooses.
+        worker_arguments: further options of that worker.
         beat_seconds: how often each worker says that it lives.
         lost_seconds: without that for so long it is lost.
         token_file: holds the token; None: ``DATA_DIR/token``, drawn when there is none.
@@ -72,6 +73,7 @@ class ServeSettings:
     data_dir: Path = field(default_factory=default_data_dir)
     executors: int = 0
     memory_bytes: int | None = None
+    worker_arguments: tuple[str, ...] = ()
     beat_seconds: float = BEAT_SECONDS
     lost_seconds: float = LOST_SECONDS
     token_file: Path | None = None
@@ -223,7 +225,15 @@ class Server:
         self._rest = _serve(app, listening, close, tls)
         close.callback(setattr, jobs, "closing", True)
         if settings.executors:
-            worker = OwnWorker(self.url, self.token_file, data_dir, settings.executors, settings.memory_bytes, tls)
+            worker = OwnWorker(
+                self.url,
+                self.token_file,
+                data_dir,
+                settings.executors,
+                settings.memory_bytes,
+                tls,
+                settings.worker_arguments,
+            )
             close.callback(worker.close)
             worker.start()
         facts = data_dir / FACTS
