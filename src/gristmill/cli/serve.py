@@ -14,7 +14,7 @@ from gristmill.cli.log import say_with_time, show_log
 from gristmill.cli.options import data_dir_option, executors_option, memory_option, token_file_option
 from gristmill.cli.params import duration_seconds
 from gristmill.cli.serve_options import operation_options, operation_settings
-from gristmill.config import available_cpus, default_data_dir
+from gristmill.config import MAX_JOBS, MAX_WAITING, available_cpus, default_data_dir
 
 if TYPE_CHECKING:
     from gristmill.service.server import Server
@@ -66,6 +66,29 @@ _WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
     metavar="DURATION",
     help="A program that uses datasets and has not been heard of for this long is gone: what it has here is removed.",
 )
+@click.option(
+    "--max-jobs",
+    type=click.IntRange(min=1),
+    default=MAX_JOBS,
+    show_default=True,
+    metavar="N",
+    help="How many jobs run at a time; others wait for their turn.",
+)
+@click.option(
+    "--max-jobs-per-user",
+    type=click.IntRange(min=1),
+    metavar="N",
+    show_default="as many as of all",
+    help="How many jobs of one user run at a time.",
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(min=0),
+    default=MAX_WAITING,
+    show_default=True,
+    metavar="N",
+    help="How many jobs may wait; beyond that the server is full.",
+)
 @token_file_option("Holds the token that clients and workers must bring.", "DATA_DIR/token, made when it is not there")
 @click.option(
     "--tls-cert",
@@ -102,6 +125,9 @@ def serve(
     heartbeat: float,
     heartbeat_limit: float,
     session_lease: float,
+    max_jobs: int,
+    max_jobs_per_user: int | None,
+    max_waiting: int,
     token_file: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -118,6 +144,7 @@ def serve(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    from gristmill.runtime.coordinator import QueueLimits
     from gristmill.runtime.processes import hide_this_process
     from gristmill.service.server import Server, ServeSettings
 
@@ -138,6 +165,7 @@ def serve(
         tls_client_ca=tls_client_ca,
         allowed_hosts=allowed_hosts,
         insecure=insecure,
+        limits=QueueLimits(max_jobs, max_jobs_per_user, max_waiting),
         operations=operation_settings(operations),
     )
     with Server(settings) as server:

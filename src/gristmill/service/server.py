@@ -20,7 +20,7 @@ from gristmill.errors import JournalFailed, UsageError
 from gristmill.fleets.cluster import BEAT_SECONDS, LOST_SECONDS, ClusterFleet
 from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.cluster import AgentTls
-from gristmill.runtime.coordinator import Coordinator, RunningJob
+from gristmill.runtime.coordinator import Coordinator, QueueLimits, RunningJob
 from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.runtime.tls import Trust, check_roots, load_identity
@@ -37,6 +37,7 @@ from gristmill.service.metrics import Metrics
 from gristmill.service.operations import HistoryKeeper, OperationSettings, tellers_of
 from gristmill.service.own_worker import OWN_CERTIFICATE, PEERS, OwnWorker
 from gristmill.service.sessions import LEASE_SECONDS, SessionService
+from gristmill.service.signing import signing_key
 
 DEFAULT_PORT = 7077
 _UP_SECONDS = 15.0
@@ -65,6 +66,7 @@ class ServeSettings:
         tls_key: the key of that.
         tls_client_ca: who must have issued the certificates of workers; None: they need none.
         insecure: whether it may listen for other machines without TLS.
+        limits: how many jobs run at a time, and wait.
         operations: what it remembers, and whom it tells.
     """
 
@@ -83,6 +85,7 @@ class ServeSettings:
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     insecure: bool = False
+    limits: QueueLimits = field(default_factory=QueueLimits)
     operations: OperationSettings = field(default_factory=OperationSettings)
 
     def __post_init__(self) -> None:
@@ -213,6 +216,7 @@ class Server:
         loader = Loader(jobs, resumed)
         close.callback(loader.close)
         coordinator.hooks.on_turn = loader.on_turn
+        coordinator.hooks.on_begun = lambda running: jobs.drivers.note(running, "", running.user)
         sessions = SessionService(coordinator, fleet, jobs, data_dir, settings.lease_seconds, resumed=resumed)
         close.callback(sessions.close)
         keeper = HistoryKeeper(
@@ -252,11 +256,17 @@ class Server:
         close.callback(tellers.close)
         tellers.start()
         # A worker that is not back by then would count as lost.
-        coordinator = Coordinator(fleet, journal=journal, rejoin_seconds=self._settings.lost_seconds)
+        coordinator = Coordinator(
+            fleet,
+            journal=journal,
+            rejoin_seconds=self._settings.lost_seconds,
+            signing_key=signing_key(data_dir),
+            limits=self._settings.limits,
+        )
         close.callback(coordinator.close)
         self._resumed = coordinator.resume_all()
         self.resumed = tuple(running.job for running in self._resumed)
-        fleet.await_jobs(self.resumed)
+        fleet.await_jobs((*self.resumed, *coordinator.kept_jobs))
         coordinator.start()
         self._coordinator = coordinator
         return coordinator
