@@ -11,8 +11,8 @@ from pathlib import Path
 
 from gristmill.runtime.cluster import AgentTls
 from gristmill.runtime.processes import child_environment, kill_tree
-from gristmill.runtime.watch import EXIT_RETIRED
 from gristmill.runtime.tls import TLS_CA, TLS_NAME, TLS_PEERS_CA
+from gristmill.runtime.watch import EXIT_RETIRED
 
 OWN_CERTIFICATE = "server-cert.pem"
 """In the data directory: the server's certificate, for those on this machine to know it by."""
