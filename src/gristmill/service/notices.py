@@ -67,18 +67,22 @@ class Notice:
     @property
     def subject(self) -> str:
         """In a line."""
-        name = " ".join(self.summary.name.split())
         what = "failed" if self.kind == FAILED else "has outlived its deadline"
-        return f"{name} {what} ({self.summary.job})"
+        return f"{self._name} {what} ({self.summary.job})"
+
+    @property
+    def _name(self) -> str:
+        """What the job is called, in a line."""
+        return " ".join(self.summary.name.split())
 
     @property
     def text(self) -> str:
         """For people."""
         one = self.summary
-        lines = [f"Job {one.job} ({one.name}) failed."]
+        lines = [f"Job {one.job} ({self._name}) failed."]
         if self.kind == LATE:
             deadline = format_duration(one.deadline_seconds or 0.0)
-            lines = [f"Job {one.job} ({one.name}) was to be over {deadline} after it was submitted, and is not."]
+            lines = [f"Job {one.job} ({self._name}) was to be over {deadline} after it was submitted, and is not."]
         if one.user:
             lines.append(f"Submitted by {one.user} at {_iso(one.submitted)}.")
         if one.output:
@@ -99,7 +103,7 @@ class Notice:
             "ended": None if one.ended is None else _iso(one.ended),
             "deadline_seconds": one.deadline_seconds,
             "output": one.output,
-            "error": one.error or None,
+            "error": one.error or None if self.kind == FAILED else None,
         }
         return {"id": self.id, "type": f"job.{self.kind}", "timestamp": _iso(self.at), "job": job, "link": self.link}
 
