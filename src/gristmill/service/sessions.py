@@ -24,7 +24,9 @@ from gristmill.fleets.cluster import ClusterFleet
 from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.coordinator import Coordinator, RunningJob
 from gristmill.runtime.jobfolder import JobFolder
+from gristmill.service.doors.roles import Caller
 from gristmill.service.jobs import JobService, SessionOfJob
+from gristmill.service.refusals import NotTheirs
 
 if TYPE_CHECKING:
     from gristmill.runtime.reading import BlockInfo
@@ -96,11 +98,12 @@ class SessionService:
         """How long a client may be silent."""
         return self._lease_seconds
 
-    def open(self, driver: str = "") -> str:
+    def open(self, driver: str = "", user: str = "") -> str:
         """Begin a session; its id.
 
         Args:
             driver: the job whose program does so; empty: a client does.
+            user: whose it is.
 
         Raises:
             UsageError: the data directory cannot be written.
@@ -113,11 +116,23 @@ class SessionService:
             folder=folder,
             until=self._clock() + self._lease_seconds,
             driver=driver,
+            user=user,
         )
         with self._lock:
             self._sessions[session.id] = session
         self._jobs.drivers.note_session(session.id, driver)
         return session.id
+
+    def check_owner(self, session: str, caller: Caller) -> None:
+        """See that a caller may use a session. One that is not there is nobody's.
+
+        Raises:
+            NotTheirs: it is somebody else's.
+        """
+        with self._lock:
+            found = self._sessions.get(session)
+        if found is not None and not caller.may_change(found.user):
+            raise NotTheirs(f"Session {session} is {found.user or 'nobody'}'s, and not {caller.user}'s.")
 
     def blobs(self, session: str) -> BlobStore:
         """What its client has uploaded.
@@ -174,7 +189,7 @@ class SessionService:
         self.renew(session)
         with self._lock:
             found = self._find(session)
-        job = self._jobs.submit(request, key, found, found.driver)
+        job = self._jobs.submit(request, key, found, found.driver, found.user)
         with self._lock:
             found.jobs.append(job)
             for left in self._left.values():

@@ -56,6 +56,7 @@ _FORM = {
 }
 SUBMISSION = {"type": "object", "description": "What our own clients send: a plan, and code by its SHA-256."}
 _OURS = {SUBMISSION_TYPE: {"schema": SUBMISSION}}
+OURS = {"requestBody": {"required": True, "content": _OURS}}
 _BODIES = {
     "parameters": [_KEY],
     "requestBody": {
@@ -153,7 +154,7 @@ def job_routes(jobs: JobService, asking: Asking) -> APIRouter:
 
     @routes.post(
         "/{job}/code", status_code=202, dependencies=SUBMITS, response_model=models.Submitted,
-        responses=problems(404, 409), openapi_extra={"requestBody": {"required": True, "content": _OURS}},
+        responses=problems(404, 409), openapi_extra=OURS,
     )  # fmt: skip
     async def fulfil(job: JobId, request: Request) -> models.Submitted:
         """Hand over what was made of a job's code: for the program that the server runs to load it."""

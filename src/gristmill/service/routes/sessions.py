@@ -12,10 +12,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from gristmill.api.messages import SubmitRequest, check_versions
 from gristmill.config import MIB
+from gristmill.service import models
 from gristmill.service.doors.roles import Needs, Role, caller_of
-from gristmill.service.routes.requests import API, check_name, json_of, receive
+from gristmill.service.problems import problems
+from gristmill.service.routes.blobs import BODY, BYTES
+from gristmill.service.routes.jobs import OURS, submission_of
+from gristmill.service.routes.requests import API, Digest, KeptName, Place, SessionId, check_name, receive
 from gristmill.service.sessions import SessionService
 
 _CHUNK_BYTES = MIB
@@ -25,56 +28,81 @@ def session_routes(sessions: SessionService) -> APIRouter:
     """Routes about sessions."""
     routes = APIRouter(prefix=f"{API}/sessions", tags=["sessions"], dependencies=[Depends(Needs(Role.SUBMITTER))])
 
-    @routes.post("", status_code=201)
+    async def owner(session: SessionId, request: Request) -> None:
+        """See that it is the caller's."""
+        await run_in_threadpool(sessions.check_owner, session, caller_of(request))
+
+    own = [Depends(owner)]
+
+    @routes.post("", status_code=201, response_model=models.SessionBegun, responses=problems())
     async def begin(request: Request) -> dict[str, Any]:
         """Begin a session. It ends when nothing is heard of its client for ``lease_seconds``."""
-        session = await run_in_threadpool(sessions.open, caller_of(request).driver)
+        caller = caller_of(request)
+        session = await run_in_threadpool(sessions.open, caller.driver, caller.user)
         return {"id": session, "lease_seconds": sessions.lease_seconds}
 
-    @routes.post("/{session}/renew")
-    async def renew(session: str) -> dict[str, Any]:
+    @routes.post("/{session}/renew", dependencies=own, response_model=models.SessionRenewed, responses=problems(404))
+    async def renew(session: SessionId) -> dict[str, Any]:
         """Say that its client lives."""
         await run_in_threadpool(sessions.renew, session)
         return {"lease_seconds": sessions.lease_seconds}
 
-    @routes.delete("/{session}", status_code=204)
-    async def end(session: str) -> Response:
+    @routes.delete("/{session}", dependencies=own, status_code=204, response_class=Response, responses=problems(404))
+    async def end(session: SessionId) -> Response:
         """End a session: its jobs are cancelled, and nothing of it is kept."""
         await run_in_threadpool(sessions.end, session)
         return Response(status_code=204)
 
-    @routes.post("/{session}/jobs", status_code=201)
-    async def submit(session: str, request: Request) -> dict[str, str]:
-        """Submit a job of a session; as ``POST /jobs``."""
-        headers = request.headers
-        check_versions(headers.get("gristmill-version", ""), headers.get("gristmill-python", ""), "this client")
-        wanted = SubmitRequest.from_json(await json_of(request))
-        key = headers.get("idempotency-key", "")
+    @routes.post(
+        "/{session}/jobs", dependencies=own, status_code=201, response_model=models.Submitted,
+        responses=problems(404, 409),
+        openapi_extra=OURS,
+    )  # fmt: skip
+    async def submit(session: SessionId, request: Request) -> dict[str, str]:
+        """Submit a job of a session, as our own clients do."""
+        wanted = await submission_of(request)
+        key = request.headers.get("idempotency-key", "")
         return {"id": await run_in_threadpool(sessions.submit, session, wanted, key)}
 
-    @routes.put("/{session}/blobs/{name}", status_code=201)
-    async def upload(session: str, name: str, request: Request) -> dict[str, str]:
+    @routes.put(
+        "/{session}/blobs/{name}", dependencies=own, status_code=201, response_model=models.Blob,
+        responses=problems(404),
+        openapi_extra=BODY,
+    )  # fmt: skip
+    async def upload(session: SessionId, name: Digest, request: Request) -> dict[str, str]:
         """Upload a blob that goes with the session; as ``PUT /blobs``."""
+        check_name(name)
         await receive(await run_in_threadpool(sessions.blobs, session), name, request)
         await run_in_threadpool(sessions.uploaded, session)
         return {"sha256": name}
 
-    @routes.delete("/{session}/broadcasts/{digest}", status_code=204)
-    async def destroy(session: str, digest: str) -> Response:
+    @routes.delete(
+        "/{session}/broadcasts/{digest}",
+        dependencies=own,
+        status_code=204,
+        response_class=Response,
+        responses=problems(404),
+    )
+    async def destroy(session: SessionId, digest: Digest) -> Response:
         """Delete the value of a broadcast, wherever it was sent to."""
         check_name(digest)
         await run_in_threadpool(sessions.forget_broadcast, session, digest)
         return Response(status_code=204)
 
-    @routes.get("/{session}/kept/{kept}")
-    async def result(session: str, kept: str) -> dict[str, Any]:
+    @routes.get("/{session}/kept/{kept}", dependencies=own, response_model=models.KeptBlocks, responses=problems(404))
+    async def result(session: SessionId, kept: KeptName) -> dict[str, Any]:
         """The blocks that are kept under a name, in order: their rows, length and CRC-32."""
         blocks = await run_in_threadpool(sessions.result, session, kept)
         segments = [block.segments[0] for block in blocks]
         return {"blocks": [{"rows": one.rows, "length": one.length, "crc32": one.crc32} for one in segments]}
 
-    @routes.get("/{session}/kept/{kept}/{place}")
-    async def block(session: str, kept: str, place: int) -> Response:
+    @routes.get(
+        "/{session}/kept/{kept}/{place}",
+        dependencies=own,
+        response_class=Response,
+        responses={**BYTES, **problems(404, 500)},
+    )
+    async def block(session: SessionId, kept: KeptName, place: Place) -> Response:
         """The bytes of one of these blocks."""
         try:
             path, offset, length, ours = await run_in_threadpool(sessions.read, session, kept, place)
@@ -85,8 +113,10 @@ def session_routes(sessions: SessionService) -> APIRouter:
             _bytes_of(path, offset, length, ours), media_type="application/octet-stream", headers=headers
         )
 
-    @routes.delete("/{session}/kept/{kept}", status_code=204)
-    async def forget(session: str, kept: str) -> Response:
+    @routes.delete(
+        "/{session}/kept/{kept}", dependencies=own, status_code=204, response_class=Response, responses=problems(404)
+    )
+    async def forget(session: SessionId, kept: KeptName) -> Response:
         """Keep this no more."""
         await run_in_threadpool(sessions.forget, session, kept)
         return Response(status_code=204)
