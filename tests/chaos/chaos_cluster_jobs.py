@@ -47,6 +47,14 @@ class Spread(MapReduce):
         yield key, f"{first} {count}"
 
 
+class Chatty(Spread):
+    """The same, and each task says that it has begun."""
+
+    def mapper_init(self) -> None:
+        print("a task begins", flush=True)
+        super().mapper_init()
+
+
 def write_ranges(path: Path, numbers: int, lines: int) -> Path:
     """The input of Spread: all numbers below ``numbers``."""
     step = numbers // lines
