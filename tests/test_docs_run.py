@@ -208,7 +208,7 @@ def test_how_to(tmp_path: Path) -> None:
 
 def test_how_to_clusters(tmp_path: Path) -> None:
     run_how_to(tmp_path, clusters=True)
-    for output in ("counted", "overnight", "gross", "kept", "big"):
+    for output in ("counted", "overnight", "team", "checked", "gross", "kept", "big"):
         assert (tmp_path / output / "_SUCCESS").exists(), output
 
 
