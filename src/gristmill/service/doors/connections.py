@@ -8,6 +8,7 @@ such callers never keeps out one that says at once what it wants. Calls that are
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import OrderedDict
 from typing import Any
 
@@ -74,6 +75,7 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        _send_at_once(transport)
         self._counts = True
         self.places.count += 1
         self._wait()
@@ -130,6 +132,13 @@ class _Connection(H11Protocol):
         if self.conn.our_state is h11.IDLE:
             self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         self.transport.close()
+
+
+def _send_at_once(transport: asyncio.Transport) -> None:
+    """Let the second part of an answer not wait for a sign that the first has come: 40 ms, on Linux."""
+    # asyncio does so itself for sockets that were made for TCP by name, and ours was not.
+    if (plain := transport.get_extra_info("socket")) is not None and plain.family in (socket.AF_INET, socket.AF_INET6):
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _descriptors() -> int:

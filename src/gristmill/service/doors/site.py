@@ -82,7 +82,7 @@ def is_same_site(origin: str, host: str, scheme: str) -> bool:
     """
     try:
         parts = urlsplit(origin)
-        if parts.scheme not in _PORTS or origin != f"{parts.scheme}://{parts.netloc}":
+        if parts.scheme not in _PORTS or origin != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
             return False
         if scheme == "https" and parts.scheme != "https":
             return False
