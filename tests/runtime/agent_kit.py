@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from gristmill.runtime.contracts import (
     AttemptFailed,
     FleetEvent,
     JobSpec,
+    SlotDown,
     SlotUp,
     TaskResult,
     TaskSpec,
@@ -34,18 +36,89 @@ PATIENCE = 15.0
 STAGE = Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), OutputSink("text", "m"), "map")
 
 
+class _Counting(LocalFleet):
+    """A local fleet that knows which attempts have had no answer yet."""
+
+    def __init__(self, executors: int, settings: AgentSettings | None) -> None:
+        super().__init__(executors, settings)
+        self.unanswered: set[AttemptId] = set()
+
+    def launch(self, slot: str, spec: TaskSpec) -> None:
+        self.unanswered.add(spec.attempt)
+        super().launch(slot, spec)
+
+
 class Mill:
-    """A fleet and one job, under a folder of their own."""
+    """A fleet and one job, under a folder of their own. Tests may share one: each begins in another folder."""
 
     def __init__(self, folder: Path, executors: int = 1, settings: AgentSettings | None = None) -> None:
-        self.folder = folder
+        self.folder = self._home = folder
+        self._executors, self._settings = executors, settings
+        self._probes = 0
+        self._open()
+
+    def _open(self) -> None:
         self._elders = psutil.Process().children()  # another test of this process may keep its own fleet up
+        self._lock = threading.Lock()
+        self._up: dict[str, SlotUp] = {}
+        self._done: set[AttemptId] = set()
         self.events: queue.Queue[FleetEvent] = queue.Queue()
-        self.fleet = LocalFleet(executors, settings)
-        self.fleet.start(self.events.put)
+        self.fleet = fleet = _Counting(self._executors, self._settings)
+        self.fleet.start(lambda event: self._note(event, fleet))
         self._jobs = 0
+        self._fill(self.folder)
+
+    def _fill(self, folder: Path) -> None:
+        self.folder = folder
         self._input = folder / "input.txt"
         self._input.write_text("a line\n")
+
+    def _note(self, event: FleetEvent, fleet: _Counting) -> None:
+        with self._lock:
+            if fleet is not self.fleet:
+                return
+            if isinstance(event, SlotUp):
+                self._up[event.slot] = event
+            elif isinstance(event, SlotDown):
+                self._up.pop(event.slot, None)
+            elif isinstance(event, (AttemptDone, AttemptFailed)):
+                if isinstance(event, AttemptDone):
+                    self._done.add(event.attempt)
+                fleet.unanswered.discard(event.attempt)
+            self.events.put(event)
+
+    def begin(self, folder: Path) -> None:
+        """Be as new, for another test: with another folder, and with all slots there."""
+        used, self._jobs = self._jobs, 0
+        for number in range(used):
+            self.fleet.drop_job(f"job{number + 1}")
+        if self.fleet.unanswered or not self.children() or not self._answers():
+            self.fleet.close()
+            self._open()
+        with self._lock:
+            self.events = queue.Queue()
+            for event in self._up.values():
+                self.events.put(event)
+        self._fill(folder)
+
+    def _answers(self) -> bool:
+        """Whether the fleet still runs attempts: what a test leaves may be about to end its executor."""
+        job = self._job("probe", self._home / "probe", lambda key, line: [(line, 1)])
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            slot = next(iter(self._up), None)
+            if slot is None:
+                time.sleep(0.002)
+                continue
+            self._probes += 1
+            spec = self.spec(job, number=self._probes)
+            self.fleet.launch(slot, spec)
+            while spec.attempt in self.fleet.unanswered and time.monotonic() < deadline:
+                time.sleep(0.002)
+            if spec.attempt in self._done:
+                self.fleet.drop_job("probe")
+                return True
+        return False
 
     def children(self) -> list[psutil.Process]:
         """The processes that the fleet started itself."""
@@ -60,14 +133,19 @@ class Mill:
         """A job whose one task has one record."""
         self._jobs += 1
         name = f"job{self._jobs}"
-        staging = self.folder / name / "staging"
-        (staging / "attempts").mkdir(parents=True)
+        return self._job(name, self.folder / name, mapper, memory_bytes, **options)
+
+    def _job(
+        self, name: str, folder: Path, mapper: Callable[[Any, Any], Any], memory_bytes: int = 64 * MIB, **options: Any
+    ) -> JobSpec:
+        staging = folder / "staging"
+        (staging / "attempts").mkdir(parents=True, exist_ok=True)
         job = JobSpec(
             job=name,
             code=cloudpickle.dumps(JobCode((StepFunctions(mapper=mapper),))),
             import_paths=options.get("import_paths", ()),
             staging=str(staging),
-            folder=str(self.folder / name),
+            folder=str(folder),
             memory_bytes=memory_bytes,
             max_bad_records=0,
             max_record_bytes=MIB,

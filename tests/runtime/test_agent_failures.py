@@ -26,14 +26,21 @@ cloudpickle.register_pickle_by_value(agent_kit)
 QUICK = AgentSettings(watch_seconds=0.05, orphan_seconds=0.2)
 
 
-@pytest.fixture(params=["fork", "spawn"])
-def mill(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mill]:
+@pytest.fixture(scope="module", params=["fork", "spawn"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
     if request.param == "fork" and sys.platform != "linux":
         pytest.skip("forked executors are for Linux")
-    monkeypatch.setenv("GRISTMILL_START", request.param)
-    mill = Mill(tmp_path, settings=QUICK)
-    yield mill
-    mill.fleet.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRISTMILL_START", request.param)
+        mill = Mill(tmp_path_factory.mktemp("mill"), settings=QUICK)
+        yield mill
+        mill.fleet.close()
+
+
+@pytest.fixture
+def mill(shared: Mill, tmp_path: Path) -> Mill:
+    shared.begin(tmp_path)
+    return shared
 
 
 def harmless(_: Any, line: str) -> Iterator[tuple[str, int]]:

@@ -37,11 +37,17 @@ cloudpickle.register_pickle_by_value(agent_kit)
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="forked executors are for Linux")
 
 
-@pytest.fixture
-def mill(tmp_path: Path) -> Iterator[Mill]:
-    mill = Mill(tmp_path)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
+    mill = Mill(tmp_path_factory.mktemp("mill"))
     yield mill
     mill.fleet.close()
+
+
+@pytest.fixture
+def mill(shared: Mill, tmp_path: Path) -> Mill:
+    shared.begin(tmp_path)
+    return shared
 
 
 def test_prints_go_to_the_log_and_harm_nothing(mill: Mill, tmp_path: Path) -> None:

@@ -23,11 +23,17 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 cloudpickle.register_pickle_by_value(agent_kit)
 
 
-@pytest.fixture
-def mill(tmp_path: Path) -> Iterator[Mill]:
-    mill = Mill(tmp_path, settings=AgentSettings(beat_seconds=0.05, watch_seconds=0.05))
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
+    mill = Mill(tmp_path_factory.mktemp("mill"), settings=AgentSettings(beat_seconds=0.05, watch_seconds=0.05))
     yield mill
     mill.fleet.close()
+
+
+@pytest.fixture
+def mill(shared: Mill, tmp_path: Path) -> Mill:
+    shared.begin(tmp_path)
+    return shared
 
 
 def endless(begun: Path) -> Callable[[Any, str], Any]:
