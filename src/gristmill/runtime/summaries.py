@@ -23,6 +23,7 @@ from gristmill.scheduling.commands import JobState
 
 _ERROR_LETTERS = 2000
 FINAL = tuple(state.value for state in JobState if state.is_final)
+_GOING = tuple(state.value for state in JobState if not state.is_final)
 PRUNED = "pruned"
 """Stands in the place of a job's state while the job is being removed."""
 
@@ -258,9 +259,8 @@ def of_key(connection: sqlite3.Connection, key: str) -> JobSummary | None:
 
 def unfinished(connection: sqlite3.Connection) -> list[JobSummary]:
     """See ``Journal.unfinished``."""
-    states = (*FINAL, PRUNED)
     rows = connection.execute(
-        f"{_SELECT} WHERE state NOT IN ({', '.join('?' * len(states))}) ORDER BY submitted, job", states
+        f"{_SELECT} WHERE state IN ({', '.join('?' * len(_GOING))}) ORDER BY submitted, job", _GOING
     )
     return list(map(JobSummary.from_row, rows))
 
