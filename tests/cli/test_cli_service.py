@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,6 +160,32 @@ def test_watching_goes_on_to_the_end(served: Served, say: Say, tmp_path: Path) -
     (tmp_path / "go").touch()
     rest, _ = watch.communicate(timeout=PATIENCE)
     assert watch.returncode == 0 and json.loads(rest.splitlines()[-1])["state"] == "succeeded"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudoterminals")
+def test_a_terminal_shows_the_job_as_it_runs(served: Served, say: Say, tmp_path: Path) -> None:
+    import pexpect
+
+    job = submit(say, "talk.py", "in.txt", "-o", tmp_path / "out", "--set", f"go={tmp_path}/go")
+    screen = io.StringIO()
+    command, *arguments = served.command("status", "--watch", job)
+    watch = pexpect.spawn(
+        command, arguments, cwd=str(served.folder), env={**served.environment(), "TERM": "xterm"}, encoding="utf-8",
+        timeout=PATIENCE, dimensions=(24, 80),
+    )  # fmt: skip
+    watch.logfile_read = screen
+    try:
+        watch.expect("running")
+        watch.expect("TASK .*WORKER")
+        watch.expect("0-0 .*map")
+        (tmp_path / "go").touch()
+        watch.expect("Done in")
+        watch.expect(pexpect.EOF)
+    finally:
+        watch.close()
+    assert watch.exitstatus == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 80
 
 
 def test_logs_are_followed_until_the_job_is_over(served: Served, say: Say, tmp_path: Path) -> None:

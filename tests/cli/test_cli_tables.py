@@ -52,6 +52,11 @@ def test_what_does_not_fit_is_cut_and_then_left_out() -> None:
     assert plain(columns, [row], 5)[1] == "0123456789  a name …"  # there is no sense in less
 
 
+def test_of_a_path_the_end_is_what_stays() -> None:
+    columns = (Column("ID"), Column("WHERE", cut=True))
+    assert plain(columns, [("1", Cell("/somewhere/far/away", tail=True))], 14)[1] == "1   …/far/away"
+
+
 def test_wide_letters_take_two_columns() -> None:
     columns = (Column("NAME", cut=True), Column("N", right=True))
     assert plain(columns, [("日本語のなまえ", "1"), ("e\u0301te\u0301", "2")]) == [

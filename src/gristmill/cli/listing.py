@@ -35,7 +35,7 @@ def job_cells(job: Row) -> list[str | Cell]:
     running = job["state"] == "running"
     return [
         str(job["id"]), state_cell(job["state"]), f"{job.get('percent', 0):.0f} %" if running else "",
-        _time(job), str(job.get("user") or ""), str(job["name"]), str(job.get("output") or ""),
+        _time(job), str(job.get("user") or ""), str(job["name"]), _output(job),
     ]  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def past_cells(job: Row, now: float) -> list[str | Cell]:
     """A row of ``gristmill history``."""
     return [
         str(job["id"]), state_cell(job["state"]), moment(job.get("ended"), now), _time(job),
-        str(job.get("user") or ""), str(job["name"]), str(job.get("error") or job.get("output") or ""),
+        str(job.get("user") or ""), str(job["name"]), str(job["error"]) if job.get("error") else _output(job),
     ]  # fmt: skip
 
 
@@ -51,6 +51,10 @@ def _time(job: Row) -> Cell:
     """How long a job runs, or ran; in red if it is late."""
     text = "" if job["state"] == "queued" else format_duration(job["seconds"])
     return Cell(text, "red" if job.get("late") else None)
+
+
+def _output(job: Row) -> Cell:
+    return Cell(str(job.get("output") or ""), tail=True)
 
 
 def state_cell(state: Any) -> Cell:

@@ -33,7 +33,11 @@ def status(
     if watch:
         from gristmill.cli.watching import watch as watch_job
 
-        found = watch_job(client, handle, as_json)
+        try:
+            found = watch_job(client, handle, as_json)
+        except KeyboardInterrupt:
+            click.echo(f"The job goes on. To see it again: gristmill status --watch {handle.job_id}", err=True)
+            raise
     else:
         found = handle.status()
     if as_json:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -34,10 +34,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A text with a colour."""
+    """A text.
+
+    Attributes:
+        text: what it says.
+        colour: its colour; None: the terminal's.
+        tail: its end says more than its beginning, as that of a path: that stays if it is cut.
+    """
 
     text: str
     colour: str | None = None
+    tail: bool = False
 
 
 Row = Sequence[str | Cell]
@@ -84,7 +91,7 @@ def _fitting(columns: Sequence[Column], shown: list[int], sizes: dict[int, int],
 def _line(cells: Sequence[Cell], shown: Sequence[int], columns: Sequence[Column], sizes: dict[int, int]) -> str:
     parts = []
     for cell, at in zip(cells, shown, strict=True):
-        text = _cut(cell.text, sizes[at])
+        text = _cut(cell.text[::-1], sizes[at])[::-1] if cell.tail else _cut(cell.text, sizes[at])
         padding = " " * (sizes[at] - _width(text))
         text = click.style(text, fg=cell.colour) if cell.colour and text else text
         last = at == shown[-1] and not columns[at].right
@@ -94,7 +101,7 @@ def _line(cells: Sequence[Cell], shown: Sequence[int], columns: Sequence[Column]
 
 def _cell(value: str | Cell) -> Cell:
     cell = Cell(value) if isinstance(value, str) else value
-    return Cell(printable(cell.text), cell.colour)
+    return replace(cell, text=printable(cell.text))
 
 
 def printable(text: str) -> str:
