@@ -1,0 +1,96 @@
+"""The logs of attempts that were cut off by a restart of the server are there after it, up to their end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gristmill.api.loading import load_job
+from gristmill.api.remote import submit
+from gristmill.config import JobOptions
+from gristmill.runtime.joblogs import list_logs, read_log
+
+SECONDS = 40.0
+WORKER = Path(__file__).parents[1] / "fleets" / "worker_process.py"
+SCRIPT = """
+import time
+from pathlib import Path
+from gristmill import MapReduce
+
+class Talk(MapReduce):
+    def mapper(self, _, line):
+        folder = Path(self.params["folder"])
+        print("first words")
+        while not (folder / "down").exists():
+            time.sleep(0.01)
+        print("said while the server was away")
+        (folder / "said").touch()
+        until = time.monotonic() + 60
+        while not (folder / "gate").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        yield line, 1
+"""
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for something that nobody tells."""
+    give_up = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+@contextmanager
+def served(data_dir: Path, port: int) -> Iterator[str]:
+    """A server that is killed when it is left; its address."""
+    facts = data_dir / "server.json"
+    facts.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "gristmill.cli.main", "serve", "--executors", "0", "--port", str(port)]
+    with (data_dir.parent / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*command, "--data-dir", str(data_dir)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        wait_until(facts.exists)
+        yield str(json.loads(facts.read_text())["url"])
+    finally:
+        process.kill()
+        process.wait(SECONDS)
+
+
+def test_what_was_said_while_the_server_was_away(tmp_path: Path) -> None:
+    (tmp_path / "talk.py").write_text(SCRIPT)
+    (tmp_path / "in.txt").write_text("a line\n")
+    data_dir, params = tmp_path / "server", {"folder": str(tmp_path)}
+    worker: subprocess.Popen[bytes] | None = None
+    try:
+        with served(data_dir, 0) as url:
+            command = [sys.executable, str(WORKER), url, "--executors", "1", "--memory", "256MiB"]
+            more = ["--data-dir", str(tmp_path / "elsewhere"), "--patience-seconds", "30"]
+            token = (data_dir / "token").read_text().strip()
+            worker = subprocess.Popen(
+                [*command, *more], stdin=subprocess.DEVNULL, env={**os.environ, "GRISTMILL_TOKEN": token}
+            )
+            options = JobOptions(on=url, token_file=data_dir / "token", params=params)
+            job = load_job(str(tmp_path / "talk.py"), params)
+            handle = submit(job, [str(tmp_path / "in.txt")], tmp_path / "out", options)
+            folder, name = data_dir / "jobs" / handle.job_id, f"{handle.job_id}-s0-t00000-a1"
+            wait_until(lambda: read_log(folder, name)[0] == b"first words\n")
+        (tmp_path / "down").touch()
+        wait_until((tmp_path / "said").exists)
+        assert read_log(folder, name)[0] == b"first words\n"
+        with served(data_dir, int(url.rpartition(":")[2])):
+            wait_until(lambda: read_log(folder, name)[0] == b"first words\nsaid while the server was away\n")
+            (tmp_path / "gate").touch()
+            handle.wait(timeout=SECONDS)
+            wait_until(lambda: len(list_logs(folder)) == 2)  # that of the attempt that took its place
+    finally:
+        if worker is not None:
+            worker.kill()
+            worker.wait(SECONDS)
