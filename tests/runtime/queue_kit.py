@@ -95,6 +95,7 @@ class QueueServer:
         self, place: Path, jobs: int = 1, *, key: bytes = KEY, hooks: Hooks | None = None, **limits: Any
     ) -> None:
         self.place = place
+        self.outputs = place  # where outputs appear
         self.fleet = WillingFleet()
         self.journal = Journal(place / "journal.db", patience_seconds=0.5)
         self.ended: list[tuple[str, str, str]] = []  # job, state, user
@@ -127,7 +128,7 @@ class QueueServer:
         """A job, as the service prepares it."""
         folder = JobFolder.create(self.place, {"name": name}, time.time(), job)
         overwrite = mode == "overwrite"
-        commit = OutputCommit.prepare(self.place / name, folder.job, overwrite, needed_by=folder.path)
+        commit = OutputCommit.prepare(self.outputs / name, folder.job, overwrite, needed_by=folder.path)
         spec = {"session": more.pop("session", ""), "driver": more.pop("driver", False)}
         prepared = PreparedJob(
             spec=JobSpec(

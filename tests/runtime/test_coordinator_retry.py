@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,29 @@ def test_its_parts_are_kept_too(tmp_path: Path) -> None:
     assert server.fleet.ran == []
     assert (taken / "part-r-00000").read_text() == "done\n"
     server.close()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no other disk")
+def test_parts_that_cannot_be_moved_stay_beside_the_output(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        server = QueueServer(tmp_path)
+        server.outputs = Path(other)
+        if server.outputs.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("it is the same disk")
+        server.start(1)
+        job = server.submit("out", deadline_seconds=100.0)
+        wait_until(lambda: any(attempt.stage == 1 for attempt in server.fleet.launched))
+        taken = Path(other, "out")
+        taken.mkdir()
+        server.fleet.release()
+        assert outcome_of(job).error is not None
+        assert len(list(Path(other).glob(".out*"))) == 1
+        server = server.crash().start()
+        taken.rmdir()
+        assert outcome_of(server.coordinator.retry(job.job)).error is None
+        assert server.fleet.ran == []
+        assert [path.name for path in Path(other).iterdir()] == ["out"]
+        server.close()
 
 
 def test_what_cannot_be_tried_again_is_said(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gristmill.errors import BadRecordLimit, GristmillError, JournalFailed, TaskError
+from gristmill.errors import BadRecordLimit, DiskFull, GristmillError, JournalFailed, TaskError
 from gristmill.runtime import outcome as outcomes
 from gristmill.runtime.jobs import Job
 from gristmill.runtime.outcome import Outcome
@@ -133,8 +133,28 @@ def _abort(job: Job) -> None:
     with suppress(OSError):  # what cannot be removed now is removed by the next run
         if kept is None:
             job.prepared.output.abort()
+        elif _must_stay(job):
+            job.prepared.output.leave()  # type: ignore[attr-defined]  # it is an OutputCommit
         else:
             job.prepared.output.abort(kept)
+
+
+def _must_stay(job: Job) -> bool:
+    """Whether what is staged of a server's job can only be kept beside its output, since that is on another disk.
+
+    What fills that disk is not kept.
+    """
+    from gristmill.storage.commit import OutputCommit
+
+    output, report = job.prepared.output, job.last_failure
+    if job.journal is None or not job.journal.essential or not isinstance(output, OutputCommit) or output.published:
+        return False
+    if report is not None and report[1].error == DiskFull.__name__:
+        return False
+    try:
+        return output.staging.stat().st_dev != Path(job.prepared.spec.folder).stat().st_dev
+    except OSError:
+        return False
 
 
 def _end_folder(job: Job, outcome: Outcome) -> None:

@@ -216,6 +216,18 @@ class OutputCommit:
             self._folder.remove()
         _remove_empty(self._made_parents)
 
+    def leave(self) -> None:
+        """Let what is staged stay where it is, hidden beside the output: another :meth:`adopt` may take it over.
+
+        Raises:
+            OSError: it cannot be put right.
+        """
+        try:
+            if not self.published:
+                _unname(self.staging, self._job, self._parts, self._append)
+        finally:
+            self._folder.release()
+
     def _assemble(self, parts: Sequence[PartFile], summary: Mapping[str, Any]) -> None:
         final = self.staging / FINAL
         final.mkdir()

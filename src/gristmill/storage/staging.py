@@ -111,6 +111,11 @@ class Staging:
         """The folders that were made for the output, innermost first."""
         return [Path(folder) for folder in (_read_owner(self.path) or {}).get("made_parents", ())]
 
+    def release(self) -> None:
+        """Own it no more. May be called again."""
+        _unlock(self._lock)
+        self._lock = None
+
     def remove(self) -> None:
         """Remove it and all within. May be called again.
 
@@ -120,8 +125,7 @@ class Staging:
         try:
             _remove_staging(self.path)
         finally:  # whatever is left, another run may remove
-            _unlock(self._lock)
-            self._lock = None
+            self.release()
 
 
 def recover_output(output: Path, *, clear: bool = False) -> None:
