@@ -33,6 +33,7 @@ _TITLES = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     406: "Not acceptable",
     409: "Conflict",
     413: "Too large",
@@ -43,7 +44,7 @@ _TITLES = {
     500: "The server failed",
     503: "Not now",
 }
-_ANYWHERE = (400, 401, 403, 413, 422, 429, 503)
+_ANYWHERE = (400, 401, 403, 408, 413, 422, 429, 503)
 _SCHEMA = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 Responses = dict[int | str, dict[str, Any]]

@@ -60,7 +60,7 @@ def task_routes(jobs: JobService) -> APIRouter:
             raise HTTPException(404, f"This server knows no task {task} of a job {job}.")
         return JSONResponse(found.model_dump())
 
-    @routes.get("/logs", dependencies=SEES, response_model=models.Logs, responses=problems(404))
+    @routes.get("/logs", dependencies=SEES, response_model=models.Logs | models.LogPart, responses=problems(404))
     async def logs(
         job: JobId,
         attempt: _Attempt = None,
