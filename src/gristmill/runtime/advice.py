@@ -22,6 +22,8 @@ _HEADLINES = {
     "ExecutorDied": "The process that ran a task died",
     "AttemptNotBegun": "A task did not come to begin",
     "MemoryLimitExceeded": "A task needed more memory than it may use",
+    "ProcessLimitExceeded": "A task has started too many processes",
+    "FileTooLarge": "A file became larger than it may",
     "TaskTimeout": "A task ran longer than it may",
     "DiskFull": "The disk is full",
     "DataDirFailed": "A data directory of a worker cannot be used any more",
@@ -46,6 +48,9 @@ _ADVICE = {
     "AttemptNotBegun": "Run the job again; its executors went away before the task's turn came.",
     "MemoryLimitExceeded": "Give more with --memory, run fewer executors with --executors, or make smaller tasks with "
     "--split-size or --reducers.",
+    "ProcessLimitExceeded": "Start fewer, wait for those that have ended, or allow more with --max-processes.",
+    "FileTooLarge": "Write less into a file (more --reducers, a smaller --split-size), or allow more with "
+    "--max-file-size.",
     "TaskTimeout": "Give it longer with --task-timeout, or make smaller tasks with --split-size.",
     "DiskFull": "Make room there, or keep the job's files elsewhere with --data-dir.",
     "DataDirFailed": "Check the disk that holds it, or give the worker another --data-dir.",
