@@ -31,7 +31,8 @@ class Look:
 
     Attributes:
         parts: HTML, by the id of the element that holds it.
-        marks: names of events, and what must change for one to be sent.
+        marks: names of events, and what must change for one to be sent; each is sent at the beginning as well, for it
+            may have changed since the page was made.
         over: nothing will change any more.
     """
 
@@ -79,7 +80,7 @@ class _Feed:
         before, self.now = self.now or Look({}), look
         self._encoded.clear()
         parts = {name for name, html in look.parts.items() if before.parts.get(name) != html}
-        events = {name for name, mark in look.marks.items() if before.marks.get(name, mark) != mark}
+        events = {name for name, mark in look.marks.items() if before.marks.get(name) != mark}
         for client in self.clients:
             client.parts |= parts
             client.events |= events
@@ -90,7 +91,7 @@ class _Feed:
         """Somebody begins to look."""
         client = _Client()
         if self.now is not None:
-            client.parts = set(self.now.parts)
+            client.parts, client.events = set(self.now.parts), set(self.now.marks)
             client.wake.set()
         self.clients.add(client)
         return client
