@@ -202,6 +202,13 @@ FACTS: tuple[Fact, ...] = (
 )
 
 
+def test_every_field_of_events_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "watching.md").read_text("utf-8")
+    for fact in FACTS:
+        for name in event_json(7, fact):
+            assert f"`{name}`" in page, (fact.kind, name)
+
+
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.kind)
 def test_events_are_json_and_hold_no_secrets(fact: Fact) -> None:
     event = event_json(7, fact)

@@ -99,7 +99,7 @@ class Metrics:
     def collect(self) -> list[Metric]:
         """All of it now."""
         with self._lock:
-            from_facts = [*_of_facts(self._figures), *self._of_calls()]
+            from_facts = [*families_of(self._figures), *self._of_calls()]
         return [*from_facts, *self._of_now()]
 
     def _take(self, facts: Sequence[Fact]) -> None:
@@ -180,7 +180,8 @@ def _files_of(journal: Journal) -> list[Path]:
     return [journal.path, journal.path.with_name(f"{journal.path.name}-wal")]
 
 
-def _of_facts(figures: Figures) -> Iterator[Metric]:
+def families_of(figures: Figures) -> Iterator[Metric]:
+    """What was counted, as Prometheus' library shows it."""
     for total, name, text in _COUNTED:
         yield CounterMetricFamily(f"gristmill_{name}", text, value=figures.totals[total])
     yield _counter("jobs_ended", "Jobs that are over.", "state", figures.jobs_ended)
