@@ -53,7 +53,7 @@ class Clients:
     def __exit__(self, *_error: object) -> None:
         self._enough.set()
         for thread in self._threads:
-            thread.join(120)
+            thread.join(600)
         assert not any(thread.is_alive() for thread in self._threads), self._site.said()
 
     def _run(self, number: int) -> None:
@@ -74,7 +74,7 @@ class Clients:
         options = job.resolve(options, output)
         server = connect(self._site.url, self._site.token_file, self._site.folder / "client", expected=True)
         handle = submit_to(server, job, [str(self._ranges)], output, options, key=output.name)
-        handle.finish(100)
+        handle.finish(600)
         with self._lock:
             self.done[output] = handle.job_id
 

@@ -25,6 +25,7 @@ from gristmill.runtime.facts import JobRecord, TaskDone, fold
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.runtime.recovery import read_job
+from gristmill.runtime.signing import check_signature, read_key
 from gristmill.runtime.tally import JobTally
 from gristmill.scheduling.events import AttemptId
 
@@ -90,12 +91,15 @@ def find_task(data_dir: Path, job: str, task: str) -> Task:
         JobNotFound: there is no such job, or several.
         UsageError: it has no such task, or has succeeded.
         JournalFailed: the journal cannot be read.
+        PayloadAltered: it does not hold what its server has accepted.
     """
     journal, id = _find_job(data_dir.absolute(), job)
     record = fold(journal.facts(id))[id]
     blobs = journal.blobs(id)
     if not blobs:
         raise UsageError(f"Job {id} has succeeded: nothing is kept of it that could be run again.")
+    if journal.path == data_dir.absolute() / JOURNAL:  # of a server, which has signed it
+        check_signature(_key_of(data_dir.absolute()), record.accepted, blobs)
     prepared = _at_home(read_job(record, blobs), data_dir)
     tally = JobTally(id, prepared.name, prepared.plan, prepared.splits)
     stage, index = _place_of(prepared.plan, tally.task_counts(), task)
@@ -105,6 +109,13 @@ def find_task(data_dir: Path, job: str, task: str) -> Task:
     name = f"{prepared.plan.stages[stage].name} task {index}"
     missing = _missing(prepared.plan, record, tally.task_counts(), attempt)
     return Task(prepared.spec, attempt, name, tally, missing, _failure_of(record, name))
+
+
+def _key_of(data_dir: Path) -> bytes:
+    try:
+        return read_key(data_dir)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The signing key in {data_dir} cannot be read: {error}. Is this your server's?") from error
 
 
 def _find_job(data_dir: Path, name: str) -> tuple[Journal, str]:
@@ -131,6 +142,9 @@ def _find_job(data_dir: Path, name: str) -> tuple[Journal, str]:
 def _at_home(prepared: PreparedJob, data_dir: Path) -> PreparedJob:
     """What came along with a server's job is named by its content there, and by its path here."""
     store = BlobStore(data_dir.absolute() / "blobs")
+    for name in filter(is_blob_name, prepared.spec.bundles):
+        if not store.holds(name):
+            raise UsageError(f"What came along with the job is not in {data_dir} any more, or was altered there.")
     bundles = tuple(str(store.path(name)) if is_blob_name(name) else name for name in prepared.spec.bundles)
     return replace(prepared, spec=replace(prepared.spec, bundles=bundles))
 

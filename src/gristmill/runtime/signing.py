@@ -11,16 +11,33 @@ import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
 from gristmill.errors import PayloadAltered
 from gristmill.runtime.facts import JobAccepted, JobRequested
+
+SIGNING_KEY = "signing-key"
+"""The name of the key's file, in a server's data directory: hexadecimal digits, for its owner alone."""
 
 CODE, SPLITS = "code", "splits"
 """The blobs of an accepted job."""
 
 REQUESTED = "request/"
 """How the names of blobs begin that came with a request."""
+
+
+def read_key(data_dir: Path) -> bytes:
+    """The key of the server of a data directory; empty if none ever ran there.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds something else.
+    """
+    try:
+        return bytes.fromhex((data_dir / SIGNING_KEY).read_text(encoding="ascii").strip())
+    except FileNotFoundError:
+        return b""
 
 
 def signature_of(key: bytes, fact: JobAccepted | JobRequested, blobs: Mapping[str, bytes]) -> str:
@@ -45,7 +62,8 @@ def check_signature(key: bytes, fact: JobAccepted | JobRequested, blobs: Mapping
     Raises:
         PayloadAltered: it is not.
     """
-    if key and not hmac.compare_digest(signature_of(key, fact, blobs), fact.signature):
+    said = fact.signature.encode("utf-8", "replace")
+    if key and not hmac.compare_digest(signature_of(key, fact, blobs).encode(), said):
         raise PayloadAltered(
             f"Job {fact.job} is not run: what the journal holds of it is not what this server has accepted. Somebody "
             "has altered it, or the server's signing key is another one now. Submit the job again."

@@ -6,9 +6,9 @@ import secrets
 from pathlib import Path
 
 from gristmill.errors import UsageError
+from gristmill.runtime.signing import SIGNING_KEY, read_key
 from gristmill.service.doors.tokens import write_private
 
-SIGNING_KEY = "signing-key"
 _BYTES = 32
 
 
@@ -22,7 +22,7 @@ def signing_key(data_dir: Path) -> bytes:
     try:
         if not path.exists():
             write_private(path, secrets.token_hex(_BYTES) + "\n", replace=False)
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        key = read_key(data_dir)
     except OSError as error:
         raise UsageError(f"The signing key {path} cannot be used: {error.strerror or error}.") from error
     except ValueError:
