@@ -113,6 +113,14 @@ _WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
     show_default="the address, the machine's name",
     help="A further name by which the server may be called, such as that of a proxy; may be given several times.",
 )
+@click.option(
+    "--allow-path",
+    "allowed_paths",
+    multiple=True,
+    metavar="ROOT",
+    show_default="everything that the workers' user may",
+    help="Jobs may name inputs and outputs below this directory, or URI, alone; may be given several times.",
+)
 @click.option("--insecure", is_flag=True, help="Listen for other machines without TLS: tokens and data can be read.")
 @worker_limit_options
 @operation_options
@@ -133,6 +141,7 @@ def serve(
     tls_key: Path | None,
     tls_client_ca: Path | None,
     allowed_hosts: tuple[str, ...],
+    allowed_paths: tuple[str, ...],
     insecure: bool,
     **operations: Any,
 ) -> None:
@@ -164,6 +173,7 @@ def serve(
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
         allowed_hosts=allowed_hosts,
+        allowed_paths=allowed_paths,
         insecure=insecure,
         limits=QueueLimits(max_jobs, max_jobs_per_user, max_waiting),
         operations=operation_settings(operations),

@@ -266,7 +266,7 @@ class Intake:
         """
         from gristmill.runtime.reopening import StorageWatch, open_folder, reopen
 
-        found: Reopened = reopen(record, blobs)
+        found: Reopened = reopen(record, blobs, self._hooks.check)
         folder = open_folder(record, found.prepared)
         running = self.resume(
             found.prepared, found.resumption, None, None, folder, refused=found.refused, away=found.away

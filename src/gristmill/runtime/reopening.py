@@ -61,8 +61,15 @@ class _Away(Exception):
     """Storage that a job needs cannot be seen."""
 
 
-def reopen(record: JobRecord, blobs: Mapping[str, bytes]) -> Reopened:
+def reopen(
+    record: JobRecord, blobs: Mapping[str, bytes], check: Callable[[PreparedJob], None] = lambda _prepared: None
+) -> Reopened:
     """See whether a server's job can go on, and take its output's staging folder over if so.
+
+    Args:
+        record: what is known of it.
+        blobs: its large parts.
+        check: sees that it may; raises a GristmillError if not.
 
     Raises:
         JournalFailed: what was noted is not enough.
@@ -74,6 +81,7 @@ def reopen(record: JobRecord, blobs: Mapping[str, bytes]) -> Reopened:
     try:
         recover(place)  # an exchange of old and new that was cut short is completed first
         if not is_published(place, record.job):
+            check(prepared)
             _check(record, prepared)
         return Reopened(*restore(record, blobs))
     except (_Away, OutputNotWritable) as error:

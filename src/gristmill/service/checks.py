@@ -7,7 +7,7 @@ make.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from gristmill.plan.stages import (
     Stage,
     StagePlan,
 )
+from gristmill.runtime.jobs import PreparedJob
 from gristmill.service.wishes import MAX_TASKS
 
 _CLOCKS_SECONDS = 2.0  # file systems keep times of change more or less exactly
@@ -68,6 +69,23 @@ def checked(submission: Submission) -> Submission:
         check_text("output", submission.output)
     name = submission.name.encode("utf-8", "replace").decode().replace("\x00", "?")[:_MAX_NAME] or "job"
     return submission if name == submission.name else replace(submission, name=name)
+
+
+def paths_named(request: SubmitRequest) -> list[str]:
+    """All paths and URIs that a client names: what its job reads and writes, and what the server is to look at."""
+    job = request.submission
+    options = job.options
+    named = [*(path for spec in job.inputs for path in spec.paths), *(file.path for file in request.seen)]
+    return [*named, *filter(None, [job.output, request.probe, options.shuffle_dir])]
+
+
+def paths_found(prepared: PreparedJob) -> Iterator[str]:
+    """All that a job reads and writes, once its inputs are found."""
+    yield from {split.path for tasks in prepared.splits for task in tasks for split in task if split.path}
+    if prepared.output_path is not None:
+        yield prepared.place
+    if prepared.spec.shuffle_dir:
+        yield prepared.spec.shuffle_dir
 
 
 def check_text(what: str, text: str) -> None:

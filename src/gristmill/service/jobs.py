@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,9 +24,18 @@ from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.coordinator import Coordinator
 from gristmill.runtime.facts import JobRequested
 from gristmill.runtime.joblogs import LogKeeper
+from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.registry import QueuedJob, RunningJob
-from gristmill.service.checks import ONLY_THE_CLIENT, check_count, check_key, check_sight, checked
+from gristmill.service.checks import (
+    ONLY_THE_CLIENT,
+    check_count,
+    check_key,
+    check_sight,
+    checked,
+    paths_found,
+    paths_named,
+)
 from gristmill.service.doors.roles import Caller
 from gristmill.service.drivers import Drivers
 from gristmill.service.lookup import JobLookup
@@ -82,7 +91,7 @@ class JobService(JobLookup):
         self.drivers = Drivers()
         self.blobs = blobs
         self.closing = False
-        self.check_paths: Callable[[Sequence[str]], None] = lambda _paths: None
+        self.check_paths: Callable[[Iterable[str]], None] = lambda _paths: None
         self._tidy_at = 0.0
         self._submitting = _Turns()
 
@@ -125,6 +134,7 @@ class JobService(JobLookup):
             missing = [name for name in names if not any(store.has(name) for store in stores)]
             if missing:
                 raise MissingBlobs(missing)
+            self.check_paths(paths_named(request))
             check_sight(request)
             _check_output(job, session)
             if job.driver:
@@ -138,11 +148,20 @@ class JobService(JobLookup):
             if session is not None:
                 session.layouts.note(job.plan, preparation.prepared.plan)
             try:
+                self.check_found(preparation.prepared)
                 check_count(request, preparation)
                 return self._begin(preparation, job, key, asked, driver, user)
             except BaseException:
                 preparation.undo()
                 raise
+
+    def check_found(self, prepared: PreparedJob) -> None:
+        """See that a job may read what its inputs stand for, and write where its output leads, now.
+
+        Raises:
+            UsageError: not so.
+        """
+        self.check_paths(paths_found(prepared))
 
     def _is_time_to_tidy(self) -> bool:
         """Whether to look through all folders of old jobs: not with each of hundreds that come at once."""
@@ -222,12 +241,14 @@ class JobService(JobLookup):
         names = (request.code, *submission.bundles, *submission.broadcasts)
         if missing := [name for name in names if not self.blobs.has(name)]:
             raise MissingBlobs(missing)
+        self.check_paths(paths_named(replace(request, submission=submission)))
         check_sight(request)
         options = replace(server_options(submission.options, self.data_dir), priority=wanted.priority)
         preparation = _prepared(
             replace(request, submission=replace(submission, options=options)), self.blobs, tidy=False, job=job
         )
         try:
+            self.check_found(preparation.prepared)
             prepared = replace(preparation.prepared, replay=replay_command(preparation.folder))
             self._coordinator.fulfil(job, prepared, preparation.folder)
         except BaseException:

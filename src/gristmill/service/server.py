@@ -25,8 +25,10 @@ from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.runtime.tls import Trust, check_roots, load_identity
 from gristmill.service.app import create_app
+from gristmill.service.checks import paths_found
 from gristmill.service.doors.connections import HEADER_BYTES, Places
 from gristmill.service.doors.guard import keys_of
+from gristmill.service.doors.paths import Roots
 from gristmill.service.doors.roles import Role
 from gristmill.service.doors.site import is_loopback
 from gristmill.service.doors.tokens import TOKEN, server_token
@@ -66,6 +68,7 @@ class ServeSettings:
         tls_key: the key of that.
         tls_client_ca: who must have issued the certificates of workers; None: they need none.
         insecure: whether it may listen for other machines without TLS.
+        allowed_paths: below which inputs and outputs of jobs must be; empty: they may be anywhere.
         limits: how many jobs run at a time, and wait.
         operations: what it remembers, and whom it tells.
     """
@@ -85,6 +88,7 @@ class ServeSettings:
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     insecure: bool = False
+    allowed_paths: tuple[str, ...] = ()
     limits: QueueLimits = field(default_factory=QueueLimits)
     operations: OperationSettings = field(default_factory=OperationSettings)
 
@@ -128,6 +132,7 @@ class Server:
         self.resumed: tuple[str, ...] = ()
         self._resumed: list[RunningJob] = []
         self._coordinator: Coordinator | None = None
+        self._roots = Roots()
         self._rest: threading.Thread | None = None
         self._fleet: ClusterFleet | None = None
         self._jobs: JobService | None = None
@@ -185,6 +190,7 @@ class Server:
         _make_private(data_dir)
         close.callback(os.close, lock_data_dir(data_dir))
         token = self._token = server_token(data_dir, settings.token_file)
+        roots = self._roots = Roots(settings.allowed_paths)
         listening = close.enter_context(_listen(settings.host, settings.port))
         port = listening.getsockname()[1]
         tls = _tls(settings)
@@ -210,6 +216,7 @@ class Server:
         self._fleet = fleet
         assert self._journal is not None
         jobs = self._jobs = JobService(coordinator, blobs, data_dir, self.logs, self._journal)
+        jobs.check_paths = roots.check
         resumed = self._resumed
         for running in resumed:
             jobs.drivers.note(running, "", running.user)
@@ -264,6 +271,7 @@ class Server:
             limits=self._settings.limits,
         )
         close.callback(coordinator.close)
+        coordinator.hooks.check = lambda prepared: self._roots.check(paths_found(prepared))
         self._resumed = coordinator.resume_all()
         self.resumed = tuple(running.job for running in self._resumed)
         fleet.await_jobs((*self.resumed, *coordinator.kept_jobs))

@@ -1,0 +1,174 @@
+"""Roots: what jobs may read and write, if the operator limits that (``serve --allow-path``).
+
+A path of this machine is followed through all links before it is compared, also one that is not there yet: as far as it
+is. Of the URI of an object store the scheme, the bucket and the parts of the key are compared, as they are written.
+
+This binds what a job names: its inputs, its output, its shuffle directory. It does not bind code: that may open
+whatever the worker's user may.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from gristmill.errors import UsageError
+
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
+_OPTIONS = re.compile(r"\?([A-Za-z_]+=[^?&]*(?:&[A-Za-z_]+=[^?&]*)*)$")
+_SAME = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
+
+
+class PathNotAllowed(UsageError):
+    """A job names a path that is below none of the roots that the server's operator allows."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A URI in parts."""
+
+    scheme: str
+    authority: str
+    parts: tuple[str, ...]
+    options: frozenset[str]
+
+
+class Roots:
+    """What jobs may read and write.
+
+    Args:
+        roots: directories, and URIs of object stores; none: everything.
+
+    Raises:
+        UsageError: one of them is no root.
+    """
+
+    def __init__(self, roots: Sequence[str] = ()) -> None:
+        self.given = tuple(roots)
+        self._folders: list[str] = []
+        self._places: list[_Place] = []
+        for root in roots:
+            path = _local(root)
+            if path is None:
+                place = _place_of(root)
+                if place is None:
+                    raise UsageError(f"--allow-path {root} is neither a directory nor the URI of one.")
+                self._places.append(place)
+            elif os.path.isdir(path):  # noqa: PTH112 - as text, as all that follows
+                self._folders.append(os.path.realpath(path))
+            else:
+                raise UsageError(f"--allow-path {root} is no directory of this machine.")
+
+    def check(self, paths: Iterable[str]) -> None:
+        """See that a job may read and write these: paths, globs and URIs, as they were named or found.
+
+        Raises:
+            PathNotAllowed: one of them is not below any root.
+        """
+        if not self.given:
+            return
+        known: dict[str, str] = {}  # folder as it was named → what it is
+        for path in paths:
+            if not self._is_below(path, known):
+                raise PathNotAllowed(
+                    f"{_shown(path)} is outside of what this server lets jobs read and write. Use a path below "
+                    f"{' or '.join(map(_shown, self.given))}; the server's operator says which (--allow-path)."
+                )
+
+    def _is_below(self, path: str, known: dict[str, str]) -> bool:
+        if "\0" in path or not path:
+            return False
+        local = _local(path)
+        if local is None:
+            place = _place_of(path)
+            return place is not None and any(_is_in(place, root) for root in self._places)
+        if glob.has_magic(local) and not os.path.lexists(local):
+            local = _fixed(local)
+            if local is None:
+                return False
+        # A ``..`` behind a link leads up from where the link leads. Some only look at the text: both must be right.
+        return all(self._is_in(one, known) for one in {local, os.path.abspath(local)})  # noqa: PTH100
+
+    def _is_in(self, path: str, known: dict[str, str]) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in known:
+            known[folder] = os.path.realpath(folder)
+        real = os.path.join(known[folder], name) if name not in ("", ".", "..") else os.path.realpath(path)  # noqa: PTH118
+        if os.path.islink(real):  # noqa: PTH114
+            real = os.path.realpath(real)
+        return any(real == root or real.startswith(root.rstrip("/") + "/") for root in self._folders)
+
+
+def check_paths(paths: Iterable[str], roots: Sequence[str]) -> None:
+    """See that a job may read and write these.
+
+    Raises:
+        PathNotAllowed: one of them is not below any root.
+    """
+    Roots(roots).check(paths)
+
+
+def _local(name: str) -> str | None:
+    """The path of this machine that a name means; None: it is a URI of something else."""
+    match = _URI.match(name)
+    if match is None:
+        return None if "://" in name else _absolute(name)
+    if match[1] != "file":
+        return None
+    _, slash, path = name[len("file://") :].partition("/")
+    return _absolute(unquote(slash + path)) if path.strip("/") else None
+
+
+def _absolute(name: str) -> str:
+    """A path from the root, its ``..`` as they are: what is before one may be a link."""
+    return name if name.startswith("/") else os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118
+
+
+def _fixed(pattern: str) -> str | None:
+    """What stands before the first part of a glob that may be several; None if it could lead up from there."""
+    parts = pattern.split("/")
+    first = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    return None if ".." in parts[first:] else "/".join(parts[:first]) or "/"
+
+
+def _place_of(uri: str) -> _Place | None:
+    """A URI in parts; None if it has parts that could mean something else to those who read them."""
+    match = _URI.match(uri)
+    if match is None:
+        return None
+    scheme = match[1].lower()
+    found = _OPTIONS.search(uri)
+    options = frozenset(found[1].split("&")) if found else frozenset()
+    authority, _, key = uri[len(scheme) + 3 : found.start() if found else None].partition("/")
+    parts = tuple(part for part in key.rstrip("/").split("/") if key.rstrip("/"))
+    if not authority or any(_is_odd(part) for part in parts):
+        return None
+    return _Place(_SAME.get(scheme, scheme), authority, parts, options - {"_="})
+
+
+def _is_odd(part: str) -> bool:
+    plain = part
+    for _ in range(3):  # whoever undoes escapes more often than that is beyond help
+        plain = unquote(plain)
+    return plain in ("", ".", "..") or "/" in plain or "\\" in plain
+
+
+def _is_in(place: _Place, root: _Place) -> bool:
+    return (
+        (place.scheme, place.authority) == (root.scheme, root.authority)
+        and place.parts[: len(root.parts)] == root.parts
+        and place.options <= root.options  # they may name another store of the same bucket
+    )
+
+
+def _shown(path: str) -> str:
+    """A name without what may be secret in it."""
+    match = _URI.match(path)
+    if match is None:
+        return path
+    authority, slash, key = path[match.end() :].partition("/")
+    return f"{match[0]}{authority.rpartition('@')[2]}{slash}{_OPTIONS.sub('', key)}"
