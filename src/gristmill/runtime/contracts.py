@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from gristmill.errors import FailureReport
 from gristmill.plan.stages import Stage
-from gristmill.scheduling.events import AttemptId
+from gristmill.scheduling.ids import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.storage.contracts import PartFile, Split
 

@@ -32,7 +32,7 @@ from gristmill.runtime.modules import JobModules
 from gristmill.runtime.processes import become_subreaper, collect_garbage_rarely, descendants, kill, private_bytes
 from gristmill.runtime.watch import EXIT_CHANNEL_LOST
 from gristmill.runtime.wire import ChannelClosed, OrderReader, attempt_of, note_frame, spec_of
-from gristmill.scheduling.events import AttemptId
+from gristmill.scheduling.ids import AttemptId
 
 REPORT_SECONDS = 0.5
 _PRELOAD = ("pyarrow", "pyarrow.compute", "cloudpickle", "gristmill.runtime.task")

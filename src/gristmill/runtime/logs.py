@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gristmill.errors import Frame
 from gristmill.runtime.contracts import JobSpec, TaskSpec
-from gristmill.scheduling.events import AttemptId
+from gristmill.scheduling.ids import AttemptId
 
 _LOGS = "logs"
 _TAIL_LINES = 20

@@ -19,7 +19,7 @@ from typing import Any
 from gristmill.errors import GristmillError
 from gristmill.plan.stages import Stage
 from gristmill.runtime.contracts import TaskSpec
-from gristmill.scheduling.events import AttemptId
+from gristmill.scheduling.ids import AttemptId
 
 _HEADER = struct.Struct("!I")
 _MAX_FRAME_BYTES = (1 << 32) - 1
