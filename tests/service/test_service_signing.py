@@ -17,8 +17,6 @@ KEY = bytes(range(32))
 BLOBS = {"code": b"c", "splits": b"s"}
 SPEC = {"folder": "é\udc80"}
 JOB = JobAccepted("j", "Job", 1.5, "", "boot", ((), (0,)), {"spec": SPEC, "cpus": 0.1}, deadline_seconds=3)
-    "j", "Job", 1.5, "", "boot", ((), (0,)), {"spec": {"folder": "é\udc80"}, "cpus": 0.1}, deadline_seconds=3
-)
 WISH = JobRequested("j", "Job", "ada", 1.5, {"inputs": ["x"]})
 
 

@@ -189,7 +189,8 @@ def speaks_tls(url: str, error: object) -> bool:
     parts = urlsplit(url)
     try:
         with socket.create_connection((parts.hostname or "", parts.port or 80), _LOOK_SECONDS) as plain:
-            with context.wrap_socket(plain):
+            with context.wrap_socket(plain, do_handshake_on_connect=False) as wrapped:  # closed, if that fails
+                wrapped.do_handshake()
                 return True
     except OSError:
         return False
