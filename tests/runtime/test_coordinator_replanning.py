@@ -22,6 +22,7 @@ from gristmill.plan.stages import (
     StagePlan,
 )
 from gristmill.runtime.contracts import AttemptDone, JobSpec, TaskResult, TaskSpec
+from gristmill.runtime.history import replay
 from gristmill.runtime.jobfolder import JobFolder
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.registry import RunningJob
@@ -172,3 +173,20 @@ def test_a_task_of_a_stage_that_was_cut_is_found_for_a_replay(tmp_path: Path) ->
     assert task.tally.task_counts() == (2, 3, 2)
     assert [attempt.stage for attempt in task.missing] == [0, 0, 2, 2]
     assert find_task(tmp_path, job.job, "merge for stage 1/1").attempt.stage == 2
+
+
+def test_the_history_of_a_job_tells_how_its_stages_were_cut(tmp_path: Path) -> None:
+    server, job = begun(tmp_path)
+    for index in range(2):
+        made(server, job, 2, index, (600,))
+    for index in range(3):
+        written(server, job, index)
+    outcome = ended(job)
+    history = replay(server.journal.facts(job.job))[job.job]
+    merging = history.stages[2]
+    assert [(stage.id, stage.name, stage.tasks) for stage in outcome.view.stages] == [
+        (stage.id, stage.name, stage.tasks) for stage in (history.stages[0], merging, history.stages[1])
+    ]
+    assert (merging.added, merging.parents, history.stages[1].parents) == (True, (0,), (0, 2))
+    assert tuple(history.adaptations) == outcome.view.adaptations
+    assert merging.partition_bytes == [1200] and history.stages[0].partition_bytes == [size * 2 for size in SIZES]
