@@ -11,6 +11,7 @@
     │   ├── UnpicklableCode         the job's code holds something that cannot be sent to another process
     │   ├── JobNotFound             no such file, module or class; or it is not a job
     │   ├── PathNotShared           an input or output is not what all workers see under its name
+    │   ├── PathNotAllowed          an input or output is outside of what the server lets jobs read and write
     │   ├── SettingInvalid          gristmill.toml or a variable of the environment says what makes no sense
     │   ├── KeyTaken                an idempotency key was used before, for another job
     │   ├── RetryRefused            a job cannot be tried again: it is not over, has succeeded, or is not kept
@@ -172,6 +173,10 @@ class JobNotFound(UsageError):
 
 class PathNotShared(UsageError):
     """An input or output is not what all workers see under its name."""
+
+
+class PathNotAllowed(UsageError):
+    """An input or output is below none of the roots that the server's operator allows."""
 
 
 class KeyTaken(UsageError):
