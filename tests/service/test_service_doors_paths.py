@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill.errors import UsageError
-from gristmill.service.doors.paths import PathNotAllowed, Roots, check_paths
+from gristmill.errors import PathNotAllowed, UsageError
+from gristmill.service.doors.paths import Roots, check_paths
 
 
 @pytest.fixture

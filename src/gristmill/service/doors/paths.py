@@ -16,15 +16,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from gristmill.errors import UsageError
+from gristmill.errors import PathNotAllowed, UsageError
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 _OPTIONS = re.compile(r"\?([A-Za-z_]+=[^?&]*(?:&[A-Za-z_]+=[^?&]*)*)$")
 _SAME = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
-
-
-class PathNotAllowed(UsageError):
-    """A job names a path that is below none of the roots that the server's operator allows."""
 
 
 @dataclass(frozen=True)
