@@ -101,6 +101,11 @@ class Cluster:
         self.wait_until(facts.exists)
         self.url = str(json.loads(facts.read_text())["url"])
 
+    @property
+    def server_pid(self) -> int:
+        """The server's process."""
+        return self._server.pid
+
     def start(
         self, command: Sequence[str | Path], name: str, env: dict[str, str] | None = None
     ) -> subprocess.Popen[bytes]:

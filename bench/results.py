@@ -16,6 +16,7 @@ _ORDER = (
     *("wordcount", "access_log", "inverted_index", "first_result", "memory", "tasks"),
     *("two_agents", "straggler", "kill_one", "scheduler"),
     *("chain", "pagerank", "join", "sort", "skew", "small_files", "dataset_memory"),
+    "page",
 )
 _CHUNK_BYTES = 1 << 20
 _HEAD = """# What was measured

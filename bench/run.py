@@ -4,7 +4,7 @@
     python bench/run.py --smoke     everything once, tiny, nothing written: does it all still run?
 
 Names: wordcount, access_log, inverted_index, first_result, memory, tasks, two_agents, straggler, kill_one, scheduler;
-of datasets: chain, pagerank, join, sort, skew, small_files, dataset_memory.
+of datasets: chain, pagerank, join, sort, skew, small_files, dataset_memory; of the service: page.
 Inputs are made in `.bench-data`, the peers are installed in `.bench-venv`; a full run takes some hours on two cores,
 most of it the peers'.
 """
@@ -33,6 +33,8 @@ from compare import CLAIMS, compare
 from peers.setup import PEERS
 from results import write_section
 from settings import HERE, Settings
+
+import page
 
 Measurement = Callable[[], tuple[str, str]]
 """Returns a section for RESULTS.md, and what is wrong with it; empty if nothing is."""
@@ -73,6 +75,7 @@ def measurements(settings: Settings, smoke: bool) -> dict[str, Measurement]:
         "scheduler": partial(scheduler, 1_000 if smoke else 1_000_000),
         **{claim.name: partial(compare, claim, settings) for claim in CHAINS},
         "skew": partial(skew.section, settings),
+        "page": partial(page.section, page.SMOKE if smoke else page.SIZE),
         "small_files": partial(
             small_files.section, settings.runs, small_files.SMOKE_FILES if smoke else small_files.FILES
         ),
