@@ -14,8 +14,9 @@ from gristmill.errors import UsageError
 from gristmill.runtime.blobs import BlobStore, digest_of
 from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.front import Front
+from gristmill.runtime.premises import Premises
 from gristmill.runtime.protocol import agents as pb
-from gristmill.runtime.workplace import Premises, Workplace
+from gristmill.runtime.workplace import Workplace
 
 DATA = b"what was uploaded"
 NAME = digest_of(DATA)

@@ -17,9 +17,10 @@ from gristmill.runtime.blobs import BlobStore, digest_of
 from gristmill.runtime.contracts import Progress, TaskSpec
 from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.front import Front
+from gristmill.runtime.premises import Premises
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_message, launch_order, stage_message
-from gristmill.runtime.workplace import Premises, Workplace
+from gristmill.runtime.workplace import Workplace
 from gristmill.scheduling.events import AttemptId
 from gristmill.storage.contracts import Split
 

@@ -34,12 +34,13 @@ from gristmill.runtime.environment import DROPPED_BY_WORKERS, hide_from_executor
 from gristmill.runtime.front import Front, JoinFacts
 from gristmill.runtime.limits import Limits, limits_of
 from gristmill.runtime.logsending import Printing
+from gristmill.runtime.premises import Premises
 from gristmill.runtime.processes import hide_this_process
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.tls import Identity, Trust
 from gristmill.runtime.usage import UsageSampler
 from gristmill.runtime.whereabouts import address_towards, machine_seen
-from gristmill.runtime.workplace import Broken, DrainOrdered, Premises, Workplace
+from gristmill.runtime.workplace import Broken, DrainOrdered, Workplace
 from gristmill.shuffle.fetch import TLS_SCHEME
 
 _log = logging.getLogger(__name__)

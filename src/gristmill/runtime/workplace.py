@@ -12,17 +12,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from gristmill.errors import FailureReport, GristmillError, ServerUnreachable
+from gristmill.errors import FailureReport, GristmillError
 from gristmill.plan.stages import Stage
 from gristmill.runtime import logsending
 from gristmill.runtime.agent import Agent, AgentSettings
 from gristmill.runtime.attempts import prepare_folder
-from gristmill.runtime.blobs import BlobStore, checked
 from gristmill.runtime.contracts import (
     KEPT_SHARE,
     AttemptDone,
@@ -37,12 +35,11 @@ from gristmill.runtime.contracts import (
     TaskSpec,
     Usage,
 )
-from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.disks import is_full
-from gristmill.runtime.front import Front
-from gristmill.runtime.limits import Limits, limits_of
+from gristmill.runtime.jobcode import CodeFetcher, job_folder
 from gristmill.runtime.logsending import LogSender, Printing
 from gristmill.runtime.look import look
+from gristmill.runtime.premises import Premises
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import (
     attempt_id,
@@ -58,8 +55,6 @@ from gristmill.shuffle.tickets import ticket_of
 
 _log = logging.getLogger(__name__)
 
-_FETCH_TRIES = 4
-_FETCH_PAUSE_SECONDS = 0.5  # doubled each time
 _CHORES_SECONDS = 5.0  # for the one in work when a session ends
 
 
@@ -81,41 +76,6 @@ class Voice(logsending.Voice, Protocol):
     """What a workplace needs of its session."""
 
     def beat(self, attempts: dict[AttemptId, Progress], usage: Usage | None = None) -> None: ...
-
-
-class Blocks(Protocol):
-    """Who serves blocks to other machines (``shuffle.serve.BlockServer``)."""
-
-    def allow(self, job: str, ticket: str) -> None: ...
-
-    def forget(self, job: str) -> None: ...
-
-    on_trouble: Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Premises:
-    """What a worker has, whatever session it is in.
-
-    Attributes:
-        executors: how many to run.
-        executor_memory_bytes: of each.
-        machine: which file system they see.
-        dirs: the data directories; only the chores of one session at a time change them, but for ``choose``.
-        blocks: serves the blocks in them.
-        front: where code comes from.
-        usage: what is in use here, if there is something new.
-        limits: of each executor.
-    """
-
-    executors: int
-    executor_memory_bytes: int
-    machine: str
-    dirs: DataDirs
-    blocks: Blocks
-    front: Front
-    usage: Callable[[], Usage | None] = lambda: None
-    limits: Limits = field(default_factory=lambda: limits_of(None, None))
 
 
 @dataclass(frozen=True)
@@ -152,6 +112,7 @@ class Workplace:
         self._places: dict[AttemptId, _Place] = {}  # of attempts that run
         self._cancelled: dict[AttemptId, _Place] = {}  # of those whose slots have yet to go down
         self._logs = LogSender(voice)
+        self._code = CodeFetcher(premises.dirs, premises.front)
         self._cut_off = list(cut_off)  # whose logs have yet to be sent; the chores' own
         self._job_folders: dict[tuple[Path, str], str] = {}  # by data directory and job
         self._specs: dict[str, JobSpec] = {}
@@ -183,6 +144,7 @@ class Workplace:
     def close(self, *, delete: bool) -> None:
         """End all attempts and executors, and forget all jobs; ``delete`` their blocks too. Bounded."""
         self._closing = True
+        self._code.close()
         if not delete:
             found = [self._printing(attempt, place) for attempt, place in {**self._places, **self._cancelled}.items()]
             self.cut_off = [*self._cut_off, *filter(None, found)]
@@ -252,7 +214,7 @@ class Workplace:
         stage = self._stages[attempt.job, attempt.stage]
         folder = self._job_folders.get((root, attempt.job))
         if folder is None:
-            folder = self._job_folders[root, attempt.job] = str(_job_folder(root, attempt.job))
+            folder = self._job_folders[root, attempt.job] = str(job_folder(root, attempt.job))
         spec = launch_spec(launch, stage, folder, self._premises.machine)
         if spec.sources:
             spec = self._with_tickets(spec)
@@ -373,22 +335,22 @@ class Workplace:
         """Fetch a job's code and make its folders; or why that cannot be."""
         dirs = self._premises.dirs
         try:
-            code = self._code(job.code, job.session)
-            bundles = [str(self._blob(name, job.session)) for name in job.bundles]
-            broadcasts = [str(self._blob(name, job.session)) for name in job.broadcasts]
+            code = self._code.code(job.code, job.session)
+            bundles = [str(self._code.blob(name, job.session)) for name in job.bundles]
+            broadcasts = [str(self._code.blob(name, job.session)) for name in job.broadcasts]
         except OSError as error:
             what = f"the code of job {job.job} cannot be kept in {dirs.paths[0]}: {error.strerror or error}"
             return FailureReport("DiskFull" if is_full(error) else "DataDirFailed", what)
         except GristmillError as error:
             return FailureReport("TaskError", f"a worker cannot fetch the code of job {job.job}: {error}")
-        folder = str(_job_folder(dirs.paths[0], job.job))
+        folder = str(job_folder(dirs.paths[0], job.job))
         memory = self._premises.executor_memory_bytes
         kept = memory * self._premises.executors // KEPT_SHARE
         spec = job_spec(job, code, bundles, broadcasts, folder, memory)
         spec = replace(spec, keep_bytes=kept, begun=time.time(), server=self._premises.front.url)
         for root in dirs.healthy:
             try:
-                prepare_folder(spec, str(_job_folder(root, job.job)))
+                prepare_folder(spec, str(job_folder(root, job.job)))
             except OSError:
                 self._retire_if_bad(str(root))
         self._jobs.add(job.job)
@@ -401,48 +363,10 @@ class Workplace:
             self._premises.blocks.allow(job.session, job.session_ticket)
         return None
 
-    def _code(self, name: str, session: str) -> bytes:
-        """A job's code. It needs no room on a disk: if there is none, that is for the attempts to say."""
-        try:
-            return self._blob(name, session).read_bytes()
-        except OSError as error:
-            if not is_full(error):
-                raise
-            return checked(name, self._fetch(name))
-
-    def _blob(self, name: str, session: str) -> Path:
-        """A blob of the coordinator's, fetched if it is not here yet, into the first directory that has room for it.
-
-        That of a session goes with the session.
-        """
-        roots = self._premises.dirs.healthy or self._premises.dirs.paths
-        stores = [BlobStore(root / "blobs") for root in roots]
-        own = [BlobStore(_blobs_of(root, session)) for root in roots] if session else stores
-        for store in (*own, *stores):
-            if store.holds(name):
-                return store.path(name)
-        stores = own
-        data = self._fetch(name)
-        for store in stores[:-1]:
-            with suppress(OSError):
-                return store.write(name, [data])
-        return stores[-1].write(name, [data])
-
-    def _fetch(self, name: str) -> bytes:
-        for number in range(_FETCH_TRIES - 1):
-            try:
-                return self._premises.front.blob(name)
-            except ServerUnreachable:
-                if self._closing:
-                    raise
-            time.sleep(_FETCH_PAUSE_SECONDS * 2**number)
-        return self._premises.front.blob(name)
-
     def _drop_job(self, job: str) -> None:
         session, _, broadcast = job.partition("/")
         if broadcast:
-            for root in self._premises.dirs.healthy:
-                BlobStore(_blobs_of(root, session)).remove(broadcast)
+            self._code.forget(broadcast, session)
             return
         self._jobs.discard(job)
         self._premises.blocks.forget(job)
@@ -481,11 +405,3 @@ class Workplace:
             _log.warning("a data directory failed and is not used any more: %s", dirs.retired)
         if gone:
             self._voice.say(pb.Event(blocks_gone=pb.BlocksGone(paths=gone)), sum(map(len, gone)))
-
-
-def _job_folder(root: Path, job: str) -> Path:
-    return root / "jobs" / job
-
-
-def _blobs_of(root: Path, session: str) -> Path:
-    return _job_folder(root, session) / "blobs"
