@@ -1,6 +1,6 @@
 """A server with many jobs of earlier: how long it takes to start, to list and to forget them, and its memory.
 
-    python bench/history.py [--jobs 100000]
+    python bench/history.py [--jobs 100000] [--write]
 
 Each job is one that has succeeded, with the facts of a small one: accepted, four tasks, committing, ended. The server
 is `gristmill serve` as a process of its own, without executors, on the journal of few jobs and on that of many.
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from results import table, write_section
 
 from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.facts import JobAccepted, JobCommitting, JobEnded, Span, TaskDone
@@ -154,21 +155,34 @@ def forget(folder: Path, jobs: int) -> str:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, print, and put it into RESULTS.md if that is said."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
-    jobs = parser.parse_args().jobs
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    jobs = given.jobs
     folder = Path(tempfile.mkdtemp(prefix="bench-history-", dir=os.environ.get("TMPDIR")))
     try:
-        print("    jobs  journal MiB  start s  list ms  search ms  by key ms  server MiB")
+        rows = [("jobs", "journal MiB", "start s", "list ms", "search ms", "by key ms", "server MiB")]
         for count in (min(_FEW, jobs), jobs):
             fill(folder / str(count), count)
             one = measure(folder / str(count), count)
-            print(
-                f"{one.jobs:8,}  {one.journal_mb:11.1f}  {one.start_seconds:7.2f}  {one.list_ms:7.1f}  "
-                f"{one.search_ms:9.1f}  {one.key_ms:9.1f}  {one.rss_mb:10.0f}"
-            )
-        print(forget(folder / str(jobs), jobs))
+            rows.append(
+                (
+                    f"{one.jobs:,}", f"{one.journal_mb:.1f}", f"{one.start_seconds:.2f}", f"{one.list_ms:.1f}",
+                    f"{one.search_ms:.1f}", f"{one.key_ms:.1f}", f"{one.rss_mb:.0f}",
+                )
+            )  # fmt: skip
+        about = (
+            "A server on a journal of so many jobs that are over: from its start to its first answer, a page of 50 of them "
+            "by REST, one that is searched by user, name and state, a look-up by idempotency key, and its memory after "
+            "that (resident). Other work ran on the machine."
+        )
+        load = f"Load of the machine: {os.getloadavg()[1]:.1f}."
+        section = "\n\n".join(["## Jobs of earlier", about, table(rows), f"{forget(folder / str(jobs), jobs)}. {load}"])
+        print(section)
+        if given.write:
+            write_section("history", section)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -22,11 +22,11 @@ DEFAULT_MAX_AGE_SECONDS = 30 * 86400.0
 DEFAULT_MAX_BYTES = GIB
 
 _ROWS = 200  # at a time
-_PAGES = 500
+_PAGES = 128
 _JOBS = 100
 _FACTS_OF_NO_JOB = 10_000  # rows, of workers that came and went
-_STEP_SECONDS = 0.02
-_REST = 1.0  # so long, for each second of work
+_STEP_SECONDS = 0.01
+_REST = 2.0  # so long, for each second of work
 _LEAST_REST_SECONDS = 0.001
 
 
