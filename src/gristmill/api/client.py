@@ -102,12 +102,6 @@ class ServerClient:
         self.call("GET", path, read=lambda reply: found.append(reply.read()))
         return found[-1].decode()
 
-    def text(self, path: str) -> str:
-        """The text at a path of the API."""
-        found: list[bytes] = []
-        self.call("GET", path, read=lambda reply: found.append(reply.read()))
-        return found[-1].decode()
-
     def download(self, path: str, target: Path) -> None:
         """Write the bytes at a path of the API into a file."""
 
@@ -217,7 +211,9 @@ class ServerClient:
         if problem.get("taken_by"):
             return KeyTaken(str(problem["taken_by"]))
         if problem.get("error"):
-            return error_from_json(problem["error"])
+            found = error_from_json(problem["error"])
+            # A refusal of a kind that only servers know is wrong use all the same.
+            return UsageError(str(found)) if type(found) is GristmillError and error.code < 500 else found
         return (GristmillError if error.code >= 500 else UsageError)(str(problem.get("detail") or problem["title"]))
 
 
