@@ -166,7 +166,7 @@ def test_watching_goes_on_to_the_end(served: Served, say: Say, tmp_path: Path) -
 def test_a_terminal_shows_the_job_as_it_runs(served: Served, say: Say, tmp_path: Path) -> None:
     import pexpect
 
-    job = submit(say, "talk.py", "in.txt", "-o", tmp_path / "out", "--set", f"go={tmp_path}/go")
+    job = submit(say, "talk.py", "in.txt", "-o", tmp_path / "out", "--set", f"go={tmp_path}/go", "--deadline", "1h")
     screen = io.StringIO()
     command, *arguments = served.command("status", "--watch", job)
     watch = pexpect.spawn(
@@ -175,7 +175,7 @@ def test_a_terminal_shows_the_job_as_it_runs(served: Served, say: Say, tmp_path:
     )  # fmt: skip
     watch.logfile_read = screen
     try:
-        watch.expect("running")
+        watch.expect("running .*due in ")
         watch.expect("TASK .*WORKER")
         watch.expect("0-0 .*map")
         (tmp_path / "go").touch()
@@ -220,6 +220,29 @@ def test_cancel_says_what_became_of_the_job(say: Say, done: str, tmp_path: Path)
     assert json.loads(say("cancel", "--json", done)[1]) == {"id": done, "state": "succeeded", "was_over": True}
     code, out, err = say("wait", job)
     assert (code, out) == (1, "") and "ancelled" in err
+
+
+def test_a_token_of_ones_own_opens_as_much_as_its_role(say: Say, done: str, tmp_path: Path) -> None:
+    tokens = {}
+    for name, role in (("vera", "viewer"), ("sam", "submitter")):
+        code, out, err = say("token", "add", name, "--role", role)
+        assert code == 0, err
+        tokens[name] = tmp_path / f"{name}.token"
+        tokens[name].write_text(out)
+    vera, sam = (("--token-file", tokens[name]) for name in ("vera", "sam"))
+    assert done in say("jobs", *vera)[1] and say("status", done, *vera)[0] == 0
+    job = submit(say, "talk.py", "in.txt", "-o", tmp_path / "out", "--set", f"go={tmp_path}/go", *sam)
+    assert ids(say("jobs", "--json", "--user", "sam", *vera)[1]) == [job]
+    code, _, err = say("cancel", job, *vera)
+    assert code == 2 and "wants the role submitter" in err
+    code, _, err = say("retry", done, *sam)
+    assert code == 2 and "admin" in err  # whose job it is
+    code, _, err = say("workers", "drain", "vm#1", *sam)
+    assert code == 2 and "wants the role admin" in err
+    assert say("cancel", job, *sam)[0] == 0
+    assert say("token", "remove", "vera")[0] == 0
+    code, _, err = say("jobs", *vera)
+    assert code == 2 and "token" in err
 
 
 def test_a_retry_runs_what_is_unfinished(say: Say, tmp_path: Path) -> None:

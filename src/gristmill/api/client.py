@@ -203,8 +203,8 @@ class ServerClient:
             return UsageError(f"{self.url} is not a Gristmill server: it answers {error.code} {error.reason}.")
         if error.code == 401:
             return NotAuthorized(
-                f"The server {self.url} does not know this token. Its token is in the file DATA_DIR/token on its "
-                "machine; name a copy with --token-file, or set GRISTMILL_TOKEN."
+                f"The server {self.url} does not know this token. Name the right file with --token-file, or set "
+                "GRISTMILL_TOKEN. On the server's machine `gristmill token add NAME --role ROLE` makes one for you."
             )
         if problem.get("missing"):
             return MissingBlobs(tuple(map(str, problem["missing"])))
