@@ -27,7 +27,7 @@ _MAX_FIELD_BYTES = MIB
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$", examples=["20261120-132501-a3f9"])]
 TaskName = Annotated[str, Path(pattern=r"^\d{1,6}-\d{1,9}$", examples=["0-17"])]
 SessionId = JobId
-WorkerName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.:#-]{1,200}$", examples=["mill#1"])]
+WorkerName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.:#@-]{1,200}$")]
 KeptName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 Place = Annotated[int, Path(ge=0, le=100_000_000)]
 Digest = Annotated[str, Path(max_length=200, description="A SHA-256 in hexadecimal digits.")]
