@@ -237,6 +237,11 @@ class Coordinator:
         self._intake.registry.forget(*gone)
         self._queue.put(ForgetJobs(gone))
 
+    def running_jobs(self) -> list[RunningJob]:
+        """The jobs that run."""
+        known = self._intake.registry.known()
+        return [job for job in known if isinstance(job, RunningJob) and job.outcome is None]
+
     @property
     def kept_jobs(self) -> tuple[str, ...]:
         """The jobs that are over, or wait, and whose blocks workers may have. To be asked before ``start``."""

@@ -211,6 +211,7 @@ class JobHistory:
         match fact:
             case JobAccepted():
                 self._is_accepted(fact)
+                self.taken_up.clear()  # its code was to be loaded till now, again and again maybe
             case JobBegun(_, at):
                 self.begun_at = at
             case JobTakenUp(_, _, at, _, queued):

@@ -166,6 +166,11 @@ class QueuedJob:
         """None: it is not over."""
         return None
 
+    @property
+    def before(self) -> int | None:
+        """How many jobs are before it in the queue; None if its turn has come."""
+        return None if self.loading else self.queue.before(self.job)
+
     def wait(self, timeout: float | None = None) -> Outcome | None:
         """Wait until the job is over; None if it is not after ``timeout`` seconds."""
         until = None if timeout is None else time.monotonic() + timeout

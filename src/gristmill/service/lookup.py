@@ -22,7 +22,7 @@ from gristmill.runtime.history import JobHistory
 from gristmill.runtime.joblogs import LogInfo, LogKeeper, list_logs, read_log
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.outcome import error_to_json
-from gristmill.runtime.registry import KnownJob
+from gristmill.runtime.registry import KnownJob, QueuedJob
 from gristmill.runtime.summaries import JobSummary
 from gristmill.runtime.views import RunningView, WorkerView
 from gristmill.scheduling.commands import JobState
@@ -205,7 +205,8 @@ class JobLookup:
         outcome = known.wait(0.0)
         view = known.view() if outcome is None else outcome.view
         error = None if outcome is None or outcome.error is None else error_to_json(outcome.error)
-        return JobStatus(view, known.output, known.format, known.submitted, error)
+        place = known.before if isinstance(known, QueuedJob) else None
+        return JobStatus(view, known.output, known.format, known.submitted, error, queue_place=place)
 
     # What attempts print
 

@@ -218,12 +218,12 @@ class Server:
         jobs = self._jobs = JobService(coordinator, blobs, data_dir, self.logs, self._journal)
         jobs.check_paths = roots.check
         resumed = self._resumed
-        for running in resumed:
-            jobs.drivers.note(running, "", running.user)
         loader = Loader(jobs, resumed)
         close.callback(loader.close)
         coordinator.hooks.on_turn = loader.on_turn
         coordinator.hooks.on_begun = lambda running: jobs.drivers.note(running, "", running.user)
+        for running in coordinator.running_jobs():  # some may have begun just now
+            jobs.drivers.note(running, "", running.user)
         sessions = SessionService(coordinator, fleet, jobs, data_dir, settings.lease_seconds, resumed=resumed)
         close.callback(sessions.close)
         keeper = HistoryKeeper(
