@@ -49,6 +49,19 @@ def create_app(
         code_of: a blob that is not among the uploaded ones, by its SHA-256.
         metrics: of the server; all calls are counted there.
     """
+    app = routed(jobs, sessions, keys, join_facts, code_of, metrics)
+    return Measured(Guard(app, keys, jobs.drivers, doors_of(app)), metrics)
+
+
+def routed(
+    jobs: JobService,
+    sessions: SessionService,
+    keys: Keys,
+    join_facts: JoinFacts,
+    code_of: Callable[[str], bytes | None],
+    metrics: Metrics,
+) -> FastAPI:
+    """All routes, without the guard: see :func:`create_app`."""
     app = FastAPI(title="Gristmill", version=VERSION, docs_url=None, redoc_url=None, openapi_url=None)
     answer_errors(app)
     asking = Asking(jobs)
@@ -71,4 +84,4 @@ def create_app(
     )
     for router in routers:
         app.include_router(router)
-    return Measured(Guard(app, keys, jobs.drivers, doors_of(app)), metrics)
+    return app
