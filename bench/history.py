@@ -174,9 +174,9 @@ def main() -> None:
                 )
             )  # fmt: skip
         about = (
-            "A server on a journal of so many jobs that are over: from its start to its first answer, a page of 50 of them "
-            "by REST, one that is searched by user, name and state, a look-up by idempotency key, and its memory after "
-            "that (resident). Other work ran on the machine."
+            "A server on a journal of so many jobs that are over: from its start to its first answer, a page of 50 of "
+            "them by REST, one that is searched by user, name and state, a look-up by idempotency key, and its memory "
+            "after that (resident). Other work ran on the machine."
         )
         load = f"Load of the machine: {os.getloadavg()[1]:.1f}."
         section = "\n\n".join(["## Jobs of earlier", about, table(rows), f"{forget(folder / str(jobs), jobs)}. {load}"])

@@ -18,9 +18,9 @@ from gristmill.errors import JournalFailed, OutputExists, UsageError
 from gristmill.runtime.blobs import is_blob_name
 from gristmill.runtime.journal import JOURNAL
 from gristmill.runtime.journal_file import check, connect, failed
+from gristmill.runtime.signing import SIGNING_KEY
 from gristmill.service.doors.tokens import TOKEN, TOKENS
 from gristmill.service.lock import lock_data_dir
-from gristmill.service.signing import SIGNING_KEY
 
 BLOBS = "blobs"
 _SECRETS = (TOKEN, TOKENS, SIGNING_KEY)
