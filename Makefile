@@ -6,7 +6,7 @@ JOBS ?= auto
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types soak bench docs wheel clean
+.PHONY: help demo test lint types soak bench browser docs wheel clean
 
 help:                     ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -45,6 +45,17 @@ soak: $(VENV)/.test       ## the tests that take longer than CI has; writes benc
 
 bench: $(VENV)/.test      ## some hours: speed and memory beside the peers, written to bench/RESULTS.md
 	$(BIN)/python bench/run.py
+
+# The tests of the page look at it with this. Nothing is downloaded but by the system's own packages.
+browser:                  ## install chromium for the tests of the page, where it is missing and may be installed
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		export DEBIAN_FRONTEND=noninteractive; \
+		timeout 300 sh -c 'apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium' >/dev/null \
+		|| { echo 'chromium could not be installed' >&2; exit 1; }; \
+	else \
+		echo 'Install chromium for the tests of the page; on Debian: apt-get install chromium' >&2; exit 1; \
+	fi
 
 docs: $(VENV)/.test       ## write the pages of docs/ that are drawn from the code
 	$(BIN)/python docs/generate.py

@@ -62,7 +62,7 @@ class Size:
 
 
 SIZE = Size()
-SMOKE = Size(tasks=60, task_seconds=0.3, watch_seconds=2.0, clients=5)
+SMOKE = Size(tasks=400, task_seconds=0.3, watch_seconds=2.0, clients=5)
 
 
 @dataclass

@@ -75,11 +75,11 @@ def measurements(settings: Settings, smoke: bool) -> dict[str, Measurement]:
         "scheduler": partial(scheduler, 1_000 if smoke else 1_000_000),
         **{claim.name: partial(compare, claim, settings) for claim in CHAINS},
         "skew": partial(skew.section, settings),
-        "page": partial(page.section, page.SMOKE if smoke else page.SIZE),
         "small_files": partial(
             small_files.section, settings.runs, small_files.SMOKE_FILES if smoke else small_files.FILES
         ),
         "dataset_memory": partial(dataset_memory.section, dataset_memory.SMOKE_MB if smoke else dataset_memory.MB),
+        "page": partial(page.section, page.SMOKE if smoke else page.SIZE),
     }
 
 

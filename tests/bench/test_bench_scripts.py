@@ -133,6 +133,7 @@ DATASET_TITLES = {
     "small_files": "Small files",
     "dataset_memory": "Memory of datasets",
 }
+SERVICE_TITLES = {"page": "The page, with 400 tasks"}
 
 
 @pytest.mark.timeout(200)  # many processes, and a machine that is busy with other tests
@@ -141,6 +142,7 @@ DATASET_TITLES = {
     [
         pytest.param(TITLES, id="jobs", marks=pytest.mark.soak),
         pytest.param(DATASET_TITLES, id="datasets", marks=pytest.mark.soak),
+        pytest.param(SERVICE_TITLES, id="service", marks=pytest.mark.soak),
         pytest.param({name: TITLES[name] for name in ("wordcount", "tasks")}, id="some"),
     ],
 )
@@ -154,4 +156,4 @@ def test_every_benchmark_runs(titles: dict[str, str]) -> None:
 def test_no_benchmark_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCH)
     run = load("run")
-    assert list(run.measurements(run.SMOKE, smoke=True)) == [*TITLES, *DATASET_TITLES]
+    assert list(run.measurements(run.SMOKE, smoke=True)) == [*TITLES, *DATASET_TITLES, *SERVICE_TITLES]

@@ -208,14 +208,14 @@ def test_viewers_are_offered_nothing_that_they_may_not_do(
         page = visitor.go("/workers")
         expect(page.get_by_role("button", name="Drain")).to_have_count(0)
     (tmp_path / "go").touch()
-    assert job.finish(30).view.state.value == "succeeded"
+    assert job.finish(60).view.state.value == "succeeded"
 
 
 def test_everything_can_be_done_with_the_keyboard_alone(
     admin: Visit, server: Server, token: str, tmp_path: Path
 ) -> None:
     job = run(server, token, tmp_path, *(["pass on"] * 30))
-    job.finish(30)
+    job.finish(60)
     page = admin.go(f"/jobs/{job.job_id}")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
@@ -232,7 +232,7 @@ def test_everything_can_be_done_with_the_keyboard_alone(
     assert [name for name in seen if name.startswith(("stage|", "state|", "sort|"))]
     page.keyboard.press("Enter")
     expect(page.locator("#task-rows caption")).to_have_text("Tasks 26 to 32 of 32")
-    assert page.url.endswith(job.job_id)  # it came into the page
+    assert "go=" not in page.url  # it came into the page
     page.locator("select[name=stage]").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
@@ -246,7 +246,7 @@ def test_all_pages_can_be_used_by_all(
 ) -> None:
     failed = run(server, token, tmp_path, "fail me", *(["pass on"] * 3))
     with pytest.raises(JobFailed):
-        failed.finish(30)
+        failed.finish(60)
     paths = [
         "/",
         "/history",
@@ -272,7 +272,7 @@ def test_all_pages_can_be_used_by_all(
 
 def test_pages_can_be_read_without_scripts(browser: Browser, server: Server, token: str, tmp_path: Path) -> None:
     job = run(server, token, tmp_path, *(["pass on"] * 30))
-    job.finish(30)
+    job.finish(60)
     with visit(browser, server, token, java_script_enabled=False) as visitor:
         page = visitor.go(f"/jobs/{job.job_id}?stage=0")
         page.get_by_role("button", name="Next").click()
