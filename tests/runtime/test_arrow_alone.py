@@ -1,4 +1,4 @@
-"""Executors have no pandas until the job's code imports it; then Arrow knows its objects."""
+"""Executors have no pandas until the job's code imports it; then Arrow knows its objects. Workers have no numpy."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 cloudpickle.register_pickle_by_value(agent_kit)
 
 
-def in_a_new_process(program: str) -> None:
-    program = f"from gristmill.runtime.arrow_alone import defer_pandas\ndefer_pandas()\n{program}"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+WITHOUT_PANDAS = "from gristmill.runtime.arrow_alone import defer_pandas\ndefer_pandas()"
+
+
+def in_a_new_process(program: str, first: str = WITHOUT_PANDAS) -> None:
+    done = subprocess.run([sys.executable, "-c", f"{first}\n{program}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -42,6 +44,25 @@ def test_what_pandas_has_is_known_as_ever(imported: str) -> None:
         "assert isinstance(pa.array(pandas.Categorical(['a'])), pa.DictionaryArray)\n"
         "assert pa.Table.from_pandas(series.to_frame('a'))['a'].null_count == 1\n"
         "assert pandas.__spec__.loader is pandas.__loader__"
+    )
+
+
+def test_a_worker_does_without_numpy() -> None:
+    in_a_new_process(
+        "assert 'numpy' not in sys.modules\n"
+        "import gristmill.shuffle.serve, pyarrow as pa\n"
+        "assert 'numpy' not in sys.modules\n"
+        "assert pa.table({'a': [1, None]})['a'].to_pylist() == [1, None]\n"
+        "import numpy\n"
+        "assert numpy.arange(3).sum() == 3",
+        first="import sys\nfrom gristmill.runtime.arrow_lean import import_arrow\nimport_arrow()",
+    )
+
+
+def test_numpy_stays_known_where_it_is_used() -> None:
+    in_a_new_process(
+        "import pyarrow as pa\nassert pa.array(numpy.arange(3)).to_numpy().sum() == 3",
+        first="import numpy\nfrom gristmill.runtime.arrow_lean import import_arrow\nimport_arrow()",
     )
 
 

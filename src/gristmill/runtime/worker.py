@@ -28,6 +28,7 @@ from gristmill.config import (
     format_size,
 )
 from gristmill.errors import GristmillError, NotAuthorized, ServerUnreachable, UsageError, VersionMismatch
+from gristmill.runtime.arrow_lean import import_arrow
 from gristmill.runtime.attendance import Attendance, Crashed, Refused, Secured, StreamOver
 from gristmill.runtime.datadirs import DataDirs
 from gristmill.runtime.environment import DROPPED_BY_WORKERS, hide_from_executors, pass_to_executors
@@ -131,6 +132,7 @@ def run_worker(settings: WorkerSettings) -> bool:
         VersionMismatch: it is of another version.
         UsageError: a data directory cannot be used.
     """
+    import_arrow()
     from gristmill.shuffle.serve import BlockServer
 
     hide_this_process()  # user code of all clients runs in its executors
