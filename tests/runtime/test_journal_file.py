@@ -314,3 +314,21 @@ def test_what_has_read_other_data_does_not_count() -> None:
     assert sorted(record.done) == [TaskId("j", 0, 0), TaskId("j", 0, 1)]
     record.add(reduced(0, number=2))
     assert record.done[TaskId("j", 1, 0)].number == 2
+
+
+def test_whoever_follows_sees_each_fact_once_in_order_and_may_fail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal, seen = Journal(tmp_path / "journal.db"), []
+
+    def fails(_facts: object) -> None:
+        raise ValueError("a defect")
+
+    journal.follow(fails)
+    journal.follow(seen.extend)
+    facts = [ACCEPTED, *(done(0, index) for index in range(500))]
+    for fact in facts:
+        journal.add(fact)
+    journal.close()
+    assert seen == facts == journal.facts()
+    assert "a defect" in caplog.text

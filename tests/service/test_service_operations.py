@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from gristmill.service.server import Server, ServeSettings
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of ours").decode()
 JOB = """
+import time
+
 from gristmill import MapReduce
 
 class Count(MapReduce):
@@ -34,6 +37,8 @@ class Count(MapReduce):
         for word in line.split():
             if word == "boom":
                 raise ValueError("a bad word")
+            if word == "slow":
+                time.sleep(1.5)
             yield word, 1
 
     def reducer(self, word, counts):
@@ -50,6 +55,7 @@ class Ran:
     good: str
     bad_records: str
     failed: str
+    late: str
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +70,19 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         )
         settings = ServeSettings(port=0, data_dir=folder / "data", executors=1, operations=operations)
         server = stack.enter_context(Server(settings))
-        jobs = [_run(server, folder, name) for name in ("good", "bad_records", "failed")]
-        assert [finish(server, job) for job in jobs] == ["succeeded", "succeeded", "failed"]
+        jobs = [_run(server, folder, name) for name in ("good", "bad_records", "failed", "late")]
+        assert [finish(server, job) for job in jobs] == ["succeeded", "succeeded", "failed", "succeeded"]
         yield Ran(server, heard, *jobs)
 
 
 def _run(server: Server, folder: Path, name: str) -> str:
     """Submit a job; its id."""
     words = folder / f"{name}.txt"
-    words.write_text("a b a\n" * 50 + ("boom\n" if name != "good" else ""))
+    words.write_text("a b a\n" * 50 + {"good": "", "late": "slow\n"}.get(name, "boom\n"))
     job = write_job(folder / f"{name}.py", JOB)
-    options = ["--max-bad-records", "5"] if name == "bad_records" else ["--max-attempts", "2"]
+    options = {"bad_records": ["--max-bad-records", "5"], "late": ["--deadline", "1s"]}.get(
+        name, ["--max-attempts", "2"]
+    )
     arguments = [job, str(words), "-o", str(folder / f"{name}-out"), "--server", server.url, *options]
     token = ["--token-file", str(server.token_file)]
     before = {one["id"] for one in ask(server, "GET", "/api/v1/jobs").json["jobs"]}
@@ -102,21 +110,21 @@ def test_metrics_count_what_the_jobs_did(ran: Ran) -> None:
     answer = ask(ran.server, "GET", "/metrics")
     assert answer.status == 200 and answer.headers["Content-Type"].startswith("text/plain")
     found = _samples(_families(answer.body.decode()))
-    assert found["gristmill_jobs", "state=succeeded"] == 2 and found["gristmill_jobs", "state=failed"] == 1
-    assert found["gristmill_jobs_ended_total", "state=succeeded"] == 2
-    assert found[("gristmill_jobs_submitted_total",)] == 3
+    assert found["gristmill_jobs", "state=succeeded"] == 3 and found["gristmill_jobs", "state=failed"] == 1
+    assert found["gristmill_jobs_ended_total", "state=succeeded"] == 3
+    assert found[("gristmill_jobs_submitted_total",)] == 4 and found[("gristmill_jobs_late_total",)] == 1
     assert found["gristmill_bad_records_total", "job_name=Count"] == 1
     assert found["gristmill_attempt_failures_total", "kind=UserCodeError"] == 2
     assert found["gristmill_attempts_total", "outcome=failed"] == 2
-    assert found["gristmill_attempts_total", "outcome=done"] == 4
+    assert found["gristmill_attempts_total", "outcome=done"] == 6
     assert found[("gristmill_task_retries_total",)] == 1
-    assert found[("gristmill_input_records_total",)] == 101
-    assert found[("gristmill_output_records_total",)] >= 4
-    assert found[("gristmill_input_bytes_total",)] == 50 * 6 * 2 + 5
+    assert found[("gristmill_input_records_total",)] == 152
+    assert found[("gristmill_output_records_total",)] >= 7
+    assert found[("gristmill_input_bytes_total",)] == 50 * 6 * 3 + 5 + 5
     assert found[("gristmill_shuffle_bytes_total",)] > 0
-    assert found["gristmill_task_duration_seconds_count", "reads=input"] == 2
-    assert found["gristmill_task_duration_seconds_bucket", "le=+Inf", "reads=shuffle"] == 2
-    assert found[("gristmill_task_wait_seconds_count",)] == 6
+    assert found["gristmill_task_duration_seconds_count", "reads=input"] == 3
+    assert found["gristmill_task_duration_seconds_bucket", "le=+Inf", "reads=shuffle"] == 3
+    assert found[("gristmill_task_wait_seconds_count",)] == 8
     assert found["gristmill_job_duration_seconds_count", "state=failed"] == 1
     assert found["gristmill_workers", "state=up"] == 1
     assert sum(value for key, value in found.items() if key[0] == "gristmill_worker_slots") == 1
@@ -226,7 +234,7 @@ def test_facts_come_as_lines_from_the_server_and_from_its_journal(
 ) -> None:
     whole = [json.loads(line) for line in ask(ran.server, "GET", "/api/v1/events").body.splitlines()]
     assert [event["number"] for event in whole] == sorted(event["number"] for event in whole)
-    assert {event["job"] for event in whole} == {"", ran.good, ran.bad_records, ran.failed}
+    assert {event["job"] for event in whole} == {"", ran.good, ran.bad_records, ran.failed, ran.late}
     assert {"job accepted", "task done", "attempt over", "job ended", "worker joined"} <= {one["kind"] for one in whole}
     assert "ticket" not in json.dumps(whole)
     rest = ask(ran.server, "GET", f"/api/v1/events?after={whole[3]['number']}&limit=5").body.splitlines()
@@ -258,33 +266,37 @@ def test_a_trace_is_written_from_the_server_and_from_its_journal(ran: Ran, tmp_p
 # Who is told
 
 
-def test_a_failure_is_posted_once_and_signed(ran: Ran) -> None:
-    ran.heard.wait(calls=1)
-    (call,) = [call for call in ran.heard.calls if call.path == "/hook"]
-    notice = json.loads(call.body)
-    assert notice["type"] == "job.failed" and notice["job"]["id"] == ran.failed
-    assert notice["job"]["state"] == "failed" and "a bad word" in notice["job"]["error"]
-    assert notice["link"].endswith(f"/jobs/{ran.failed}")
-    headers = {name.lower(): value for name, value in call.headers.items()}
-    assert headers["webhook-id"] == notice["id"]
-    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + call.body
-    expected = base64.b64encode(hmac.new(b"a secret of ours", signed, hashlib.sha256).digest()).decode()
-    assert headers["webhook-signature"] == f"v1,{expected}"
+def test_what_fails_and_what_is_late_is_posted_once_and_signed(ran: Ran) -> None:
+    ran.heard.wait(calls=10)
+    calls = [call for call in ran.heard.calls if call.path == "/hook"]
+    failed, late = (json.loads(call.body) for call in sorted(calls, key=lambda call: b"job.late" in call.body))
+    assert failed["type"] == "job.failed" and failed["job"]["id"] == ran.failed
+    assert failed["job"]["state"] == "failed" and "a bad word" in failed["job"]["error"]
+    assert failed["link"].endswith(f"/jobs/{ran.failed}")
+    assert late["type"] == "job.late" and late["job"]["id"] == ran.late
+    assert (late["job"]["deadline_seconds"], late["job"]["error"]) == (1.0, None)
+    for call in calls:
+        headers = {name.lower(): value for name, value in call.headers.items()}
+        assert headers["webhook-id"] == json.loads(call.body)["id"]
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + call.body
+        expected = base64.b64encode(hmac.new(b"a secret of ours", signed, hashlib.sha256).digest()).decode()
+        assert headers["webhook-signature"] == f"v1,{expected}"
 
 
-def test_a_failure_is_mailed_once(ran: Ran) -> None:
-    ran.heard.wait(mails=1)
-    (mail,) = ran.heard.mails
-    assert mail["Subject"] == f"[Gristmill] Count failed ({ran.failed})"
-    assert mail["From"] == "mill@example.org" and mail["X-Recipients"] == "ann@example.org, bob@example.org"
-    text = mail.get_content()
+def test_what_fails_and_what_is_late_is_mailed_once(ran: Ran) -> None:
+    ran.heard.wait(mails=2)
+    failed, late = sorted(ran.heard.mails, key=lambda mail: "deadline" in mail["Subject"])
+    assert failed["Subject"] == f"[Gristmill] Count failed ({ran.failed})"
+    assert late["Subject"] == f"[Gristmill] Count has outlived its deadline ({ran.late})"
+    assert failed["From"] == "mill@example.org" and failed["X-Recipients"] == "ann@example.org, bob@example.org"
+    text = failed.get_content()
     assert "a bad word" in text and f"/jobs/{ran.failed}" in text
 
 
 def test_runs_are_told_as_openlineage_events(ran: Ran) -> None:
-    ran.heard.wait(calls=7)
+    ran.heard.wait(calls=10)
     events = ran.heard.bodies("/lineage")
-    assert sorted(event["eventType"] for event in events) == ["COMPLETE", "COMPLETE", "FAIL", "START", "START", "START"]
+    assert Counter(event["eventType"] for event in events) == {"COMPLETE": 3, "FAIL": 1, "START": 4}
     for event in events:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["eventTime"])
         assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", event["run"]["runId"])

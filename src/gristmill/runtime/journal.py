@@ -6,6 +6,7 @@ and one ``fsync``, at most 10 ms after the first of them. :meth:`Journal.durable
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -23,6 +24,7 @@ from gristmill.scheduling.commands import JobState
 JOURNAL = "journal.db"
 """The file's name, in a job's folder or a server's data directory."""
 
+_log = logging.getLogger(__name__)
 _GROUP_SECONDS = 0.008
 _RETRY_SECONDS = 0.2
 _CLOSE_SECONDS = 10.0
@@ -181,9 +183,7 @@ class Journal:
                     self._changed.notify_all()
                     followers = tuple(self._followers)
                 if followers:
-                    facts = [fact for fact, _ in batch]
-                    for follower in followers:
-                        follower(facts)
+                    _tell(followers, [fact for fact, _ in batch])
                 return connection
 
     def _fail(self, failure: JournalFailed) -> None:
@@ -360,6 +360,14 @@ class Journal:
                 yield connection if check(connection, self.path) else None
         except (sqlite3.Error, OSError) as error:
             raise failed(self.path, error, "read") from error
+
+
+def _tell(followers: Sequence[Callable[[Sequence[Fact]], None]], facts: Sequence[Fact]) -> None:
+    for follower in followers:
+        try:
+            follower(facts)
+        except Exception:  # a defect of whoever looks on must not keep facts from being written
+            _log.exception("Facts were written, and somebody who follows them failed.")
 
 
 def _insert(connection: sqlite3.Connection, batch: list[tuple[Fact, _Blobs]], address: outbox.Address | None) -> None:
