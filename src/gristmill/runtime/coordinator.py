@@ -345,6 +345,8 @@ class Coordinator:
         """What the loop answers, which alone may look at what is its own."""
         if not self._threaded:
             return ask()
+        if self._crash is not None:
+            raise ServerUnreachable("The server's coordinator has ended.")
         box: queue.SimpleQueue[T] = queue.SimpleQueue()
         self._queue.put(Question(ask, box))
         try:

@@ -76,11 +76,9 @@ def limit_this_process(limits: Limits, user_processes: int) -> None:
     if os.geteuid() != 0 and sys.platform == "linux":  # threads count, too; root is not held to it
         wanted[resource.RLIMIT_NPROC] = user_processes + max(_MIN_USER_PROCESSES, _USER_SHARE * limits.processes)
     for kind, limit in wanted.items():
-        soft, hard = resource.getrlimit(kind)
-        most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        if soft == resource.RLIM_INFINITY or soft > most:
-            with contextlib.suppress(OSError, ValueError):  # a sandbox that does not let us
-                resource.setrlimit(kind, (most, most))
+        now = [limit if value == resource.RLIM_INFINITY else min(limit, value) for value in resource.getrlimit(kind)]
+        with contextlib.suppress(OSError, ValueError):  # a sandbox that does not let us
+            resource.setrlimit(kind, (now[0], now[1]))
 
 
 def _be_ended_first() -> None:
