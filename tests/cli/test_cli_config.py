@@ -206,6 +206,23 @@ def test_a_variable_that_is_no_setting_is_pointed_out(home: Path, say: Say, monk
     assert code == 0 and "GRISTMILL_RUN_REDUCER is no setting. Did you mean 'GRISTMILL_RUN_REDUCERS'?" in err
 
 
+def test_commands_below_commands_have_sections_below_sections(
+    home: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(home, project='data-dir = "data"\n[token.add]\nrole = "viewer"\n')
+    code, out, err = say("token", "add", "ada")
+    assert code == 0 and len(out.strip()) > 20, err
+    assert effective(say, "token")["token.add.role"]["origin"] == "file"
+    monkeypatch.setenv("GRISTMILL_TOKEN_ADD_ROLE", "submitter")
+    assert effective(say, "token")["token.add.role"]["value"] == "submitter"
+    assert say("token", "add", "bob")[0] == 0
+    listed = say("token", "list")[1]
+    assert "ada" in listed and "viewer" in listed and "submitter" in listed
+    write(home, project="[token.add]\nrule = 'viewer'\n")
+    code, _, err = say("token", "add", "eve")
+    assert code == 2 and "[token.add] has no setting 'rule'. Did you mean 'role'?" in err
+
+
 def test_several_values_of_a_variable_are_written_as_on_a_command_line(
     home: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gristmill.api.messages import JobStatus
 from gristmill.cli.listing import HISTORY, JOBS, headline, job_cells, moment, past_cells
-from gristmill.cli.progress import Clock
+from gristmill.cli.progress import Clock, plain_line, summary_lines
 from gristmill.cli.retry import kept_text
 from gristmill.cli.tables import Cell, Column, printable, table
 from gristmill.cli.watching import frame
@@ -158,6 +158,13 @@ def test_the_frame_of_a_job_that_waits() -> None:
         "WordCount  20261121-180000-abcd  queued  for 1m 20s  by ada",
         note,
     ]
+
+
+def test_a_job_that_waits_says_why_where_nothing_is_drawn() -> None:
+    waiting = JobView("j", "WordCount", JobState.QUEUED, 30.0, (), note="Waiting for its turn: it is the next.")
+    assert plain_line(waiting, Clock()) == "WordCount, 30 s: queued; Waiting for its turn: it is the next."
+    ended = JobView("j", "WordCount", JobState.CANCELLED, 30.0, ())
+    assert summary_lines(ended) == []
 
 
 def test_a_late_job_is_called_late() -> None:

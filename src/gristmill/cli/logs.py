@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from gristmill.api.client import ServerClient
 
 _LOOK_SECONDS = 0.5  # between two looks at a job that is followed
+_LOOK_SHARE = 4  # of many logs a look takes longer: so many times as long nothing is asked
+_LONGEST_SECONDS = 10.0
 
 
 def _task_id(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -161,14 +164,16 @@ def _followed(client: ServerClient, job: str, attempt: str | None, task: str | N
     places = _Places()
     over = handle.status().is_over
     while True:
+        began = time.monotonic()
         if attempt is not None:
             names = [attempt]
         else:
             found = log_ends(client, job, task, limit=0)["logs"]  # no texts
             names = [str(log["attempt"]) for log in found if log["size_bytes"] > places[str(log["attempt"])]]
+        took = time.monotonic() - began
         for name in names:
             for text in _rest(client, job, name, places):
                 yield name, text
         if over:  # before we looked: nothing can have come since
             return
-        over = handle.status(_LOOK_SECONDS).is_over
+        over = handle.status(min(max(_LOOK_SECONDS, took * _LOOK_SHARE), _LONGEST_SECONDS)).is_over
