@@ -34,6 +34,7 @@ _CLOCKS_SECONDS = 2.0  # file systems keep times of change more or less exactly
 _MAX_STAGES = 2000
 _MAX_NAME = 200
 _MAX_KEY = 255
+_MAX_DEEP = 2
 _LARGE = 2**60
 
 ONLY_THE_CLIENT = "The machine that submits the job sees it, but the server does not: put it where all workers see it."
@@ -135,6 +136,8 @@ def _check_inputs(inputs: Iterable[InputSpec]) -> None:
         _see(_pairs(one.options), "the options of an input")
         if any("\x00" in path for path in one.paths):
             raise UsageError("An input has a NUL in its name.")
+        if any(path.split("/").count("**") > _MAX_DEEP for path in one.paths):
+            raise UsageError(f"A glob on a server has at most {_MAX_DEEP} **: more take for ever.")
 
 
 def _check_plan(plan: StagePlan, inputs: int) -> None:

@@ -52,10 +52,10 @@ def document_of(app: FastAPI) -> dict[str, Any]:
 
 def reference_page(document: dict[str, Any]) -> str:
     """The document as a page."""
-    return str(_environment().get_template("reference.html").render(document=document, groups=_groups(document)))
+    return str(_environment().get_template("reference.html").render(document=document, groups=groups_of(document)))
 
 
-def _groups(document: dict[str, Any]) -> list[dict[str, Any]]:
+def groups_of(document: dict[str, Any]) -> list[dict[str, Any]]:
     """The operations by tag, in the order of the tags."""
     found: dict[str, dict[str, Any]] = {
         tag["name"]: {"name": tag["name"], "description": tag["description"], "operations": []}

@@ -224,10 +224,13 @@ def _check_texts(value: Any, place: str = "") -> None:
 
 
 def _check_places(wish: JobWish) -> None:
-    """See that paths do not depend on the folder that some process is in."""
+    """See that paths do not depend on the folder that some process is in, and that a glob does not lead everywhere."""
     named = {"output": wish.output, **{f"inputs.{n}": path for n, path in enumerate(wish.inputs)}}
     if wish.options.shuffle_dir:
         named["options.shuffle_dir"] = wish.options.shuffle_dir
     for field, path in named.items():
         if not path.startswith("/") and "://" not in path:
             raise WrongWish({field: f"{path!r} is relative. Name an absolute path or a URI, as the workers see it."})
+        parts = path.split("/")
+        if parts.count("**") > 1 or (parts[0] == "" and "**" in parts[:2]):
+            raise WrongWish({field: f"{path!r} leads everywhere: one ** is enough, below some folder."})

@@ -19,6 +19,7 @@ from gristmill.service.doors.roles import Needs, Role, caller_of
 from gristmill.service.jobs import JobService
 from gristmill.service.problems import problems
 from gristmill.service.routes.requests import API, MAX_WISH_BYTES, JobId, form_of, json_of
+from gristmill.service.turns import Turns
 from gristmill.service.wishes import wish_of, wish_of_form
 
 _MAX_WAIT_SECONDS = 30.0
@@ -73,6 +74,7 @@ _BODIES = {
 def job_routes(jobs: JobService, asking: Asking) -> APIRouter:
     """Routes about jobs."""
     routes = APIRouter(prefix=f"{API}/jobs", tags=["jobs"])
+    turns = Turns()
 
     @routes.post(
         "", status_code=201, dependencies=SUBMITS, response_model=models.Submitted,
@@ -89,15 +91,13 @@ def job_routes(jobs: JobService, asking: Asking) -> APIRouter:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == SUBMISSION_TYPE:
             wanted = await submission_of(request)
-            job = await run_in_threadpool(jobs.submit, wanted, key, None, caller.driver, caller.user)
+            job = await turns.run(caller.user, jobs.submit, wanted, key, None, caller.driver, caller.user)
         elif kind in ("application/json", ""):
             data = await json_of(request, MAX_WISH_BYTES)
-            wish = await run_in_threadpool(wish_of, data)
-            job = await run_in_threadpool(asking.ask, wish, None, key, caller)
+            job = await turns.run(caller.user, lambda: asking.ask(wish_of(data), None, key, caller))
         elif kind == "multipart/form-data":
             fields, code = await form_of(request)
-            wish = await run_in_threadpool(wish_of_form, fields)
-            job = await run_in_threadpool(asking.ask, wish, code, key, caller)
+            job = await turns.run(caller.user, lambda: asking.ask(wish_of_form(fields), code, key, caller))
         else:
             detail = "Send JSON (curl --json '…') or a form (curl -F code=@job.py -F inputs=… -F output=…)."
             raise HTTPException(415, detail)
