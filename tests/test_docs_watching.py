@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 from gristmill.runtime.facts import Fact
+from gristmill.service.exposition import families_of
 from gristmill.service.figures import Figures
-from gristmill.service.metrics import families_of
 
 PAGE = (Path(__file__).parents[1] / "docs" / "watching.md").read_text("utf-8")
 

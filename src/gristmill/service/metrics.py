@@ -1,7 +1,6 @@
-"""Metrics for Prometheus: figures from facts, what is there now, the process, and the calls that are answered.
+"""What ``/metrics`` is made of: figures from facts, calls that were answered, and what is asked when somebody looks.
 
-Names follow Prometheus' rules: a prefix, base units, ``_total`` for what is counted. No label names a job: there
-would be a time series for each.
+How that is shown is ``service.exposition``: its library is loaded when the first scrape comes.
 """
 
 from __future__ import annotations
@@ -9,48 +8,23 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gristmill.config import VERSION
-from gristmill.errors import GristmillError
 from gristmill.runtime.facts import Fact
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.views import WorkerView
-from gristmill.scheduling.commands import JobState
 from gristmill.service.figures import Figures, Histogram
 
 if TYPE_CHECKING:
     from gristmill.runtime.coordinator import Coordinator
+    from gristmill.service.exposition import Exposition
 
 HTTP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-WORKER_STATES = ("up", "suspect", "resting", "draining", "gone")
 _METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS")
 _FIRST_FACTS = 20  # of a job: how it began is among them
-
-_COUNTED = (
-    ("jobs_submitted", "jobs_submitted", "Jobs that were submitted."),
-    ("jobs_late", "jobs_late", "Jobs that outlived their deadline."),
-    ("retries", "task_retries", "Attempts at tasks that had failed or were lost before; copies of stragglers aside."),
-    ("input_records", "input_records", "Records that were read from inputs, by attempts that count."),
-    ("input_bytes", "input_bytes", "Bytes that were read from inputs, by attempts that count."),
-    ("output_records", "output_records", "Records that were written to outputs, by attempts that count."),
-    ("output_bytes", "output_bytes", "Bytes that were written to outputs, by attempts that count."),
-    ("shuffle_bytes", "shuffle_bytes", "Bytes that tasks made for other tasks."),
-    ("spilled_bytes", "spilled_bytes", "Bytes that did not fit in a task's memory and went to its disk."),
-    ("facts", "journal_facts", "Facts that were written to the journal."),
-    ("workers_joined", "workers_joined", "Workers that joined; one that was lost and comes back counts again."),
-    ("workers_gone", "workers_gone", "Workers that left or were lost."),
-)  # fmt: skip
 
 
 class Metrics:
@@ -59,26 +33,35 @@ class Metrics:
     Args:
         journal: its facts are followed from now on.
         coordinator: is asked for its workers.
+
+    Attributes:
+        journal: likewise.
+        workers: asks for them.
+        lock: to be held while what follows is read.
+        figures: from facts.
+        calls: how long answers to a method and a route took to begin.
+        answers: how often a method and a route were answered with a status.
     """
 
     def __init__(self, journal: Journal, coordinator: Coordinator) -> None:
-        self._journal = journal
-        self._workers: Callable[[], Sequence[WorkerView]] = coordinator.workers
-        self._lock = threading.Lock()  # held for a group of facts, and to read them all
-        self._figures = Figures()
-        self._http: dict[tuple[str, str], Histogram] = {}
-        self._answers: Counter[tuple[str, str, str]] = Counter()
+        self.journal = journal
+        self.workers: Callable[[], Sequence[WorkerView]] = coordinator.workers
+        self.lock = threading.Lock()  # held for a group of facts, and to read them all
+        self.figures = Figures()
+        self.calls: dict[tuple[str, str], Histogram] = {}
+        self.answers: Counter[tuple[str, str, str]] = Counter()
+        self._exposition: Exposition | None = None
         for job in journal.unfinished():
-            self._figures.known(fact for _, fact in journal.numbered(job.job, most=_FIRST_FACTS))
+            self.figures.known(fact for _, fact in journal.numbered(job.job, most=_FIRST_FACTS))
         journal.follow(self._take)
-        self._registry = CollectorRegistry()
-        self._registry.register(_Shown(self))
-        ProcessCollector(registry=self._registry)
 
     def page(self, accept: str = "") -> tuple[bytes, str]:
         """The metrics in a form that the caller accepts, and the name of that form."""
-        encode, form = choose_encoder(accept)
-        return encode(self._registry), form
+        if self._exposition is None:
+            from gristmill.service.exposition import Exposition
+
+            self._exposition = Exposition(self)
+        return self._exposition.page(accept)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A call was answered.
@@ -90,64 +73,15 @@ class Metrics:
             seconds: until the answer began.
         """
         method, route = method if method in _METHODS else "other", route or "none"
-        with self._lock:
-            self._answers[method, route, str(status)] += 1
-            if (histogram := self._http.get((method, route))) is None:
-                histogram = self._http[method, route] = Histogram(HTTP_SECONDS)
+        with self.lock:
+            self.answers[method, route, str(status)] += 1
+            if (histogram := self.calls.get((method, route))) is None:
+                histogram = self.calls[method, route] = Histogram(HTTP_SECONDS)
             histogram.observe(seconds)
 
-    def collect(self) -> list[Metric]:
-        """All of it now."""
-        with self._lock:
-            from_facts = [*families_of(self._figures), *self._of_calls()]
-        return [*from_facts, *self._of_now()]
-
     def _take(self, facts: Sequence[Fact]) -> None:
-        with self._lock:
-            self._figures.take(facts)
-
-    def _of_calls(self) -> Iterator[Metric]:
-        calls = CounterMetricFamily(
-            "gristmill_http_requests", "Calls that were answered.", labels=("method", "route", "status")
-        )
-        for labels, count in self._answers.items():
-            calls.add_metric(labels, count)
-        yield calls
-        seconds = HistogramMetricFamily(
-            "gristmill_http_request_duration_seconds", "Until an answer began.", labels=("method", "route")
-        )
-        for route, histogram in self._http.items():
-            _add(seconds, route, histogram)
-        yield seconds
-
-    def _of_now(self) -> Iterator[Metric]:
-        """What is there now. What cannot be told now is left out: Prometheus sees that by itself."""
-        info = GaugeMetricFamily("gristmill_build_info", "Always 1.", labels=("version",))
-        info.add_metric((VERSION,), 1)
-        yield info
-        try:
-            yield from _of_jobs(self._journal.counts())
-            size = sum(path.stat().st_size for path in _files_of(self._journal) if path.exists())
-            yield GaugeMetricFamily("gristmill_journal_size_bytes", "The files of the journal.", value=size)
-        except (GristmillError, OSError):
-            pass
-        try:
-            yield from _of_workers(self._workers())
-        except GristmillError:
-            pass
-
-
-class _Shown(Collector):
-    """The registry's view of the metrics."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics.collect()
-
-    def describe(self) -> Iterable[Metric]:
-        return ()  # else all would be collected to register it
+        with self.lock:
+            self.figures.take(facts)
 
 
 class Measured:
@@ -174,92 +108,3 @@ class Measured:
         finally:
             route = getattr(scope.get("route"), "path", "")
             self._metrics.answered(scope["method"], route, status, seconds or time.perf_counter() - began)
-
-
-def _files_of(journal: Journal) -> list[Path]:
-    return [journal.path, journal.path.with_name(f"{journal.path.name}-wal")]
-
-
-def families_of(figures: Figures) -> Iterator[Metric]:
-    """What was counted, as Prometheus' library shows it."""
-    for total, name, text in _COUNTED:
-        yield CounterMetricFamily(f"gristmill_{name}", text, value=figures.totals[total])
-    yield _counter("jobs_ended", "Jobs that are over.", "state", figures.jobs_ended)
-    yield _counter(
-        "attempts", "Attempts at tasks that are over; `done` are those that count.", "outcome", figures.attempts
-    )
-    yield _counter("attempt_failures", "Attempts that failed or were lost.", "kind", figures.failures)
-    yield _counter(
-        "speculative_attempts", "Copies of stragglers that are over: first, or not.", "result", figures.speculation
-    )
-    yield _counter(
-        "bad_records",
-        "Records that failed and were set aside, by the name of the job.",
-        "job_name",
-        figures.bad_records,
-    )
-    yield _histogram("task_duration_seconds", "Of attempts that count.", "reads", figures.task_seconds)
-    yield _histogram("job_duration_seconds", "From the begin of jobs to their ends.", "state", figures.job_seconds)
-    yield _histogram("task_wait_seconds", "From the launch of attempts to their begin.", "", {"": figures.task_wait})
-    yield _histogram(
-        "job_queue_wait_seconds",
-        "From the submission of jobs that waited to their begin.",
-        "",
-        {"": figures.queue_wait},
-    )
-
-
-def _of_jobs(counts: Mapping[JobState, int]) -> Iterator[Metric]:
-    jobs = GaugeMetricFamily("gristmill_jobs", "Jobs that are remembered.", labels=("state",))
-    for state, count in counts.items():
-        jobs.add_metric((state.value,), count)
-    yield jobs
-
-
-_PER_WORKER: tuple[tuple[str, str, Callable[[WorkerView], float | None]], ...] = (
-    ("slots", "Executors that are ready.", lambda worker: worker.slots),
-    ("busy_slots", "Executors in which something runs.", lambda worker: worker.busy),
-    ("cpus", "CPUs that it offers.", lambda worker: worker.cpus),
-    ("cpu_busy_ratio", "What its machine's CPUs are busy, 0 to 1.",
-     lambda worker: None if worker.cpu_percent is None else worker.cpu_percent / 100),
-    ("memory_limit_bytes", "Memory that it offers.", lambda worker: worker.memory_bytes),
-    ("memory_used_bytes", "Private memory of its executors.", lambda worker: worker.used_bytes),
-    ("disk_free_bytes", "Free on the disk of its data directory; the least, if there are several.",
-     lambda worker: worker.free_bytes),
-    ("disk_size_bytes", "How large that disk is.", lambda worker: worker.disk_bytes),
-    ("last_heartbeat_timestamp_seconds", "When it was heard last.", lambda worker: worker.beat or None),
-)  # fmt: skip
-
-
-def _of_workers(workers: Sequence[WorkerView]) -> Iterator[Metric]:
-    states = GaugeMetricFamily("gristmill_workers", "Workers, by how they are.", labels=("state",))
-    known = Counter(worker.state for worker in workers)
-    for state in WORKER_STATES:
-        states.add_metric((state,), known[state])
-    yield states
-    for name, text, figure in _PER_WORKER:
-        family = GaugeMetricFamily(f"gristmill_worker_{name}", text, labels=("worker", "host"))
-        for worker in workers:
-            if (value := figure(worker)) is not None:
-                family.add_metric((worker.worker, worker.host), value)
-        yield family
-
-
-def _counter(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(f"gristmill_{name}", text, labels=(label,))
-    for value, count in counts.items():
-        family.add_metric((value,), count)
-    return family
-
-
-def _histogram(name: str, text: str, label: str, histograms: Mapping[str, Histogram]) -> Metric:
-    family = HistogramMetricFamily(f"gristmill_{name}", text, labels=(label,) if label else ())
-    for value, histogram in histograms.items():
-        _add(family, (value,) if label else (), histogram)
-    return family
-
-
-def _add(family: HistogramMetricFamily, labels: Sequence[str], histogram: Histogram) -> None:
-    bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
-    sums = list(map(float, accumulate(histogram.counts)))
-    family.add_metric(labels, list(zip(bounds, sums, strict=True)), histogram.total)
