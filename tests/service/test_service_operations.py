@@ -263,6 +263,17 @@ def test_a_trace_is_written_from_the_server_and_from_its_journal(ran: Ran, tmp_p
         assert json.loads(target.read_text()) == there
 
 
+def test_a_job_that_is_not_known_is_said_to_be_so(ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = ["--data-dir", str(ran.server.token_file.parent)]
+    there = ["--server", ran.server.url, "--token-file", str(ran.server.token_file)]
+    target = tmp_path / "none.json"
+    for command in (["events", "export"], ["trace", "-o", str(target)]):
+        for options in (here, there):
+            assert main([*command, *options, "20200101-000000-aaaa"]) != 0
+            assert "20200101-000000-aaaa" in capsys.readouterr().err
+    assert not target.exists()
+
+
 # Who is told
 
 

@@ -73,7 +73,12 @@ def _write(lines: Iterator[str]) -> None:
 
 def _asked(server: ServerClient, job: str | None) -> Iterator[str]:
     """Pages of facts, as a server tells them."""
-    after, of = -1, "" if job is None else f"&job={job}"
+    from gristmill.api.service_client import quoted
+
+    after, of = -1, ""
+    if job is not None:
+        server.get(f"/jobs/{quoted(job)}")  # it says so if there is no such job
+        of = f"&job={quoted(job)}"
     while text := server.text(f"/events?after={after}&limit={_PAGE}{of}"):
         yield text
         after = json.loads(text.splitlines()[-1])["number"]

@@ -38,7 +38,9 @@ def trace(
     target = output or Path(f"{job}.trace.json")
     journal = journal_here(ctx, server, data_dir, job)
     if journal is None:
-        server_of(server, token_file, data_dir).download(f"/jobs/{job}/trace", target)
+        from gristmill.api.service_client import quoted
+
+        server_of(server, token_file, data_dir).download(f"/jobs/{quoted(job)}/trace", target)
     else:
         from gristmill.errors import UsageError
         from gristmill.service.history import Histories
