@@ -298,7 +298,8 @@ class Dispatcher:
 
     def _forget_slot(self, slot: str, lost: str = "") -> None:
         """Settle what was in a slot that is gone; with its worker, if that is named."""
-        self._strays = {stray: where for stray, where in self._strays.items() if where != slot}
+        if self._strays:
+            self._strays = {stray: where for stray, where in self._strays.items() if where != slot}
         # The first one ran; the others waited for their turn, and nothing happened to them.
         fate = Fate.LOST
         for attempt in list(self._attempts_in.get(slot, ())):
@@ -390,7 +391,8 @@ class Dispatcher:
         self, attempt: AttemptId, *, begun: bool = True, slot_leaves: bool = False
     ) -> tuple[Job | None, Span | None]:
         """The job of an attempt that ran until now, None if it was not known to run; and where it did."""
-        self._strays.pop(attempt, None)
+        if self._strays:
+            self._strays.pop(attempt, None)
         span = self._leave_slot(attempt)
         if slot_leaves and span is not None:
             for waiting in list(self._attempts_in[span.slot]):  # they never begin; their answers are on the way
@@ -500,7 +502,8 @@ class Dispatcher:
     def _accept(self, job: Job, attempt: AttemptId) -> None:
         result, span = self._arrived.pop(attempt)
         job.tally.accepted(attempt, result)
-        self.keeping.accepted(job.prepared, job.tally.task_counts()[attempt.stage], attempt, result)
+        if job.prepared.spec.session:
+            self.keeping.accepted(job.prepared, job.tally.task_counts()[attempt.stage], attempt, result)
         if job.journal is not None:
             epoch = job.prepared.spec.epoch
             job.note(TaskDone(job.id, attempt.stage, attempt.index, attempt.number, epoch, result, span))
