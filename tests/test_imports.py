@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 
-from import_rules import EVERYONE, EXCEPTIONS, LIBRARIES, ROOMS, SLOW, SOURCE, all_imports, imports_of, room_of
+from import_rules import EVERYONE, EXCEPTIONS, LIBRARIES, ROOMS, SLOW, SOURCE, Import, all_imports, imports_of, room_of
 
-ALL = tuple(all_imports())
+
+@cache
+def everything() -> tuple[Import, ...]:
+    return tuple(all_imports())
 
 
 def test_rooms_import_only_what_they_may() -> None:
     wrong = []
-    for found in ALL:
+    for found in everything():
         if found.module.split(".")[0] != "gristmill":
             continue
         room = room_of(f"gristmill.{found.file}".replace("/", ".").removesuffix(".py"))
@@ -38,14 +42,14 @@ def test_the_table_has_no_circle() -> None:
 
 
 def test_every_exception_is_used() -> None:
-    used = {(found.file, found.function, room_of(found.module)) for found in ALL}
+    used = {(found.file, found.function, room_of(found.module)) for found in everything()}
     assert {(*where, room) for where, room in EXCEPTIONS.items()} <= used
 
 
 def test_libraries_are_imported_only_where_they_belong() -> None:
     wrong = [
         f"{found.file}:{found.line} imports {found.module}, which belongs into {', '.join(places)}"
-        for found in ALL
+        for found in everything()
         for library, places in LIBRARIES.items()
         if f"{found.module}.".startswith(f"{library}.") and not found.file.startswith(places)
     ]
