@@ -39,6 +39,12 @@ from gristmill.shuffle.contracts import PackedSegments, SegmentInfo
 AttemptState = Literal["running", "done", "failed", "lost", "cancelled", "superseded"]
 
 
+def attempt_name(job: str, stage: int, index: int, number: int, epoch: int = 0) -> str:
+    """What an attempt's log is named after."""
+    name = str(AttemptId(job, stage, index, number))
+    return f"{name}-e{epoch}" if epoch else name
+
+
 @dataclass(slots=True)
 class AttemptRow:
     """One attempt.
@@ -73,8 +79,7 @@ class AttemptRow:
 
     def log_name(self, job: str) -> str:
         """What its log is named after."""
-        name = str(AttemptId(job, self.stage, self.index, self.number))
-        return f"{name}-e{self.epoch}" if self.epoch else name
+        return attempt_name(job, self.stage, self.index, self.number, self.epoch)
 
 
 _HOT_KEYS_KEPT = 20  # of a stage

@@ -19,7 +19,7 @@ from gristmill.runtime.facts import (
     JobRequested,
     JobTakenUp,
 )
-from gristmill.scheduling.commands import JobState
+from gristmill.scheduling.commands import JobState as JobState  # for whoever reads summaries, too
 
 _ERROR_LETTERS = 2000
 FINAL = tuple(state.value for state in JobState if state.is_final)

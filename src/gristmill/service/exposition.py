@@ -20,8 +20,8 @@ from prometheus_client.utils import floatToGoString
 from gristmill.config import VERSION
 from gristmill.errors import GristmillError
 from gristmill.runtime.journal import Journal
+from gristmill.runtime.summaries import JobState
 from gristmill.runtime.views import WorkerView
-from gristmill.scheduling.commands import JobState
 from gristmill.service.figures import Figures, Histogram
 from gristmill.service.metrics import Metrics
 

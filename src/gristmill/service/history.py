@@ -14,10 +14,9 @@ from typing import Any
 
 from gristmill.runtime import facts as kinds
 from gristmill.runtime.facts import Fact, JobAccepted, JobRequested
-from gristmill.runtime.history import JobHistory
+from gristmill.runtime.history import JobHistory, attempt_name
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.outcome import error_to_json
-from gristmill.scheduling.events import AttemptId
 
 _MOST_ATTEMPTS = 300_000  # about half a kilobyte each
 _MOST_JOBS = 200
@@ -195,11 +194,10 @@ _TOTALS = (
 
 def _attempt(fact: kinds.TaskDone | kinds.AttemptOver, span: kinds.Span | None) -> dict[str, Any]:
     """Which attempt it was, and where and when it ran."""
-    name = str(AttemptId(fact.job, fact.stage, fact.index, fact.number))
     where = {} if span is None else span._asdict()
     return {
         "task": f"{fact.stage}-{fact.index}",
-        "attempt": f"{name}-e{fact.epoch}" if fact.epoch else name,
+        "attempt": attempt_name(fact.job, fact.stage, fact.index, fact.number, fact.epoch),
         "stage": fact.stage,
         "index": fact.index,
         "try": fact.number,

@@ -23,9 +23,8 @@ from gristmill.runtime.joblogs import LogInfo, LogKeeper, list_logs, read_log
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.outcome import error_to_json
 from gristmill.runtime.registry import KnownJob, QueuedJob
-from gristmill.runtime.summaries import JobSummary
+from gristmill.runtime.summaries import JobState, JobSummary
 from gristmill.runtime.views import RunningView, WorkerView
-from gristmill.scheduling.commands import JobState
 from gristmill.service import models, shown
 from gristmill.service.drivers import is_loader
 from gristmill.service.history import Histories

@@ -27,8 +27,7 @@ from gristmill.errors import UsageError
 from gristmill.runtime.facts import Fact, JobEnded, JobLate
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.outbox import Message
-from gristmill.runtime.summaries import JobSummary
-from gristmill.scheduling.commands import JobState
+from gristmill.runtime.summaries import JobState, JobSummary
 from gristmill.service.drivers import is_loader
 from gristmill.service.telling import NeverTold, NotToldYet
 

@@ -9,10 +9,9 @@ from gristmill.api.messages import JobStatus
 from gristmill.errors import FailureReport, JobFailed
 from gristmill.runtime.figures import fraction_done, succeeded
 from gristmill.runtime.history import AttemptRow as AttemptFacts
-from gristmill.runtime.history import JobHistory
+from gristmill.runtime.history import JobHistory, attempt_name
 from gristmill.runtime.outcome import error_from_json
 from gristmill.runtime.views import JobView, RunningView, StageView, WorkerView
-from gristmill.scheduling.events import AttemptId
 from gristmill.service import models
 
 _ESTIMATE_AFTER_SECONDS = 3.0
@@ -189,7 +188,7 @@ def attempt_row(job: str, facts: AttemptFacts) -> dict[str, Any]:
 
 def running_row(job: str, one: RunningView, epoch: int) -> dict[str, Any]:
     """An attempt that runs now."""
-    name = str(AttemptId(job, one.stage, one.index, one.number))
+    name = attempt_name(job, one.stage, one.index, one.number)
     return {
         "name": f"{name}-e{epoch}" if epoch else name,
         "task": f"{one.stage}-{one.index}",
