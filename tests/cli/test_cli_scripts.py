@@ -151,7 +151,7 @@ def test_a_function_that_fails_is_shown_by_its_line(home: Path) -> None:
         (["--set", "a=1"], "give a script its arguments behind --"),
         (["--resume"], "--resume is not for script.py"),
         (["--json"], "--json is not for script.py"),
-        (["--on", "http://h:1", "--executors", "2"], "--executors and --memory are for jobs here"),
+        (["--on", "http://h:1", "--executors", "2"], "are for jobs here: a server's workers have their own"),
         (["--rounds", "5"], "No such option '--rounds'"),
     ],
 )
