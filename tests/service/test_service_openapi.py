@@ -7,9 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings, strategies
-from schemathesis.checks import CHECKS
 
 from gristmill.service.server import Server, ServeSettings
 
@@ -22,6 +20,8 @@ class Asked:
     """A server, and its document as schemathesis reads it."""
 
     def __init__(self, server: Server, token: str) -> None:
+        import schemathesis  # takes its time: not in every process that collects tests
+
         self.url = server.url
         self.headers = {"Authorization": f"Bearer {token}"}
         self.document: dict[str, Any] = httpx.get(f"{self.url}/api/v1/openapi.json", headers=self.headers).json()
@@ -85,6 +85,8 @@ def test_the_page_for_people_names_every_route(asked: Asked) -> None:
 
 def _ask_all(asked: Asked, examples: int, phases: tuple[Phase, ...]) -> None:
     """Ask each operation for whatever its description allows, and for some that it does not."""
+    from schemathesis.checks import CHECKS
+
     checks = [check for check in CHECKS.get_all() if check.__name__ in _CHECKS]
     assert len(checks) == len(_CHECKS)
     for operation in asked.operations():
