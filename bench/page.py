@@ -118,7 +118,7 @@ def _while_it_runs(made: Cluster, source: Path, size: Size, measure: Any) -> Any
     output.parent.mkdir(exist_ok=True)
     shutil.rmtree(output, ignore_errors=True)
     where: list[str | Path] = ["--server", made.url, "--token-file", made.token_file, "-o", output]
-    options = ["--split-size", "1", "--reducers", "8", "--set", "reducers=8", "--set", "reduce_seconds=0.1"]
+    options = ["--split-size", "10", "--reducers", "8", "--set", "reducers=8", "--set", "reduce_seconds=0.1"]
     options += ["--set", "slow_worker=nobody", "--set", "times=1"]
     done = subprocess.run(gristmill("submit", job("waiting"), source, *where, *options), capture_output=True, text=True)
     if done.returncode:

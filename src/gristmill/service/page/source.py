@@ -68,13 +68,14 @@ class Source:
         status = self._jobs.status(id)
         if status is None:
             return None
+        history = self._jobs.history(id)
         return JobValues(
             status.view,
-            status.user,
+            status.user or ("" if history is None else history.user),
             status.output,
             status.submitted,
             time.time(),
-            self._jobs.history(id),
+            history,
             () if status.is_over else self._jobs.running(id),
             status.error,
             status.deadline,
