@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -214,3 +215,8 @@ def test_how_to_clusters(tmp_path: Path) -> None:
 
 def test_how_to_datasets(tmp_path: Path) -> None:
     run_page(ROOT / "docs" / "how-to-datasets.md", tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_rest(tmp_path: Path) -> None:
+    run_page(ROOT / "docs" / "rest.md", tmp_path)
