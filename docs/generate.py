@@ -14,6 +14,7 @@ sys.path[:0] = [str(DOCS), str(DOCS.parent / "tests")]
 import api_reference  # noqa: E402
 import cli_reference  # noqa: E402
 import protocol_reference  # noqa: E402
+import rest_reference  # noqa: E402
 
 import import_rules  # noqa: E402
 from gristmill import errors  # noqa: E402
@@ -150,6 +151,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "reference" / "errors.generated.md": errors_page,
     cli_reference.TARGET: cli_reference.render,
     api_reference.TARGET: api_reference.render,
+    rest_reference.TARGET: rest_reference.render,
 }
 
 
