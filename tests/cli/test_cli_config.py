@@ -228,6 +228,10 @@ def test_several_values_of_a_variable_are_written_as_on_a_command_line(
 ) -> None:
     monkeypatch.setenv("GRISTMILL_RUN_SET", "a=1 'title=two words'")
     assert effective(say, "run")["run.set"]["value"] == ["a=1", "title=two words"]
+    monkeypatch.setenv("GRISTMILL_DATA_DIR", "/one folder")  # of all commands: of most it is one
+    assert effective(say, "worker")["worker.data-dir"]["value"] == ["/one folder"]
+    monkeypatch.setenv("GRISTMILL_WORKER_DATA_DIR", "/one '/and another'")
+    assert effective(say, "worker")["worker.data-dir"]["value"] == ["/one", "/and another"]
 
 
 def test_files_of_others_are_not_read(home: Path, say: Say) -> None:

@@ -255,7 +255,7 @@ def value_for(option: click.Option, found: Found, command: click.Command) -> Any
         SettingInvalid: the option cannot be that.
     """
     try:
-        value = _of_text(option, str(found.value)) if found.origin.variable else _of_toml(option, found)
+        value = _of_text(option, found) if found.origin.variable else _of_toml(option, found)
         option.process_value(click.Context(command, resilient_parsing=False), value)
     except (click.BadParameter, ValueError) as error:
         message = error.message if isinstance(error, click.BadParameter) else str(error)
@@ -264,8 +264,11 @@ def value_for(option: click.Option, found: Found, command: click.Command) -> Any
     return value
 
 
-def _of_text(option: click.Option, text: str) -> Any:
-    """A variable's text: several values are written as on a command line."""
+def _of_text(option: click.Option, found: Found) -> Any:
+    """A variable's text: several values are written as on a command line; what commands share is one."""
+    text = str(found.value)
+    if option.multiple and found.origin.variable == variable_of((), key_of(option)):
+        return [text]
     if option.multiple:
         import shlex
 
