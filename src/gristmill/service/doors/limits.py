@@ -92,12 +92,13 @@ class Exchange:
         """
         if self._whole:
             return await self._news()
-        left = _BODY_SECONDS
-        late = self._began + _BODY_SECONDS + self._size / _BODY_BYTES_PER_SECOND - self._clock()
+        left = self._began + _BODY_SECONDS + self._size / _BODY_BYTES_PER_SECOND - self._clock()
         try:
-            message = await asyncio.wait_for(self._receive(), max(min(left, late), 0.001))
+            message = None if left <= 0 else await asyncio.wait_for(self._receive(), min(left, _BODY_SECONDS))
         except TimeoutError:
-            raise HTTPException(408, "The request's body does not come, or too slowly.") from None
+            message = None
+        if message is None:
+            raise HTTPException(408, "The request's body does not come, or too slowly.")
         self._size += len(message.get("body", b""))
         if self._size > MAX_BODY_BYTES:
             raise HTTPException(413, f"A request has at most {format_size(MAX_BODY_BYTES)}.")
