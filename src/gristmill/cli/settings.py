@@ -87,12 +87,12 @@ class Sources:
     def find(self, section: tuple[str, ...], key: str) -> Found | None:
         """What is set for an option, by whoever is strongest."""
         shared = is_shared(section, key)
+        if shared and key == "token-file" and self.environ.get(f"{PREFIX}_TOKEN"):
+            return None  # the token itself is there, which is stronger than a file with one
         named = [variable_of(section, key), *([variable_of((), key)] if shared else [])]
         for variable in named:
             if self.environ.get(variable):
                 return Found(self.environ[variable], Origin("environment", variable=variable))
-        if key == "token-file" and self.environ.get(f"{PREFIX}_TOKEN"):
-            return None  # the token itself is in the environment, which is stronger than files
         for file in self.files:
             for keys in ((*section, key), *([(key,)] if shared else [])):
                 if (value := _at(file.data, keys)) is not None:
