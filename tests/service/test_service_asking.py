@@ -333,6 +333,79 @@ def test_code_is_loaded_by_nobody_else(site: Site) -> None:
     assert answer.status_code in (403, 409, 422)
 
 
+NOSY = b"""
+import json, sys, urllib.error, urllib.request
+from gristmill.runtime.here import job_here
+
+here = job_here()
+def ask(method, path, data=None):
+    headers = {"Authorization": f"Bearer {here.job}.{here.ticket}"}
+    request = urllib.request.Request(f"{here.server}/api/v1{path}", data, headers, method=method)
+    try:
+        return urllib.request.urlopen(request).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+if here is not None and here.driver:
+    other = "20261120-132501-a3f9"
+    calls = [("GET", "/jobs"), ("POST", "/jobs"), ("POST", f"/jobs/{other}/code"), ("POST", "/sessions"),
+             ("GET", "/join"), ("POST", f"/jobs/{here.job}/cancel"), ("DELETE", "/workers/x"), ("HEAD", "/blobs/" + "0" * 64)]
+    print("answered", [ask(*call) for call in calls])
+
+def mapper(_, line):
+    yield line, 1
+"""
+STUCK = b"""
+import pathlib, time
+pathlib.Path("THERE").touch()
+while True:
+    time.sleep(0.1)
+"""
+
+
+def test_what_is_printed_while_code_is_loaded_is_kept_and_its_token_opens_nothing_else(
+    site: Site, inputs: str, output: str
+) -> None:
+    job = site.upload("nosy.py", NOSY, inputs=inputs, output=output).json()["id"]
+    assert site.end(job)["state"] == "succeeded"
+    [log] = [log for log in site.get(f"/jobs/{job}/logs")["logs"] if "answered" in log["text"]]
+    assert log["text"] == f"answered {[403] * 7 + [404]}\n"
+    assert not log["attempt"].startswith(job)
+    part = site.get(f"/jobs/{job}/logs?attempt={log['attempt']}")
+    assert part["text"] == log["text"]
+    other = site.post({"job": "wordcount", "inputs": [inputs], "output": output + "2"})
+    assert site.get(f"/jobs/{other}/logs?attempt={log['attempt']}")["text"] == ""
+    site.end(other)
+
+
+def test_a_job_is_cancelled_while_its_code_is_loaded(site: Site, inputs: str, output: str, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    code = STUCK.replace(b"THERE", str(there).encode())
+    job = site.upload("stuck.py", code, inputs=inputs, output=output).json()["id"]
+    until(there.exists)
+    found = site.get(f"/jobs/{job}")
+    assert (found["state"], found["note"]) == ("running", "Loading its code.")
+    assert site.ask("POST", f"/jobs/{job}/cancel").status_code == 202
+    assert site.end(job)["state"] == "cancelled"
+    jobs = site.server.jobs
+    until(lambda: all(one.outcome is not None for one in jobs._coordinator.jobs() if one.name.startswith("code of")))
+
+
+def test_code_is_loaded_by_the_next_server_if_this_one_ends_before(tmp_path: Path, inputs: str, output: str) -> None:
+    data_dir = tmp_path / "data"
+    with Server(ServeSettings(port=0, data_dir=data_dir)) as server:  # without workers
+        site = Site(server, data_dir, (data_dir / "token").read_text().strip())
+        job = site.upload("functions.py", FUNCTIONS, mapper="words_of", reducer="total", inputs=inputs, output=output)
+        name = job.json()["id"]
+        until(lambda: site.get(f"/jobs/{name}")["note"] == "Loading its code.")
+    settings = ServeSettings(port=0, data_dir=data_dir, executors=1, memory_bytes=256 * 1024 * 1024)
+    with Server(settings) as server:
+        site = Site(server, data_dir, (data_dir / "token").read_text().strip())
+        found = site.end(name)
+        assert (found["state"], found["user"]) == ("succeeded", "admin"), found["error"]
+        assert site.result(name) == COUNTS
+
+
 # A job that runs
 
 

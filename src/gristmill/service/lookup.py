@@ -18,6 +18,7 @@ from gristmill.api.messages import JobStatus
 from gristmill.config import MIB, format_size
 from gristmill.errors import GristmillError, ServerUnreachable
 from gristmill.runtime.coordinator import Coordinator
+from gristmill.runtime.facts import JobRequested
 from gristmill.runtime.history import JobHistory
 from gristmill.runtime.joblogs import LogInfo, LogKeeper, list_logs, read_log
 from gristmill.runtime.journal import Journal
@@ -26,7 +27,7 @@ from gristmill.runtime.registry import KnownJob, QueuedJob
 from gristmill.runtime.summaries import JobState, JobSummary
 from gristmill.runtime.views import RunningView, WorkerView
 from gristmill.service import models, shown
-from gristmill.service.drivers import is_loader
+from gristmill.service.drivers import is_loader, loader_name
 from gristmill.service.history import Histories
 
 _SETTLE_SECONDS = 1.0
@@ -76,6 +77,16 @@ class JobLookup:
             late=summary.late,
             ended=summary.ended if status.is_over else None,
         )
+
+    def result_place(self, job: str) -> str | None:
+        """Where the output of a job is, with all that it takes to read it; None if it has none of its own.
+
+        That may hold secrets: it is for nobody's eyes.
+        """
+        history = self.history(job)
+        if history is None or history.accepted is None or history.output is None:
+            return None
+        return str(history.accepted.prepared.get("place") or history.output)
 
     def page(
         self,
@@ -224,14 +235,17 @@ class JobLookup:
         """The logs of a job, by attempt."""
         self._logs.settle(_SETTLE_SECONDS)
         found: dict[str, LogInfo] = {}
-        for folder in self._log_folders(job):
-            for info in list_logs(folder):
-                if info.attempt not in found or found[info.attempt].end < info.end:
-                    found[info.attempt] = info
+        for one in filter(None, [self._loader_of(job), job]):
+            for folder in self._log_folders(one):
+                for info in list_logs(folder):
+                    if info.attempt not in found or found[info.attempt].end < info.end:
+                        found[info.attempt] = info
         return [found[name] for name in sorted(found)]
 
     def log(self, job: str, attempt: str, after: int = 0, limit: int = 256 * 1024) -> tuple[bytes, int]:
         """A part of an attempt's log, and where the next one begins; see :func:`joblogs.read_log`."""
+        if attempt.partition("-s")[0] != job and attempt.partition("-s")[0] != (job := self._loader_of(job)):
+            return b"", after
         for folder in self._log_folders(job):
             data, behind = read_log(folder, attempt, after, limit)
             if data:
@@ -274,6 +288,14 @@ class JobLookup:
             return False
         history = self.history(job)
         return history is None or all(one.log_name(job) != attempt for one in history.attempts)
+
+    def _loader_of(self, job: str) -> str:
+        """The job that has loaded the code of another one last; empty if none has. Its log is part of the other's."""
+        history = self.history(job)
+        if history is None or not isinstance(history.first, JobRequested):
+            return ""
+        found = self._journal.page_of_jobs(name=loader_name(job), since=history.first.at, limit=1)
+        return found[0].job if found and found[0].driver else ""
 
     def _log_folders(self, job: str) -> list[Path]:
         """Where logs of a job are: the server keeps all, and its own worker has the newest of those that run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gristmill.api.output_parts import OutputPart, output_parts
@@ -16,9 +16,6 @@ _LINES = {"text": "text/plain; charset=utf-8", "csv": "text/csv; charset=utf-8",
 _BINARY = {"parquet": "application/vnd.apache.parquet", "avro": "application/avro", "orc": "application/octet-stream"}
 _COMPRESSED = {".gz": "application/gzip", ".bz2": "application/x-bzip2", ".zst": "application/zstd"}
 _WHY = {"failed": "it has failed", "cancelled": "it was cancelled"}
-
-CheckPath = Callable[[str], None]
-"""Sees that an output may be read; raises if not."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +68,10 @@ class ResultService:
 
     Args:
         jobs: the server's jobs.
-        check_path: sees that an output may be read.
     """
 
-    def __init__(self, jobs: JobService, check_path: CheckPath = lambda _path: None) -> None:
+    def __init__(self, jobs: JobService) -> None:
         self._jobs = jobs
-        self._check_path = check_path
 
     def open(self, job: str, limit: int, part: int | None) -> Result | None:
         """The result of a job; None if there is no such job.
@@ -98,8 +93,9 @@ class ResultService:
             raise WrongState(f"Job {job} has no result: {_WHY.get(state, 'it is not over')}.")
         if status.output is None:
             raise WrongState(f"Job {job} has no output that could be read: its program has the result.")
-        self._check_path(status.output)
-        parts = output_parts(status.output, job)
+        place = self._jobs.result_place(job) or status.output
+        self._jobs.check_paths([place])
+        parts = output_parts(place, job)
         if part is not None:
             if part >= len(parts):
                 raise WrongState(f"The output of job {job} has {len(parts):,} files; they are counted from 0.")
