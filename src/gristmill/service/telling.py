@@ -127,11 +127,9 @@ class Tellers:
                 if self._closing.is_set():
                     return
                 try:
+                    if time.time() - message.at > _GIVE_UP_SECONDS:  # also what was left when nobody was to be told
+                        raise NeverTold("it is of no use any more.")
                     channel.tell(message)
                 except NeverTold as error:
                     _log.warning("%s: job %s, %s: %s", channel.name, message.job, message.kind, error)
-                except NotToldYet as error:
-                    if time.time() - message.at < _GIVE_UP_SECONDS:
-                        raise
-                    _log.warning("%s: job %s, %s is given up: %s", channel.name, message.job, message.kind, error)
                 outbox.told(self._journal.path, message.number)
