@@ -217,7 +217,7 @@ def test_a_cancelled_run_is_aborted(journal: Journal, heard: Heard, url: str) ->
     telling = Tellers(journal, [LineageChannel(f"{url}/lineage", journal)])
     journal.open()
     telling.start()
-    write(journal, ACCEPTED, ended("j", JobState.CANCELLED))
+    write(journal, replace(ACCEPTED, at=time.time()), ended("j", JobState.CANCELLED))
     heard.wait(calls=2)
     telling.close()
     assert [event["eventType"] for event in heard.bodies("/lineage")] == ["START", "ABORT"]
