@@ -4,8 +4,8 @@
 
 A server, two workers of four executors, and a job whose tasks wait (``bench/jobs/waiting.py``), all real. Chromium,
 without a window, opens the job's page while it runs; its own counters say what each live update costs. Then 200
-clients of the same page's events are opened from one process: what the server takes for them, and how long after the
-first of them the last one hears of the same change.
+clients of the same page's events are opened from one process, each of which asks for the table of tasks as a page does:
+what the server takes for them, and how long after the first of them the last one hears of the same change.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from settings import gristmill, job
 
 LIMIT_MS = 200.0
 _UP_SECONDS = 60.0
+_TABLE_SECONDS = 2.0  # a page asks for its tasks so often at most
 _ARGUMENTS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -227,16 +228,26 @@ async def _share(process: psutil.Process, seconds: float) -> float:
 
 
 async def _client(host: str, port: int, head: bytes, times: list[tuple[float, int]]) -> None:
-    """Note when each message was whole, and how large it was."""
+    """Note when each message was whole, and how large it was; and ask for the tasks, as the page does."""
     reader, writer = await asyncio.open_connection(host, port, limit=1 << 24)
+    answers, asks = await asyncio.open_connection(host, port, limit=1 << 24)
+    table = head.replace(b"/live ", b"/tasks ", 1)
+    asked = 0.0
     try:
         writer.write(head)
         while True:
             message = await reader.readuntil(b"\n\n")
             if b"hx-partial" in message:
                 times.append((time.perf_counter(), len(message)))
+            elif b"event: tasks" in message and time.perf_counter() - asked >= _TABLE_SECONDS:
+                asked = time.perf_counter()
+                asks.write(table)
+                fields = (await answers.readuntil(b"\r\n\r\n")).lower()
+                length = int(fields.split(b"content-length:")[1].split(b"\r\n")[0])
+                await answers.readexactly(length)
     finally:
         writer.close()
+        asks.close()
 
 
 def _spreads(rows: Sequence[Sequence[tuple[float, int]]]) -> list[float]:

@@ -119,6 +119,21 @@ def test_a_job_is_submitted_from_the_page_and_watched_to_its_end(admin: Visit, t
     assert "a\t2000" in (tmp_path / "counts" / "part-r-00000").read_text()
 
 
+def test_a_file_of_ones_own_is_run(admin: Visit, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("a b a\n")
+    (tmp_path / "own.py").write_text(
+        "def mapper(_, line):\n    for word in line.split():\n        yield word, 1\n\n\n"
+        "def reducer(word, counts):\n    yield word, 10 * sum(counts)\n"
+    )
+    page = admin.go("/submit")
+    page.get_by_label("Job file").set_input_files(tmp_path / "own.py")
+    page.get_by_label("Inputs").fill(str(tmp_path / "words.txt"))
+    page.get_by_label("Output").fill(str(tmp_path / "counts"))
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("#head .state")).to_have_text("succeeded")
+    assert "a\t20" in (tmp_path / "counts" / "part-r-00000").read_text()
+
+
 def test_a_form_that_is_wrong_says_where(admin: Visit) -> None:
     page = admin.go("/submit")
     page.get_by_label("Job", exact=True).fill("wordcount")
@@ -130,7 +145,9 @@ def test_a_form_that_is_wrong_says_where(admin: Visit) -> None:
     admin.complaints.clear()  # that the form was refused
 
 
-def test_a_job_is_cancelled_from_the_page(admin: Visit, server: Server, token: str, tmp_path: Path) -> None:
+def test_a_job_is_cancelled_from_the_page_and_tried_again(
+    admin: Visit, server: Server, token: str, tmp_path: Path
+) -> None:
     job = run(server, token, tmp_path, f"wait {tmp_path / 'never'}")
     page = admin.go(f"/jobs/{job.job_id}")
     expect(page.locator("#task-rows")).to_contain_text("running")
@@ -139,8 +156,10 @@ def test_a_job_is_cancelled_from_the_page(admin: Visit, server: Server, token: s
     page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#head .state")).to_have_text("cancelled")
-    expect(page.get_by_role("button", name="Retry")).to_be_visible()
     assert len(asked) == 1
+    (tmp_path / "never").touch()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator("#head .state")).to_have_text("succeeded")
 
 
 def test_the_users_own_line_comes_first(admin: Visit, server: Server, token: str, tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ STATIC = Path(__file__).parent / "static"
 class StaticFile:
     """A file that browsers load. It is named after its content, and so may be kept for ever."""
 
+    digest: str
+
     def __init__(self, path: Path) -> None:
         self.data = path.read_bytes()
         self.media = _MEDIA[path.suffix]

@@ -70,7 +70,7 @@ def page_routes(jobs: JobService, asking: Asking) -> APIRouter:
     source, live = Source(jobs), Live(lambda: jobs.closing)
     _list_routes(routes, source, live)
     _job_routes(routes, source, live)
-    _deed_routes(routes, jobs)
+    _deed_routes(routes, jobs, source)
     _submit_routes(routes, asking)
     _static_routes(routes)
     return routes
@@ -146,9 +146,10 @@ def _job_routes(routes: APIRouter, source: Source, live: Live) -> None:
     @routes.get("/jobs/{job}/tasks", dependencies=SEES)
     async def tasks(job: JobId, request: Request) -> Response:
         """Some of its tasks."""
-        values, wanted = await found(job), _task_filter(request.query_params)
-        page = await run_in_threadpool(source.tasks, values, wanted)
-        return _page(request, "job/tasks.html", "", id=job, tasks=page)
+        table = await run_in_threadpool(source.table, job, _task_filter(request.query_params))
+        if table is None:
+            raise HTTPException(404, f"This server knows no job {job}.")
+        return HTMLResponse(table)
 
     @routes.get("/jobs/{job}/tasks/{task}", dependencies=SEES)
     async def task(job: JobId, task: TaskName, request: Request) -> Response:
@@ -183,12 +184,13 @@ def _job_routes(routes: APIRouter, source: Source, live: Live) -> None:
         return _page(request, "job/follow.html", "", id=job, name=attempt, text=text, after=behind, live=runs)
 
 
-def _deed_routes(routes: APIRouter, jobs: JobService) -> None:
+def _deed_routes(routes: APIRouter, jobs: JobService, source: Source) -> None:
     @routes.post("/jobs/{job}/cancel", dependencies=SUBMITS)
     async def cancel(job: JobId, request: Request) -> Response:
         """Ask for a job to end."""
         if not await run_in_threadpool(jobs.cancel, job, caller_of(request)):
             raise HTTPException(404, f"This server knows no job {job}.")
+        source.changed(job)
         return RedirectResponse(f"/jobs/{job}", 303)
 
     @routes.post("/jobs/{job}/retry", dependencies=SUBMITS)
@@ -196,6 +198,7 @@ def _deed_routes(routes: APIRouter, jobs: JobService) -> None:
         """Let what is unfinished of a job run again."""
         if not await run_in_threadpool(jobs.retry, job, caller_of(request)):
             raise HTTPException(404, f"This server knows no job {job}.")
+        source.changed(job)
         return RedirectResponse(f"/jobs/{job}", 303)
 
     @routes.post("/workers/{worker}/drain", dependencies=RULES)

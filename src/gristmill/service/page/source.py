@@ -17,9 +17,11 @@ from gristmill.service.page.failure import Failure, failure_of
 from gristmill.service.page.jobview import JobValues, begun_of, head_of
 from gristmill.service.page.listing import OVER, JobFilter
 from gristmill.service.page.live import Look
+from gristmill.service.page.recent import Recent
 from gristmill.service.page.tasks import TaskFilter, TaskPage, TaskRow, task_page
 from gristmill.service.page.timeline import task_at
 
+_FRESH_SECONDS = 0.4
 _LOG_BYTES = 128 * 1024  # of an attempt's log, from its end
 _FOLLOW_BYTES = 256 * 1024
 _LOGS_SHOWN = 30
@@ -62,9 +64,18 @@ class Source:
 
     def __init__(self, jobs: JobService) -> None:
         self._jobs = jobs
+        self._values: Recent[str, JobValues] = Recent(_FRESH_SECONDS)
+        self._tables: Recent[tuple[str, TaskFilter], str] = Recent(_FRESH_SECONDS)
 
     def job(self, id: str) -> JobValues | None:
-        """A job; None if there is no such job."""
+        """A job, as it is or was a moment ago; None if there is no such job."""
+        return self._values.get(id, lambda: self._job(id))
+
+    def changed(self, id: str) -> None:
+        """Somebody did something with a job just now."""
+        self._values.forget(id)
+
+    def _job(self, id: str) -> JobValues | None:
         status = self._jobs.status(id)
         if status is None:
             return None
@@ -94,6 +105,15 @@ class Source:
     def tasks(self, values: JobValues, wanted: TaskFilter) -> TaskPage:
         """Some of its tasks."""
         return task_page(values.view.stages, values.history, values.running, wanted, values.now)
+
+    def table(self, id: str, wanted: TaskFilter) -> str | None:
+        """Some of its tasks as a table, the same for all who ask within a moment; None if there is no such job."""
+
+        def made() -> str | None:
+            values = self.job(id)
+            return None if values is None else render.render("job/tasks.html", id=id, tasks=self.tasks(values, wanted))
+
+        return self._tables.get((id, wanted), made)
 
     def at(self, values: JobValues, lane: int, at: float) -> str:
         """The task at a place of the timeline."""
