@@ -348,8 +348,9 @@ def ask(method, path, data=None):
 
 if here is not None and here.driver:
     other = "20261120-132501-a3f9"
-    calls = [("GET", "/jobs"), ("POST", "/jobs"), ("POST", f"/jobs/{other}/code"), ("POST", "/sessions"),
-             ("GET", "/join"), ("POST", f"/jobs/{here.job}/cancel"), ("DELETE", "/workers/x"), ("HEAD", "/blobs/" + "0" * 64)]
+    calls = [("GET", "/jobs"), ("POST", "/jobs"), ("POST", f"/jobs/{other}/code"), ("POST", "/sessions")]
+    calls += [("GET", "/join"), ("POST", f"/jobs/{here.job}/cancel"), ("DELETE", "/workers/x")]
+    calls += [("HEAD", "/blobs/" + "0" * 64)]
     print("answered", [ask(*call) for call in calls])
 
 def mapper(_, line):

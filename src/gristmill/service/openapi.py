@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,7 +9,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from gristmill.config import VERSION
+from gristmill.service.doors.roles import Caller
 from gristmill.service.models import Problem
+from gristmill.service.page.render import page
 from gristmill.service.wishes import JobWish
 
 _DESCRIPTION = """Submit, watch, cancel and retry jobs of this server.
@@ -50,9 +51,9 @@ def document_of(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def reference_page(document: dict[str, Any]) -> str:
+def reference_page(document: dict[str, Any], caller: Caller) -> str:
     """The document as a page."""
-    return str(_environment().get_template("reference.html").render(document=document, groups=groups_of(document)))
+    return page("reference.html", caller, "docs", document=document, groups=groups_of(document), type_of=type_of)
 
 
 def groups_of(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -84,17 +85,3 @@ def type_of(schema: dict[str, Any] | None) -> str:
     if schema.get("type") == "array":
         return f"{type_of(schema.get('items'))}[]"
     return str(schema.get("format") or schema.get("type") or "any")
-
-
-@cache
-def _environment() -> Any:
-    from jinja2 import Environment, PackageLoader
-
-    found = Environment(
-        loader=PackageLoader("gristmill.service", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters["type_of"] = type_of
-    return found

@@ -64,8 +64,8 @@ def description_routes(document: Callable[[], dict[str, Any]]) -> APIRouter:
         return JSONResponse(document())
 
     @routes.get(f"{API}/docs", response_class=HTMLResponse, responses=problems())
-    async def docs() -> HTMLResponse:
+    async def docs(request: Request) -> HTMLResponse:
         """The same for people."""
-        return HTMLResponse(await run_in_threadpool(reference_page, document()))
+        return HTMLResponse(await run_in_threadpool(reference_page, document(), caller_of(request)))
 
     return routes
