@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,45 @@ def test_a_worker_that_is_drained_finishes_and_leaves_for_good(tmp_path: Path) -
         assert c.workers[0].wait() == 0
         c.wait_until(lambda: [found.worker for found in c.coordinator.workers()] == ["w1#2"])
     assert "told to leave: An administrator asked for it." in c.workers[0].said()
+
+
+class Ticks(MapReduce):
+    """Prints the time, again and again."""
+
+    def mapper(self, _: Any, line: str) -> Iterator[tuple[str, int]]:
+        until = time.monotonic() + 60
+        while not (Path(self.params["folder"]) / "gate").exists() and time.monotonic() < until:
+            print(time.time())
+            time.sleep(0.02)
+        yield line, 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_logs_of_workers_that_are_killed_at_any_time(
+    tmp_path: Path, keeper: LogKeeper, record_property: Callable[[str, object], None]
+) -> None:
+    chance, late = random.Random(5), []
+    (tmp_path / "in.txt").write_text("a line\n")
+    with cluster(tmp_path, workers=1, lost_seconds=3.0, logs=keeper) as c:
+        running = c.submit(Ticks, tmp_path / "in.txt", tmp_path / "out", params={"folder": str(tmp_path)})
+        folder = Path(running.held.prepared.spec.folder)
+        for number in range(1, 21):
+            name = f"{running.job}-s0-t00000-a{number}"
+            c.wait_until(lambda name=name: read_log(folder, name)[1] > 0)  # type: ignore[misc]
+            time.sleep(chance.uniform(0, 2))
+            killed = time.time()
+            c.workers[-1].send(signal.SIGKILL)
+            keeper.settle(5)
+            lines = read_log(folder, name, limit=1 << 20)[0].decode().splitlines()
+            times = list(map(float, lines[:-1]))
+            assert times == sorted(times) and "left out" not in "".join(lines)
+            late.append(killed - times[-1])
+            c.add_worker()
+        (tmp_path / "gate").touch()
+        c.finish(running)
+        assert len(list_logs(folder)) == 21
+    record_property(
+        "note", f"a killed worker's log ends {sorted(late)[10]:.1f} s before the kill, {max(late):.1f} at most"
+    )
+    assert max(late) < 5.0
