@@ -130,7 +130,9 @@ def test_a_feed_ends_when_nobody_looks_and_when_the_server_closes() -> None:
 def test_too_many_are_refused() -> None:
     async def run() -> None:
         live = Live(lambda: False, most=1)
+        live.stream("job", lambda: Look({}))  # breaks off before it begins
         first = live.stream("job", lambda: Look({}, over=True))
+        await anext(first)
         with pytest.raises(HTTPException):
             live.stream("job", lambda: Look({}))
         await rest_of(first)

@@ -135,7 +135,6 @@ class Live:
         """
         if self._clients >= self._most:
             raise HTTPException(503, f"As many as {self._most:,} look at live pages already. Try again later.")
-        self._clients += 1  # here, and not when the stream begins: many may ask at once
         return self._stream(name, look)
 
     async def _stream(self, name: str, look: Callable[[], Look]) -> AsyncIterator[bytes]:
@@ -143,6 +142,7 @@ class Live:
         if feed is None or feed.ended:
             feed = self._feeds[name] = _Feed(look, self._is_closing, self._turn)
         client = feed.join()
+        self._clients += 1  # when it begins: one that breaks off before that is never heard of again
         try:
             yield b"retry: 1000\n\n"
             while True:
