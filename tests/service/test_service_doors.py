@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -12,7 +13,9 @@ import grpc
 import pytest
 from doors_kit import JOB, PEOPLE, Visitor, bearer, facts_in, path_of, tokens_of
 
+from gristmill.config import PYTHON_VERSION, VERSION
 from gristmill.runtime.protocol import agents as pb
+from gristmill.runtime.protocol.seal import opened, sealed
 from gristmill.service.doors.roles import Door, Role
 from gristmill.service.doors.tokens import TOKENS, add_token, remove_token
 from gristmill.service.server import Server, ServeSettings
@@ -396,3 +399,25 @@ def test_a_workers_token_opens_the_stream(visitor: Visitor, tokens: dict[Role, s
                     channel.stream_stream("/gristmill.agents.Agents/Attend")(iter([b""]), timeout=10, metadata=metadata)
                 )
             assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT, "it is let in, and says nothing sensible"
+
+
+def test_a_stream_ends_when_its_token_is_taken_back(
+    server: Server, visitor: Visitor, tokens: dict[Role, str], data_dir: Path
+) -> None:
+    token = add_token(data_dir / TOKENS, "short-lived", Role.WORKER)
+    said: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    join = pb.Join(
+        session="0" * 32, name="w", python=PYTHON_VERSION, version=VERSION, machine="m", flight="h:1", cpus=1
+    )
+    said.put(sealed(pb.FromAgent(join=join)))
+    with grpc.insecure_channel(agents_address(visitor, tokens)) as channel:
+        attend = channel.stream_stream("/gristmill.agents.Agents/Attend")
+        call = attend(iter(said.get, None), timeout=20, metadata=(("authorization", f"Bearer {token}"),))
+        assert opened(pb.ToAgent, next(call)).HasField("welcome")
+        said.put(sealed(pb.FromAgent(beat=pb.Beat(number=1))))
+        while opened(pb.ToAgent, next(call)).beat < 1:
+            pass
+        remove_token(data_dir / TOKENS, "short-lived")
+        said.put(sealed(pb.FromAgent(beat=pb.Beat(number=2))))
+        assert all(opened(pb.ToAgent, answer).beat < 2 for answer in call), "it is not heard any more"
+        said.put(None)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import http.client
 import os
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -172,6 +175,26 @@ def test_what_is_not_to_be_trusted_is_not_called(
     assert advice in str(failed.value)
     with pytest.raises(UsageError, match="cannot be trusted"):
         Front(server.url, token, trust).join_facts()
+
+
+def test_a_login_is_for_tls_alone(office: Office, server: Server) -> None:
+    context = ssl.create_default_context(cafile=str(office.ca))
+    context.check_hostname = False
+    parts = urlsplit(server.link)
+    calls = http.client.HTTPSConnection("127.0.0.1", parts.port, timeout=20, context=context)
+    calls.request("GET", f"/?{parts.query}", headers={"Host": "mill.test"})
+    answer = calls.getresponse()
+    answer.read()
+    cookie = answer.headers["Set-Cookie"]
+    assert answer.status == 303 and cookie.startswith("__Host-gristmill-") and cookie.endswith("; Secure")
+    given = {"Cookie": cookie.partition(";")[0], "Host": "mill.test"}
+    calls.request("GET", "/api/v1/jobs", headers=given)
+    answer = calls.getresponse()
+    answer.read()
+    assert answer.status == 200
+    calls.request("GET", "/api/v1/jobs", headers={**given, "Origin": "http://mill.test"})
+    assert calls.getresponse().status == 403, "the same name in the clear is another site"
+    calls.close()
 
 
 def test_whoever_leaves_the_s_out_is_told(server: Server, token: str) -> None:

@@ -38,6 +38,7 @@ _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a port that is taken is an error
     ("grpc.keepalive_time_ms", 30_000),  # an agent's machine that is gone does not say so
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),  # two minutes, otherwise
 )
 
 

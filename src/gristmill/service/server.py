@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import socket
@@ -26,7 +25,7 @@ from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.runtime.tls import Trust, check_roots, load_identity
 from gristmill.service.app import create_app
 from gristmill.service.checks import paths_found
-from gristmill.service.doors.connections import HEADER_BYTES, Places
+from gristmill.service.doors.connections import HEADER_BYTES, Places, run_loop
 from gristmill.service.doors.guard import keys_of
 from gristmill.service.doors.paths import Roots
 from gristmill.service.doors.roles import Role
@@ -197,7 +196,7 @@ class Server:
         scheme = "http" if tls is None else "https"
         self.url = _url(scheme, "127.0.0.1" if settings.host in _WILDCARDS else settings.host, port)
         self.public_url = _url(scheme, _public_name(settings.host, tls), port)
-        names = (*settings.allowed_hosts, *(() if tls is None else (tls.identity.name,)))
+        names = (*settings.allowed_hosts, *(() if tls is None else tls.identity.names))
         keys = self.keys = keys_of(token, data_dir, settings.host, names)
         blobs = BlobStore(data_dir / "blobs")
         blobs.prune(time.time())
@@ -322,7 +321,7 @@ def _serve(app: Any, listening: socket.socket, close: ExitStack, tls: AgentTls |
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(
-        target=lambda: asyncio.run(server.serve(sockets=[listening])), name="gristmill-rest", daemon=True
+        target=lambda: run_loop(server.serve(sockets=[listening])), name="gristmill-rest", daemon=True
     )
 
     def end() -> None:

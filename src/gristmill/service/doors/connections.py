@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import OrderedDict
+from collections.abc import Coroutine
 from typing import Any
 
 import h11
@@ -132,6 +133,21 @@ class _Connection(H11Protocol):
         if self.conn.our_state is h11.IDLE:
             self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         self.transport.close()
+
+
+def run_loop(call: Coroutine[Any, Any, None]) -> None:
+    """Run a web server to its end. Who does not come to an end with TLS's handshake is not waited for, either."""
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        runner.run(call)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop whose servers do not wait a minute for a handshake."""
+
+    async def create_server(self, *args: Any, **named: Any) -> Any:
+        if named.get("ssl") is not None:
+            named["ssl_handshake_timeout"] = _HEADER_SECONDS
+        return await super().create_server(*args, **named)
 
 
 def _send_at_once(transport: asyncio.Transport) -> None:
