@@ -142,7 +142,12 @@ def forget(folder: Path, jobs: int) -> str:
     thread.start()
     began = time.monotonic()
     keep = KeepHistory(max_age_seconds=jobs / 10, max_bytes=None)
-    gone = sum(1 for _ in forget_old_jobs(journal.path, keep, time.time()))
+
+    def goes_on() -> bool:
+        journal.wait_idle(0.2)  # as in a server
+        return True
+
+    gone = sum(1 for _ in forget_old_jobs(journal.path, keep, time.time(), goes_on=goes_on))
     seconds = time.monotonic() - began
     stop.set()
     thread.join(30)

@@ -107,6 +107,13 @@ class Journal:
             if self._written < number and self._failure is not None:
                 raise self._failure
 
+    def wait_idle(self, timeout: float) -> None:
+        """Wait until nothing is left to be written, for a bounded time: others can use the file then."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._written >= self._added or self._failure is not None or self._closing, timeout
+            )
+
     @property
     def failure(self) -> JournalFailed | None:
         """Why nothing is written any more; None if all is well."""

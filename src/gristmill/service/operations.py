@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _EVERY_SECONDS = 600.0
 _FIRST_SECONDS = 5.0  # after the start, which has enough to do
 _END_SECONDS = 10.0
+_YIELD_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +118,18 @@ class HistoryKeeper:
         return list(self._forgotten())
 
     def _forgotten(self) -> Iterable[str]:
-        goes_on = lambda: not self._closing.is_set()  # noqa: E731
-        for job in forget_old_jobs(self._journal.path, self._keep, time.time(), spare=self._spare, goes_on=goes_on):
+        for job in forget_old_jobs(
+            self._journal.path, self._keep, time.time(), spare=self._spare, goes_on=self._goes_on
+        ):
             self._histories.forget(job)
             self._gone([job])
             shutil.rmtree(self._folders / job, ignore_errors=True)
             yield job
+
+    def _goes_on(self) -> bool:
+        """After a step: whoever waits to write is first."""
+        self._journal.wait_idle(_YIELD_SECONDS)
+        return not self._closing.is_set()
 
     def _run(self) -> None:
         wait = _FIRST_SECONDS
