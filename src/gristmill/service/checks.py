@@ -7,7 +7,7 @@ make.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -123,6 +123,8 @@ def _check_options(options: JobOptions) -> None:
     for name in _FLAGS:
         if type(getattr(options, name)) is not bool:
             raise UsageError(f"The option {name} cannot be {getattr(options, name)!r}.")
+    if not isinstance(options.params, Mapping) or not all(isinstance(name, str) for name in options.params):
+        raise UsageError(f"The option params cannot be {options.params!r}.")
     if options.shuffle_dir is not None:
         if not isinstance(options.shuffle_dir, str):
             raise UsageError(f"The option shuffle_dir cannot be {options.shuffle_dir!r}.")

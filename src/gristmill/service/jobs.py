@@ -354,7 +354,7 @@ def _prepared(request: SubmitRequest, blobs: BlobStore, *, tidy: bool, job: str 
         if request.seen_files:
             raise PathNotShared(f"{error} {ONLY_THE_CLIENT}") from error
         raise
-    except (ValueError, TypeError, LookupError, AssertionError, OverflowError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError) as error:
         _log.info("a job that cannot be planned", exc_info=error)
         raise UsageError(f"This job cannot be planned: {type(error).__name__}: {error}.") from error
 
