@@ -176,6 +176,21 @@ def test_jobs_of_sessions_are_not_kept(tmp_path: Path) -> None:
     server.close()
 
 
+def test_a_script_that_failed_is_run_again_when_somebody_says_so(tmp_path: Path) -> None:
+    """It is not kept from another try by what keeps it from running twice after a crash."""
+    server = QueueServer(tmp_path)
+    server.fleet.fails = {1}
+    job = server.start().submit("out", driver=True)
+    assert outcome_of(job).error is not None
+    assert server.fleet.kept == []
+    begun: list[str] = []
+    server.hooks.on_begun = lambda running: begun.append(running.job)
+    server.fleet.fails.clear()
+    assert outcome_of(server.coordinator.retry(job.job)).error is None
+    assert begun == [job.job]
+    server.close()
+
+
 def test_its_folder_may_be_pruned(tmp_path: Path) -> None:
     server, job = failed(tmp_path)
     shutil.rmtree(tmp_path / "jobs" / job)

@@ -19,7 +19,7 @@ from gristmill.scheduling.queueing import QueueLimits, WaitingJob, next_jobs
 _log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 1.0  # no wait is longer: the clock may be set
-_END_SECONDS = 5.0
+_END_SECONDS = 2.0
 
 
 class Turns:
@@ -49,6 +49,7 @@ class Turns:
         self._deadlines: list[tuple[float, str]] = []  # a heap; those of jobs that are over go when their time comes
         self._watched: dict[str, float] = {}  # job → when it is late
         self._thread: threading.Thread | None = None
+        self._beginning: set[threading.Thread] = set()
         self._started = self._closing = False
 
     def start(self) -> None:
@@ -62,8 +63,9 @@ class Turns:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(_END_SECONDS)
+        until = time.monotonic() + _END_SECONDS
+        for thread in (*((self._thread,) if self._thread is not None else ()), *self._beginning):
+            thread.join(max(0.0, until - time.monotonic()))
 
     def enter(self, job: WaitingJob, *, at_once: bool = True) -> bool:
         """Give a job its place. Whether it has its turn now; if not, it is to be added when it is durable.
@@ -158,7 +160,9 @@ class Turns:
                     return
             for job in begun:
                 call = (self._begin, job)
-                threading.Thread(target=self._call, args=call, name="gristmill-turn", daemon=True).start()
+                thread = threading.Thread(target=self._call, args=call, name="gristmill-turn", daemon=True)
+                thread.start()
+                self._beginning = {other for other in self._beginning if other.is_alive()} | {thread}
             for name in late:
                 self._call(self._late, name)
 

@@ -54,6 +54,7 @@ _log = logging.getLogger(__name__)
 _MOVE_SECONDS = 30.0  # for a job to begin whose turn has come
 _HOOK_SECONDS = 30.0  # for whoever loads code to be there
 _LOOK_SECONDS = 0.05
+_NOTE_SECONDS = 0.002
 
 GoOn = Callable[[JobRecord, Mapping[str, bytes]], object]
 """Begins a job of which this is known."""
@@ -79,7 +80,7 @@ class WaitingRoom:
         self._key = key
         self._go_on = go_on
         self._hooks = hooks
-        self._moving = threading.Lock()  # held while a job becomes another thing than one that waits
+        self._moving = threading.RLock()  # held while a job becomes another thing than one that waits
         self.turns = Turns(limits, self._begin, self._late)
 
     # Jobs that come
@@ -231,6 +232,9 @@ class WaitingRoom:
 
     def wait_accepted(self, job: QueuedJob) -> None:
         """See :class:`~gristmill.runtime.registry.Queue`."""
+        until = time.monotonic() + _MOVE_SECONDS
+        while not job.noted and time.monotonic() < until and self._registry.find(job.job) is job:
+            time.sleep(_NOTE_SECONDS)  # whoever submitted it is about to note it
         self._journal.durable(job.noted)
 
     def cancel(self, job: QueuedJob) -> None:
