@@ -150,7 +150,9 @@ def test_old_jobs_go_whole_and_those_that_are_not_over_stay(journal: Journal) ->
     assert list(forget_old_jobs(journal.path, keep, 100.0, spare="spared".__eq__)) == ["old"]
     assert journal.facts("old") == [] and journal.blobs("old") == {} and journal.job_of_key("old") is None
     assert sorted(fold(journal.facts())) == ["again", "runs", "spared", "waits", "young"]
-    assert list(forget_old_jobs(journal.path, KeepHistory(None, 1), 100.0)) == ["spared", "young"]
+    assert list(forget_old_jobs(journal.path, KeepHistory(None, 1), 100.0)) == []  # too young
+    assert list(forget_old_jobs(journal.path, KeepHistory(None, 1), 3650.0)) == ["spared"]
+    assert list(forget_old_jobs(journal.path, KeepHistory(None, 1), 3700.0)) == ["young"]
     assert sorted(one.job for one in journal.page_of_jobs()) == ["again", "runs", "waits"]
     assert list(forget_old_jobs(journal.path, KeepHistory(0.0, 1), 100.0)) == []
 
@@ -161,7 +163,7 @@ def test_the_file_shrinks_to_what_may_be_kept_and_the_oldest_go_first(journal: J
         journal.add(accepted(f"j{place:02}"), code)
         write(journal, ended(f"j{place:02}", float(place), JobState.FAILED))
     limit = 1_000_000
-    gone = list(forget_old_jobs(journal.path, KeepHistory(None, limit), 100.0))
+    gone = list(forget_old_jobs(journal.path, KeepHistory(None, limit), 10_000.0))
     assert gone == [f"j{place:02}" for place in range(len(gone))] and 14 <= len(gone) <= 17
     journal.close()
     with closing(sqlite3.connect(journal.path)) as connection:

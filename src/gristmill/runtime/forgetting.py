@@ -24,6 +24,7 @@ DEFAULT_MAX_BYTES = GIB
 _ROWS = 200  # at a time
 _PAGES = 128
 _JOBS = 100
+_YOUNG_SECONDS = 3600.0  # so long a job is known after its end, however large the file is: somebody may wait for it
 _FACTS_OF_NO_JOB = 10_000  # rows, of workers that came and went
 _STEP_SECONDS = 0.01
 _REST = 2.0  # so long, for each second of work
@@ -36,7 +37,8 @@ class KeepHistory:
 
     Attributes:
         max_age_seconds: since their end; None: any.
-        max_bytes: of all that the journal holds; None: any. Jobs that are not over are kept, however large.
+        max_bytes: of all that the journal holds; None: any. Jobs that are not over, or were not an hour ago, are kept,
+            however large.
     """
 
     max_age_seconds: float | None = DEFAULT_MAX_AGE_SECONDS
@@ -114,7 +116,9 @@ def _old_jobs(
         for ended, job in rows:
             last = ended, job
             too_old = keep.max_age_seconds is not None and ended < now - keep.max_age_seconds
-            if not too_old and (keep.max_bytes is None or _used_bytes(connection) <= keep.max_bytes):
+            if not too_old and (
+                keep.max_bytes is None or ended > now - _YOUNG_SECONDS or _used_bytes(connection) <= keep.max_bytes
+            ):
                 return
             if not spare(job):
                 yield job
