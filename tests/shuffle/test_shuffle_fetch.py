@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pyarrow as pa
 import pytest
 from pyarrow import flight
@@ -375,6 +376,21 @@ def test_all_else_that_flight_can_do_is_refused(call: Callable[[Any, Any], objec
     with flight.FlightClient(f"grpc://127.0.0.1:{places[0].server.port}") as client:
         with pytest.raises((flight.FlightError, OSError), match=r"nothing else|not a request"):
             call(client, flight.FlightCallOptions(timeout=5))
+
+
+FLIGHT_METHODS = ("Handshake", "ListFlights", "GetFlightInfo", "PollFlightInfo", "GetSchema", "DoGet", "DoPut",
+                  "DoExchange", "DoAction", "ListActions", "NoSuchMethod")  # fmt: skip
+
+
+@pytest.mark.parametrize("method", FLIGHT_METHODS)
+def test_whatever_is_said_to_any_method_is_refused(method: str, places: list[Place]) -> None:
+    """All of Flight.proto, without any of its client's kindness: also what our own library does not call."""
+    with grpc.insecure_channel(f"127.0.0.1:{places[0].server.port}") as channel:
+        call = channel.stream_stream(f"/arrow.flight.protocol.FlightService/{method}")
+        for said in (b"", b"\x0a\x02{}", b"\xff"):
+            with pytest.raises(grpc.RpcError) as failed:
+                list(call(iter([said]), timeout=10))
+            assert failed.value.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_files_outside_of_the_jobs_blocks_are_not_there(places: list[Place], tmp_path: Path) -> None:
