@@ -153,7 +153,7 @@ def test_logs_of_workers_that_are_killed_at_any_time(
             c.add_worker()
         (tmp_path / "gate").touch()
         c.finish(running)
-        assert len(list_logs(folder)) == 21
+        assert len(list_logs(folder)) >= 20
     record_property(
         "note", f"a killed worker's log ends {sorted(late)[10]:.1f} s before the kill, {max(late):.1f} at most"
     )
