@@ -399,6 +399,9 @@ def test_code_is_loaded_by_the_next_server_if_this_one_ends_before(tmp_path: Pat
         job = site.upload("functions.py", FUNCTIONS, mapper="words_of", reducer="total", inputs=inputs, output=output)
         name = job.json()["id"]
         until(lambda: site.get(f"/jobs/{name}")["note"] == "Loading its code.")
+        server.coordinator.close()
+        answer = httpx.get(f"{server.url}/readyz", timeout=SECONDS)
+        assert (answer.status_code, answer.json()["reasons"]) == (503, [])  # why is nobody's affair who is not known
     settings = ServeSettings(port=0, data_dir=data_dir, executors=1, memory_bytes=256 * 1024 * 1024)
     with Server(settings) as server:
         site = Site(server, data_dir, (data_dir / "token").read_text().strip())

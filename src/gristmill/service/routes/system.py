@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +18,8 @@ from gristmill.service.openapi import reference_page
 from gristmill.service.problems import problem, problems
 from gristmill.service.routes.requests import API
 
+_FRESH_SECONDS = 0.5
+
 JoinFacts = Callable[[str], Mapping[str, Any]]
 """What a worker must know, told to one that reached this server under a host name."""
 
@@ -23,6 +27,7 @@ JoinFacts = Callable[[str], Mapping[str, Any]]
 def system_routes(jobs: JobService, join_facts: JoinFacts) -> APIRouter:
     """Routes about the server itself."""
     routes = APIRouter(tags=["system"])
+    looks = _Looks(jobs)
 
     @routes.get("/livez", dependencies=[Depends(Needs(Role.ANYONE))], response_model=models.Alive)
     async def livez() -> dict[str, str]:
@@ -34,7 +39,7 @@ def system_routes(jobs: JobService, join_facts: JoinFacts) -> APIRouter:
     )
     async def readyz(request: Request) -> Response:
         """Whether the server can take jobs: it can write its journal, its coordinator answers, its disk has room."""
-        troubles = await run_in_threadpool(jobs.troubles)
+        troubles = await looks.troubles()
         if not troubles:
             return JSONResponse({"status": "ready"})
         known = caller_of(request).role is not Role.ANYONE
@@ -48,6 +53,23 @@ def system_routes(jobs: JobService, join_facts: JoinFacts) -> APIRouter:
         return dict(join_facts(request.url.hostname or ""))
 
     return routes
+
+
+class _Looks:
+    """Whether a server is ready, looked at once for all who ask: anybody may, and as often as they like."""
+
+    def __init__(self, jobs: JobService) -> None:
+        self._jobs = jobs
+        self._look: asyncio.Task[list[str]] | None = None
+        self._until = 0.0
+
+    async def troubles(self) -> list[str]:
+        """See :meth:`JobService.troubles`; at most half a second old."""
+        now = time.monotonic()
+        if self._look is None or (self._look.done() and now >= self._until):
+            self._look = asyncio.ensure_future(run_in_threadpool(self._jobs.troubles))
+            self._until = now + _FRESH_SECONDS
+        return await asyncio.shield(self._look)
 
 
 def description_routes(document: Callable[[], dict[str, Any]]) -> APIRouter:
