@@ -137,7 +137,7 @@ class Site:
         self._numbers = itertools.count()
         self._prefix = prefix
         self._options = [
-            *("--host", host, "--port", str(free_port()), "--data-dir", str(data_dir)),
+            *("--host", host, "--insecure", "--port", str(free_port()), "--data-dir", str(data_dir)),
             *("--executors", str(own_executors), "--heartbeat", beat, "--heartbeat-limit", limit),
             *serve_options,
         ]
