@@ -30,7 +30,8 @@ def run(job: str, inputs: tuple[str, ...], output: str | None, as_json: bool, **
     """Run a job, or a script, and wait for it.
 
     JOB is file.py, file.py:Name or package.module:Name: a MapReduce class, or a module with a function mapper and,
-    optionally, combiner, reducer and partitioner. INPUT is a file, a directory or a glob.
+    optionally, combiner, reducer and partitioner. INPUT is a file, a directory or a glob. There are also jobs that come
+    with Gristmill: wordcount, grep (--set pattern=REGEX), distinct and access-log.
 
     JOB may also be a script that uses datasets. It is run as Python would, with a session as the options say, and what
     stands for INPUT are its arguments: gristmill run --executors 4 script.py -- ARGS...
