@@ -137,7 +137,7 @@ class Site:
         self._numbers = itertools.count()
         self._prefix = prefix
         self._options = [
-            *("--host", host, "--insecure", "--port", str(free_port()), "--data-dir", str(data_dir)),
+            *("--host", host, "--port", str(free_port()), "--data-dir", str(data_dir), "--insecure"),
             *("--executors", str(own_executors), "--heartbeat", beat, "--heartbeat-limit", limit),
             *serve_options,
         ]
