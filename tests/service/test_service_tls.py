@@ -148,6 +148,27 @@ def test_a_job_of_two_workers_all_of_it_by_tls(office: Office, server: Server, d
     assert dict(line.split("\t") for line in lines) == {"a": "1600", **{f"b{number}": "100" for number in range(8)}}
 
 
+def test_a_script_that_runs_there_calls_its_server_by_tls(
+    office: Office, server: Server, data_dir: Path, tmp_path: Path
+) -> None:
+    """In an executor, which knows the server by its certificate and name, and has no token but its own."""
+    script = tmp_path / "script.py"
+    script.write_text(f"import gristmill as gm\ngm.range(100).map(str).write_text({str(tmp_path / 'out')!r})\n")
+    where = ["--server", server.url, "--data-dir", str(data_dir)]
+    gristmill = [sys.executable, "-m", "gristmill.cli.main"]
+    done = subprocess.run(
+        [*gristmill, "submit", str(script), *where], capture_output=True, text=True, timeout=PATIENCE, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    waited = subprocess.run(
+        [*gristmill, "wait", done.stdout.strip(), *where],
+        capture_output=True, text=True, timeout=PATIENCE, env=environment(),
+    )  # fmt: skip
+    assert waited.returncode == 0, waited.stderr
+    lines = [line for part in (tmp_path / "out").glob("part-*") for line in part.read_text().splitlines()]
+    assert sorted(map(int, lines)) == list(range(100))
+
+
 def test_a_client_of_this_machine_needs_no_ca(server: Server, data_dir: Path) -> None:
     assert "jobs" in connect(None, None, data_dir).get("/jobs")
 
