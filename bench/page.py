@@ -62,6 +62,9 @@ class Size:
     clients: int = 200
 
 
+Message = tuple[float, int, int]
+"""When it was whole, its size, and what tells it from others."""
+
 SIZE = Size()
 SMOKE = Size(tasks=400, task_seconds=0.3, watch_seconds=2.0, clients=5)
 
@@ -206,7 +209,7 @@ async def listen(made: Cluster, name: str, size: Size) -> Heard:
     idle = await _share(server, size.watch_seconds / 2)
     token = made.token_file.read_text().strip()
     head = f"GET /jobs/{name}/live HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {token}\r\n\r\n"
-    heard: list[list[tuple[float, int]]] = [[] for _ in range(size.clients)]
+    heard: list[list[Message]] = [[] for _ in range(size.clients)]
     clients = [asyncio.create_task(_client(parts.hostname, parts.port, head.encode(), times)) for times in heard]
     await asyncio.sleep(3.0)  # all have joined, and have what was there
     began = time.perf_counter()
@@ -217,7 +220,7 @@ async def listen(made: Cluster, name: str, size: Size) -> Heard:
     await asyncio.gather(*clients, return_exceptions=True)
     rows = [[one for one in times if began < one[0] < ended] for times in heard]
     spreads = _spreads(rows)
-    sent = sum(size_bytes for row in rows for _, size_bytes in row)
+    sent = sum(size_bytes for row in rows for _, size_bytes, _ in row)
     return Heard(
         sum(1 for row in rows if row),
         len(spreads),
@@ -236,7 +239,7 @@ async def _share(process: psutil.Process, seconds: float) -> float:
     return (sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - began)
 
 
-async def _client(host: str, port: int, head: bytes, times: list[tuple[float, int]]) -> None:
+async def _client(host: str, port: int, head: bytes, times: list[Message]) -> None:
     """Note when each message was whole, and how large it was; and ask for the tasks, as the page does."""
     reader, writer = await asyncio.open_connection(host, port, limit=1 << 24)
     answers, asks = await asyncio.open_connection(host, port, limit=1 << 24)
@@ -247,7 +250,7 @@ async def _client(host: str, port: int, head: bytes, times: list[tuple[float, in
         while True:
             message = await reader.readuntil(b"\n\n")
             if b"hx-partial" in message:
-                times.append((time.perf_counter(), len(message)))
+                times.append((time.perf_counter(), len(message), hash(message)))
             elif b"event: tasks" in message and time.perf_counter() - asked >= _TABLE_SECONDS:
                 asked = time.perf_counter()
                 asks.write(table)
@@ -259,11 +262,17 @@ async def _client(host: str, port: int, head: bytes, times: list[tuple[float, in
         asks.close()
 
 
-def _spreads(rows: Sequence[Sequence[tuple[float, int]]]) -> list[float]:
-    """For each update, the time from the first client that has it to the last; the clients' rows are in step."""
-    count = min((len(row) for row in rows if row), default=0)
-    moments = [[row[-place][0] for row in rows if row] for place in range(1, count)]
-    return [max(some) - min(some) for some in moments if max(some) - min(some) < 0.4]
+def _spreads(rows: Sequence[Sequence[Message]]) -> list[float]:
+    """For each message, the time from the first client that has it to the last.
+
+    A client that is late is sent several changes as one message, which is another one than others have: then the times
+    of the rest count.
+    """
+    moments: dict[int, list[float]] = {}
+    for row in rows:
+        for when, _, digest in row:
+            moments.setdefault(digest, []).append(when)
+    return [max(some) - min(some) for some in moments.values() if len(some) > len(rows) / 2]
 
 
 def _text(seen: Seen, heard: Heard, size: Size) -> str:
