@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
+import gristmill as gm
 from gristmill.api.client import ServerClient, connect
 from gristmill.errors import NotAuthorized, ServerUnreachable, UsageError
 from gristmill.runtime.front import Front
@@ -144,6 +145,10 @@ def test_a_job_of_two_workers_all_of_it_by_tls(office: Office, server: Server, d
             command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, env=environment()
         )
         assert done.returncode == 0, done.stderr
+        with gm.Session(on=server.url, data_dir=data_dir) as session:  # the server brings what either of them keeps
+            kept = session.range(1000, partitions=16).map(str).cache()
+            assert kept.collect() == [str(number) for number in range(1000)]
+            assert kept.map(len).sum() == 2890
     lines = [line for part in sorted((tmp_path / "out").glob("part-*")) for line in part.read_text().splitlines()]
     assert dict(line.split("\t") for line in lines) == {"a": "1600", **{f"b{number}": "100" for number in range(8)}}
 
