@@ -108,7 +108,7 @@ def _ask_all(asked: Asked, examples: int, phases: tuple[Phase, ...]) -> None:
 
 
 def test_no_answer_is_undocumented_and_no_call_breaks_the_server(asked: Asked) -> None:
-    _ask_all(asked, 4, (Phase.generate,))
+    _ask_all(asked, 3, (Phase.generate,))
 
 
 @pytest.mark.soak

@@ -26,6 +26,7 @@ from gristmill.service.wishes import JobWish
 
 CODE = "code"
 """The blob of a requested job that is the file that came with it."""
+_AT_ONCE = 4
 _WAIT_SECONDS = 0.5
 _ROOM_SECONDS = 600.0
 
@@ -41,6 +42,7 @@ class Loader:
     def __init__(self, jobs: JobService, resumed: Iterable[RunningJob] = ()) -> None:
         self._jobs = jobs
         self._closing = threading.Event()
+        self._places = threading.Semaphore(_AT_ONCE)
         for running in resumed:
             if is_loader(running.name, running.held.prepared.spec.driver):
                 running.cancel()
@@ -58,10 +60,22 @@ class Loader:
         wish = JobWish.model_validate(wanted.request["wish"])
         file = str(wanted.request.get("file", ""))
         task = task_of(wanted.job, wish, file, blobs.get(CODE, b""))
-        driver = self._begin(wanted, task, blobs)
-        outcome = None if driver is None else self._wait(wanted.job, driver)
+        outcome = None
+        if self._has_place(wanted.job):
+            try:
+                driver = self._begin(wanted, task, blobs)
+                outcome = None if driver is None else self._wait(wanted.job, driver)
+            finally:
+                self._places.release()
         if outcome is not None and self._jobs.is_loading(wanted.job):
             raise _failed(wanted.job, outcome)
+
+    def _has_place(self, job: str) -> bool:
+        """Wait for a place: each takes an executor beside those that run tasks. False: nobody wants it any more."""
+        while not self._closing.is_set() and self._jobs.is_loading(job):
+            if self._places.acquire(timeout=_WAIT_SECONDS):
+                return True
+        return False
 
     def _begin(self, wanted: JobRequested, task: LoadTask, blobs: Mapping[str, bytes]) -> RunningJob | None:
         """Run a driver that loads it, as soon as there is room for one; None if nobody wants it any more."""
