@@ -11,6 +11,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -298,7 +299,8 @@ class ExecutorPool:
             if (known := slot.jobs.pop(job, None)) is not None:
                 self._order(slot, ("drop", job))
                 remove_spools(slot.pid, known.folders)
-                slot.leftovers = slot.leftovers or bool(children(slot.pid))
+                if sys.platform == "linux":  # elsewhere that takes long, and nobody adopts what hides
+                    slot.leftovers = slot.leftovers or bool(children(slot.pid))
                 if slot.last_job is not None and slot.last_job.job == job and not slot.leftovers:
                     slot.last_job = None
 
