@@ -15,15 +15,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from doors_kit import Visitor, bearer
+from doors_kit import Visitor, bearer, path_of
 
 from gristmill.cli.main import main
 from gristmill.errors import UsageError
+from gristmill.runtime.registry import RunningJob
 from gristmill.service.doors.limits import Exchange, Guesses
 from gristmill.service.doors.logins import LOGIN_SECONDS, LOGINS, Logins
 from gristmill.service.doors.roles import Role
 from gristmill.service.doors.site import is_same_site, site_of
 from gristmill.service.doors.tokens import TOKENS, Tokens, add_token, read_tokens, remove_token, server_token
+from gristmill.service.drivers import token_of
 from gristmill.service.server import Server, ServeSettings
 
 
@@ -309,4 +311,32 @@ def test_the_commands(server: Server, data_dir: Path, capsys: pytest.CaptureFixt
     assert visitor.ask("GET", "/api/v1/jobs", **bearer(token)).status == 401
     assert main(["token", "remove", "bob", *where]) == 2
     assert "There is no token for bob" in capsys.readouterr().err
+    visitor.close()
+
+
+def test_a_drivers_token_opens_what_is_its_own_alone(
+    server: Server, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tried on every way in: it may begin a session or a job and upload code, and has none yet."""
+    script = tmp_path / "script.py"
+    script.write_text("import gristmill as gm\ngm.range(3).collect()\n")
+    assert main(["submit", str(script), "--server", server.url, "--data-dir", str(data_dir)]) == 0
+    job = capsys.readouterr().out.strip()
+    running = server.coordinator.find(job)
+    assert isinstance(running, RunningJob)
+    token = token_of(job, running.held.prepared.spec.ticket)
+    visitor = Visitor(server)
+    opened = set()
+    for door in server.keys.doors:
+        if door.role is not Role.ANYONE:
+            answer = visitor.ask(door.method, path_of(door), b"{}", **bearer(token))
+            if answer.status != 403:
+                opened.add((door.method, door.path))
+    assert opened == {
+        ("POST", "/api/v1/jobs"), ("POST", "/api/v1/sessions"),
+        ("HEAD", "/api/v1/blobs/{name}"), ("PUT", "/api/v1/blobs/{name}"),
+    }  # fmt: skip
+    server.jobs.cancel(job)
+    assert running.wait(20) is not None
+    assert visitor.ask("POST", "/api/v1/sessions", b"{}", **bearer(token)).status == 401, "it is over"
     visitor.close()
