@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -305,6 +306,7 @@ def _text(seen: Seen, heard: Heard, size: Size) -> str:
         table(rows),
         f"Scripting takes {script:.0f} ms for an update. Goal below {LIMIT_MS:g} ({verdict(script < LIMIT_MS)}).",
         table(many),
+        f"The machine's load (processes that run or want to, the last five minutes) was {os.getloadavg()[1]:.1f}.",
     ]
     return "\n\n".join(body)
 
