@@ -81,7 +81,7 @@ class Clients:
 
 @pytest.mark.parametrize(
     ("kills", "jobs"),
-    [(3, 8), pytest.param(50, 20, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
+    [(2, 6), pytest.param(50, 20, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
 )
 def test_a_service_that_is_killed_at_random_instants(
     kills: int, jobs: int, tmp_path: Path, record_property: Callable[[str, object], None]
