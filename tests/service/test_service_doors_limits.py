@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import socket
+import sqlite3
 import stat
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +21,8 @@ from doors_kit import Visitor, bearer, path_of
 
 from gristmill.cli.main import main
 from gristmill.errors import UsageError
+from gristmill.runtime.jobfolder import JobFolder
+from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.runtime.registry import RunningJob
 from gristmill.service.doors.limits import Exchange, Guesses
 from gristmill.service.doors.logins import LOGIN_SECONDS, LOGINS, Logins
@@ -31,7 +35,12 @@ from gristmill.service.server import Server, ServeSettings
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server")
+    folder = tmp_path_factory.mktemp("server")
+    folder.chmod(0o755)  # somebody has made it, and has not thought of others
+    with closing(Journal(folder / JOURNAL)) as journal:
+        journal.open()
+    (folder / JOURNAL).chmod(0o644)  # as earlier versions have left it
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -225,11 +234,33 @@ def test_files_are_their_owners_alone_and_hold_no_token(server: Server, data_dir
     visitor = Visitor(server)
     cookie = visitor.ask("GET", f"/?token={token}").headers["Set-Cookie"].partition(";")[0].partition("=")[2]
     visitor.close()
-    for name in ("token", TOKENS, LOGINS, "server.json"):
-        assert mode(data_dir / name) == 0o600, name
+    assert mode(data_dir) == 0o700
+    with closing(sqlite3.connect(data_dir / JOURNAL)) as journal:  # what SQLite puts beside it is there meanwhile
+        journal.execute("SELECT count(*) FROM facts").fetchall()
+        for name in ("token", TOKENS, LOGINS, "server.json", JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm"):
+            assert mode(data_dir / name) == 0o600, name
     for name in (TOKENS, LOGINS):
         text = (data_dir / name).read_text()
         assert token not in text and cookie not in text
+
+
+def test_a_journal_is_its_owners_alone_whatever_the_umask_says(tmp_path: Path) -> None:
+    folder, before = tmp_path / "data", os.umask(0)
+    try:
+        make_job = JobFolder.create(folder, {}, 1.0)
+        with closing(Journal(folder / JOURNAL)) as journal:
+            journal.open()
+    finally:
+        os.umask(before)
+    assert mode(folder) == mode(folder / "jobs") == mode(make_job.path) == 0o700 and mode(folder / JOURNAL) == 0o600
+    make_job.remove()
+
+
+def test_what_is_everybodys_is_no_data_directory(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with pytest.raises(UsageError, match="is everybody's"), Server(ServeSettings(port=0, data_dir=tmp_path)):
+        pass
+    assert mode(tmp_path) == 0o777 | 0o1000
 
 
 def test_tokens_come_and_go_while_a_server_runs(tmp_path: Path) -> None:

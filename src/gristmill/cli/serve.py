@@ -203,5 +203,7 @@ def _greet(server: Server, executors: int) -> None:
     if server.resumed:
         count = len(server.resumed)
         lines.append(f"  Taken up        {count} job{'s' if count != 1 else ''}: {', '.join(server.resumed[:5])}")
+    if server.doubt:
+        lines.append(click.style(f"  {server.doubt}", fg="yellow"))
     lines.append(click.style("  Ctrl-C ends it.", dim=True))
     click.echo("\n".join(lines), err=True)

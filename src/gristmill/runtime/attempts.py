@@ -15,6 +15,7 @@ from typing import cast
 from gristmill.errors import FailureReport, TaskError, UserCodeError
 from gristmill.plan.functions import JobCode
 from gristmill.runtime.contracts import JobSpec, Progress, TaskEnvironment, TaskResult, TaskSpec
+from gristmill.runtime.private import make_folder
 from gristmill.runtime.watch import memory_report, task_name
 
 _TRACEBACK_CHARACTERS = 8000
@@ -22,8 +23,10 @@ _TRACEBACK_CHARACTERS = 8000
 
 def prepare_folder(job: JobSpec, folder: str = "") -> None:
     """Make what attempts of a job write into: in its folder, or in one that stands in for it."""
+    path = Path(folder or job.folder)
+    make_folder(path)
     for name in ("blocks", "logs", "scratch"):
-        Path(folder or job.folder, name).mkdir(parents=True, exist_ok=True)
+        (path / name).mkdir(exist_ok=True)
 
 
 @lru_cache(maxsize=16)  # a path takes long to make, as small tasks go

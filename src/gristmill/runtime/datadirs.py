@@ -21,6 +21,7 @@ from pathlib import Path
 
 from gristmill.config import MIB
 from gristmill.errors import UsageError
+from gristmill.runtime.private import close_folder, make_folder
 from gristmill.shuffle.shelf import clear
 
 try:
@@ -231,7 +232,9 @@ def _take(directory: _Directory) -> str:
         UsageError: another worker uses it.
     """
     try:
-        (directory.path / "jobs").mkdir(parents=True, exist_ok=True)
+        make_folder(directory.path)
+        make_folder(directory.path / "jobs")
+        close_folder(directory.path / "jobs")  # the directory itself may be others' as well
         _probe(directory.path)
         if fcntl is None:
             return ""

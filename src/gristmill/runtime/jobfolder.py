@@ -23,6 +23,7 @@ from typing import Any
 
 from gristmill.config import GIB
 from gristmill.errors import UsageError
+from gristmill.runtime.private import make_folder
 from gristmill.shuffle.shelf import clear, sweep
 from gristmill.shuffle.store import delete_job
 
@@ -60,7 +61,8 @@ def claim_job(data_dir: Path, now: float) -> str:
     """
     jobs = data_dir.absolute() / "jobs"
     try:
-        jobs.mkdir(parents=True, exist_ok=True)
+        make_folder(jobs.parent)
+        make_folder(jobs)
         job = _claim_id(jobs, now)
         (jobs / job).rmdir()  # the id is not given away again: its time passes
     except OSError as error:
@@ -98,7 +100,8 @@ class JobFolder:
         """
         jobs = data_dir.absolute() / "jobs"
         try:
-            jobs.mkdir(parents=True, exist_ok=True)
+            make_folder(jobs.parent)
+            make_folder(jobs)
             if job:
                 (jobs / job).mkdir(mode=0o700, exist_ok=True)
             else:

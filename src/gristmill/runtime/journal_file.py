@@ -8,6 +8,7 @@ from pathlib import Path
 from gristmill.errors import JournalFailed
 from gristmill.runtime import summaries
 from gristmill.runtime.facts import from_row
+from gristmill.runtime.private import claim_database, make_folder
 
 _APPLICATION = 0x67726973  # "gris": says whose file it is
 SCHEMA_VERSION = 2  # 1 had no rows of jobs, and no outbox
@@ -44,7 +45,8 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    claim_database(path)  # facts hold what opens other jobs' data
     connection = connect(path)
     try:
         new = not check(connection, path)

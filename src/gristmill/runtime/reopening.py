@@ -29,6 +29,7 @@ from gristmill.runtime.inbox import StorageBack
 from gristmill.runtime.jobfolder import JobFolder
 from gristmill.runtime.jobs import Job, PreparedJob
 from gristmill.runtime.outcome import job_cancelled, job_failed
+from gristmill.runtime.private import make_folder
 from gristmill.runtime.recovery import input_state, read_job, restore
 from gristmill.runtime.resumption import Resumption
 from gristmill.scheduling.commands import JobState
@@ -100,7 +101,7 @@ def open_folder(record: JobRecord, prepared: PreparedJob) -> JobFolder | None:
     path = Path(prepared.spec.folder)
     begun = {"job": record.job, "name": record.accepted.name, "created": record.accepted.at}
     with suppress(OSError):
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         return JobFolder.adopt(path, begun)  # a run of this machine may have removed what was in there meanwhile
     return None
 

@@ -22,6 +22,7 @@ from gristmill.runtime.cluster import AgentTls
 from gristmill.runtime.coordinator import Coordinator, QueueLimits, RunningJob
 from gristmill.runtime.joblogs import LogKeeper
 from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.private import claim_folder
 from gristmill.runtime.tls import Trust, check_roots, load_identity
 from gristmill.service.app import create_app
 from gristmill.service.checks import paths_found
@@ -118,6 +119,7 @@ class Server:
         keys: what it knows callers by. Only while it runs.
         logs: keeps what attempts print. Only while it runs.
         resumed: the jobs that an earlier server on this data directory had not ended.
+        doubt: why others may get at what is in the data directory, in a sentence; empty if they cannot.
 
     Raises:
         UsageError: the data directory or the address is taken, or cannot be used.
@@ -126,7 +128,7 @@ class Server:
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._close = ExitStack()
-        self.url = self.public_url = self._token = ""
+        self.url = self.public_url = self._token = self.doubt = ""
         self.token_file = settings.token_file or settings.data_dir.absolute() / TOKEN
         self.resumed: tuple[str, ...] = ()
         self._resumed: list[RunningJob] = []
@@ -186,7 +188,7 @@ class Server:
     def _start(self, close: ExitStack) -> None:
         settings = self._settings
         data_dir = settings.data_dir.absolute()
-        _make_private(data_dir)
+        self.doubt = claim_folder(data_dir)
         close.callback(os.close, lock_data_dir(data_dir))
         token = self._token = server_token(data_dir, settings.token_file)
         roots = self._roots = Roots(settings.allowed_paths)
@@ -360,13 +362,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _url(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def _make_private(data_dir: Path) -> None:
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"The data directory {data_dir} cannot be made: {error.strerror}.") from error
 
 
 def _write_privately(path: Path, value: dict[str, Any]) -> None:
