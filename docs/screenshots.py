@@ -123,8 +123,15 @@ class Site:
 
     def wait(self, job: str) -> None:
         """Wait until a job is over."""
+        self._tell("wait", job)
+
+    def cancel(self, job: str) -> None:
+        """End a job: workers wait for what they run."""
+        self._tell("cancel", job)
+
+    def _tell(self, command: str, job: str) -> None:
         token = ["--token-file", self.folder / "server" / "token"]
-        subprocess.run([GRISTMILL, "wait", job, "--server", self.url, *token], capture_output=True, check=False)
+        subprocess.run([GRISTMILL, command, job, "--server", self.url, *token], capture_output=True, check=False)
 
 
 @contextmanager
@@ -165,7 +172,7 @@ def main() -> None:
         seen.mkdir()
         parts = ["--split-size", "4", "--reducers", "12", "--set", f"folder={seen}"]
         running = made.submit("analytics", str(folder / "visits.py"), folder / "parts.txt", "visits", *parts)
-        made.submit("nightly", str(folder / "visits.py"), folder / "parts.txt", "again", *parts)
+        beside = made.submit("nightly", str(folder / "visits.py"), folder / "parts.txt", "again", *parts)
         made.submit("nightly", "wordcount", text / "*.md", "later")
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
         pages = {scheme: open_page(browser, made, scheme) for scheme in ("light", "dark")}
@@ -178,6 +185,8 @@ def main() -> None:
             take(page, made.url, "/workers", f"workers-{scheme}", 360)
             take(page, made.url, f"/jobs/{failed}", f"failed-{scheme}", 760)
         browser.close()
+        for job in (running, beside):
+            made.cancel(job)
 
 
 def open_page(browser: Browser, made: Site, scheme: str) -> Page:
