@@ -31,7 +31,10 @@ _COLUMNS = (
 def workers(
     ctx: click.Context, as_json: bool, server: str | None, token_file: Path | None, data_dir: Path | None
 ) -> None:
-    """List the workers of a server: what each does, and what its machine has to spare."""
+    """List the workers of a server: what each does, and what its machine has to spare.
+
+    Those that were lost within the last hour are listed as gone.
+    """
     ctx.obj = (server, token_file, data_dir)
     if ctx.invoked_subcommand is not None:
         return
@@ -41,8 +44,9 @@ def workers(
     if as_json:
         click.echo(json.dumps(found))
         return
-    if not found:
+    if all(worker["state"] == "gone" for worker in found):
         click.echo("No worker is connected. Start one: gristmill worker URL", err=True)
+    if not found:
         return
     show_table(_COLUMNS, [_cells(worker, time.time()) for worker in found])
     for worker in found:

@@ -306,7 +306,7 @@ class Roster:
             case "goodbye":
                 _log.info("worker %s has left: %s", worker.up.worker, event.goodbye.reason)
                 self._end(worker, pb.Refusal.DISMISSED, "You said goodbye.")
-                self._tell_down(worker, event.goodbye.reason, event.goodbye.idle)
+                self._tell_down(worker, event.goodbye.reason, event.goodbye.idle, left=not event.goodbye.failed)
 
     def _keep_log(
         self, attempt: AttemptId, data: bytes, start: int, *, last: bool = True, epoch: int | None = None
@@ -364,9 +364,9 @@ class Roster:
         else:
             worker.held.append(event)
 
-    def _tell_down(self, worker: _Worker, reason: str, idle: bool = False) -> None:
+    def _tell_down(self, worker: _Worker, reason: str, idle: bool = False, left: bool = False) -> None:
         if worker.held is None:  # else it was never told to be up
-            self._post(WorkerDown(worker.up.worker, reason, idle))
+            self._post(WorkerDown(worker.up.worker, reason, idle, left))
 
     def _answered(self, attempt: AttemptId) -> _Worker | None:
         """Where an attempt ran until now."""

@@ -165,7 +165,7 @@ class Calls:
         Raises:
             ServerUnreachable: the loop does not answer.
         """
-        if all(view.worker != worker for view in self.workers()):
+        if all(view.worker != worker or view.state == "gone" for view in self.workers()):
             return False
         self._fleet.drain_worker(worker)
         return True

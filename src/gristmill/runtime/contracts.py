@@ -227,11 +227,15 @@ class WorkerLeaving:
 
 @dataclass(frozen=True)
 class WorkerDown:
-    """A worker is gone, with its slots and its blocks. If it was ``idle``, what it did not answer never began."""
+    """A worker is gone, with its slots and its blocks. If it was ``idle``, what it did not answer never began.
+
+    It has ``left`` in good order, or else is lost.
+    """
 
     worker: str
     reason: str = ""
     idle: bool = False
+    left: bool = False
 
 
 @dataclass(frozen=True)

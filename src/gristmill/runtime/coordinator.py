@@ -196,6 +196,7 @@ class Coordinator(Calls):
             JournalFailed: the journal cannot be read or written.
         """
         assert self._journal is not None, "there is nothing to resume from"
+        self._dispatcher.crew.recall(self._journal.facts(""))
         resumed = self._intake.resume_all()
         states = (JobState.FAILED, JobState.CANCELLED)
         for found in reversed(self._journal.page_of_jobs(states=states, limit=KEPT_JOBS)):

@@ -76,6 +76,7 @@ class Dispatcher:
         events: what the scheduler was told last.
         keeping: what sessions keep; others may ask it for blocks of jobs that are over.
         workers_since: since when workers may come.
+        crew: the workers as people see them.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Dispatcher:
         self.keeping = Keeping()
         self._commands: deque[commands.Command] = deque()
         self._workers: dict[str, WorkerUp] = {}
-        self._crew = Crew(wall)
+        self.crew = Crew(wall)
         self._worker_of: dict[str, str] = {}  # slot → worker
         # slot → what was launched in it, the first one runs; of each, when that was and whether it is a copy
         self._attempts_in: dict[str, dict[AttemptId, tuple[float, bool]]] = {}
@@ -123,8 +124,8 @@ class Dispatcher:
                 self._worker_up(event)
             case WorkerLeaving(worker):
                 self._feed(events.WorkerDraining(worker))
-            case WorkerDown(worker, reason, idle):
-                self._worker_down(worker, reason, idle)
+            case WorkerDown(worker, reason, idle, left):
+                self._worker_down(worker, reason, idle, left)
             case BlocksGone(_, paths):
                 self._blocks_gone(paths)
             case JobAdmitted(name):
@@ -145,7 +146,7 @@ class Dispatcher:
             case AttemptFailed(attempt, report, slot_leaves):
                 self._attempt_failed(attempt, report, slot_leaves)
             case Beat(worker, attempts, began):
-                self._crew.heard(event)
+                self.crew.heard(event)
                 self._beat(worker, attempts, began)
             case FleetBroken(report):
                 self.broken = report
@@ -164,7 +165,7 @@ class Dispatcher:
     def worker_views(self) -> list[views.WorkerView]:
         """How the workers are."""
         busy = [slot for slot, attempts in self._attempts_in.items() if attempts]
-        return self._crew.views(self._scheduler.workers, self._worker_of, busy, self._clock())
+        return self.crew.views(self._scheduler.workers, self._worker_of, busy, self._clock())
 
     def running_of(self, job: str) -> list[views.RunningView]:
         """What runs of a job, or waits in a slot behind what runs there; by slots."""
@@ -268,7 +269,7 @@ class Dispatcher:
         if worker.worker in self._scheduler.dropped:
             return  # it was on its way, and nobody will say that it is down
         self._workers[worker.worker] = worker
-        self._crew.joined(worker)
+        self.crew.joined(worker)
         self._note(
             WorkerJoined("", self._wall(), worker.worker, worker.host, worker.rack, worker.cpus, worker.memory_bytes)
         )
@@ -320,11 +321,11 @@ class Dispatcher:
                     job.tally.outlived(drained)
         self._worker_of.pop(slot, None)
 
-    def _worker_down(self, worker: str, reason: str, idle: bool = False) -> None:
+    def _worker_down(self, worker: str, reason: str, idle: bool = False, left: bool = False) -> None:
         """A worker is gone: so are its slots, and what ran in them. One that was ``idle`` ran nothing."""
-        self._crew.gone(worker)
+        self.crew.gone(worker, reason, left)
         if self._workers.pop(worker, None) is not None:
-            self._note(WorkerGone("", self._wall(), worker, reason))
+            self._note(WorkerGone("", self._wall(), worker, reason, left))
         for job in self._jobs.values():
             if job.resumption is not None:
                 job.resumption.lost(worker)

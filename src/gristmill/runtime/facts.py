@@ -308,17 +308,18 @@ class WorkerJoined:
 
 @dataclass(frozen=True)
 class WorkerGone:
-    """A worker has left, or is lost. It belongs to no job."""
+    """A worker has left in good order, or is lost. It belongs to no job."""
 
     kind: ClassVar[str] = "worker gone"
     job: str
     at: float
     worker: str
     reason: str = ""
+    left: bool = False
 
     def to_json(self) -> Any:
         """As values that ``json.dumps`` takes."""
-        return [self.at, self.worker, self.reason]
+        return [self.at, self.worker, self.reason, self.left]
 
     @classmethod
     def from_json(cls, job: str, data: Any) -> WorkerGone:
@@ -546,7 +547,7 @@ class JobRecord:
                 self.epoch, self.boots[epoch] = epoch, boot
                 self.ended = None  # it may have failed before
                 if queued:
-                    self.cancelled, self.committing, self.begun_at = False, None, None
+                    self.cancelled, self.committing, self.begun_at, self.late = False, None, None, False
                 self.begun = not queued
             case TaskDone():
                 self._task_done(fact)

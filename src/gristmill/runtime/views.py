@@ -103,7 +103,7 @@ class WorkerView:
 
     Attributes:
         state: ``up``; ``suspect``: silent for a while; ``resting``: too much has failed there; ``draining``: it takes
-            no new work; ``gone``.
+            no new work; ``gone``: it was lost within the last hour.
         slots: executors that are ready.
         busy: those in which something runs.
         joined: seconds since the epoch.

@@ -204,12 +204,12 @@ class _Session:
         if (workplace := self.workplace) is not None:  # another thread may close it meanwhile
             workplace.hear(orders)
 
-    def say_goodbye(self, reason: str, *, idle: bool = False) -> None:
+    def say_goodbye(self, reason: str, *, idle: bool = False, failed: bool = False) -> None:
         """Let the coordinator know, if it listens; that nothing runs here, if that is so. Bounded."""
         attendance = self.attendance
         if not attendance.is_welcome:
             return
-        attendance.say(pb.Event(goodbye=pb.Goodbye(reason=reason, idle=idle)))
+        attendance.say(pb.Event(goodbye=pb.Goodbye(reason=reason, idle=idle, failed=failed)))
         deadline = time.monotonic() + _GOODBYE_SECONDS
         while attendance.is_connected and not attendance.all_heard() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -289,10 +289,10 @@ class _Worker:
             case StreamOver():
                 self._stream_over(item)
             case Broken(report):
-                self._session.say_goodbye(report.message)
+                self._session.say_goodbye(report.message, failed=True)
                 raise GristmillError(f"{report.message}\n{report.log_tail}".rstrip())
             case Crashed(error):
-                self._session.say_goodbye(f"It failed: {type(error).__name__}: {error}")
+                self._session.say_goodbye(f"It failed: {type(error).__name__}: {error}", failed=True)
                 raise error
         now = time.monotonic()
         self._keep_connected(now)

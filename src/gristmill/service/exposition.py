@@ -162,9 +162,10 @@ def _of_workers(workers: Sequence[WorkerView]) -> Iterator[Metric]:
     for state in WORKER_STATES:
         states.add_metric((state,), known[state])
     yield states
+    here = [worker for worker in workers if worker.state != "gone"]
     for name, text, figure in _PER_WORKER:
         family = GaugeMetricFamily(f"gristmill_worker_{name}", text, labels=("worker", "host"))
-        for worker in workers:
+        for worker in here:
             if (value := figure(worker)) is not None:
                 family.add_metric((worker.worker, worker.host), value)
         yield family

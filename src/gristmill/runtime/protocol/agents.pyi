@@ -250,12 +250,14 @@ class Leaving(_message.Message):
     def __init__(self) -> None: ...
 
 class Goodbye(_message.Message):
-    __slots__ = ("reason", "idle")
+    __slots__ = ("reason", "idle", "failed")
     REASON_FIELD_NUMBER: _ClassVar[int]
     IDLE_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
     reason: str
     idle: bool
-    def __init__(self, reason: _Optional[str] = ..., idle: _Optional[bool] = ...) -> None: ...
+    failed: bool
+    def __init__(self, reason: _Optional[str] = ..., idle: _Optional[bool] = ..., failed: _Optional[bool] = ...) -> None: ...
 
 class Order(_message.Message):
     __slots__ = ("add_job", "add_stage", "launch", "cancel", "free", "drop_job", "recall", "drain", "keep_job")

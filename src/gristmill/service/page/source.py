@@ -226,7 +226,8 @@ class Source:
         shown = render.render("workerrows.html", workers=workers)
         return Look({"workers": shown, "fleet": self._fleet(workers)})
 
-    def _fleet(self, workers: Sequence[WorkerView]) -> str:
+    def _fleet(self, known: Sequence[WorkerView]) -> str:
+        workers = [one for one in known if one.state != "gone"]
         figures: dict[str, Any] = {
             "busy": sum(one.busy for one in workers),
             "slots": sum(one.slots for one in workers),
