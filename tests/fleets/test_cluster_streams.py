@@ -329,7 +329,7 @@ def test_a_session_of_another_coordinator_is_unknown(mill: Mill) -> None:
 def test_goodbye_is_a_loss_at_once(mill: Mill) -> None:
     agent = mill.worker()
     agent.say(goodbye=pb.Goodbye(reason="It has drained."))
-    assert mill.wait_for(WorkerDown) == WorkerDown("w#1", "It has drained.")
+    assert mill.wait_for(WorkerDown) == WorkerDown("w#1", "It has drained.", left=True)
     assert agent.next_news(Refused).kind == pb.Refusal.DISMISSED
 
 

@@ -34,7 +34,7 @@ PLACES = (
 )  # fmt: skip
 POSTS = (
     "/api/v1/jobs/{}/cancel", "/api/v1/jobs/{}/retry", "/api/v1/jobs/{}/code", "/api/v1/sessions/{}/renew",
-    "/api/v1/sessions/{}/jobs", "/jobs/{}/cancel",
+    "/api/v1/sessions/{}/jobs", "/jobs/{}/cancel", "/submit?{}",
 )  # fmt: skip
 
 END = b"--x--\r\n"

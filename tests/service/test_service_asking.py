@@ -560,3 +560,14 @@ def test_a_session_is_its_users_alone(site: Site) -> None:
         assert bob.ask(method, f"/sessions/{session}/{path}", content=b"{}").status_code == 403
     assert bob.ask("DELETE", f"/sessions/{session}").status_code == 403
     assert ada.ask("DELETE", f"/sessions/{session}").status_code == 204
+
+
+def test_a_key_of_one_user_is_never_that_of_another(site: Site, inputs: str, tmp_path: Path) -> None:
+    sam = site.as_user("sam", Role.SUBMITTER)
+    wish = {"job": "wordcount", "inputs": [inputs]}
+    his = sam.post({**wish, "output": str(tmp_path / "his")}, Idempotency_Key="k")
+    ours = site.post({**wish, "output": str(tmp_path / "ours")}, Idempotency_Key="sam:k")
+    assert ours != his and sam.post({**wish, "output": str(tmp_path / "his")}, Idempotency_Key="k") == his
+    for key in ("sam\tk", "x" * 1000):
+        answer = site.ask("POST", "/jobs", json={**wish, "output": "/o"}, headers={"Idempotency-Key": key})
+        assert answer.status_code == 422 and "printable" in answer.text, answer.text

@@ -117,7 +117,10 @@ def test_what_is_there_is_replaced_only_if_that_is_said(journal: Journal, tmp_pa
     other.close()
     with pytest.raises(OutputExists, match="--overwrite"):
         restore(copy, tmp_path / "other")
+    for name in ("tokens.json", "logins.json"):
+        (tmp_path / "other" / name).write_text("{}")  # they opened the old one
     assert restore(copy, tmp_path / "other", overwrite=True).jobs == 2
+    assert not {"tokens.json", "logins.json"} & {path.name for path in (tmp_path / "other").iterdir()}
     restored = Journal(tmp_path / "other" / JOURNAL)
     assert {one.job for one in restored.page_of_jobs()} == {"first", "second"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "data", "other", "photos"]

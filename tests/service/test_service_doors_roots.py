@@ -124,7 +124,7 @@ def test_a_job_that_waited_is_looked_at_again(base: Path, tmp_path: Path) -> Non
     with Server(settings) as server:
         client = ServerClient(server.url, (tmp_path / "data" / "token").read_text().strip())
         give_up = time.monotonic() + PATIENCE
-        while (status := client.get(f"/jobs/{job}"))["state"] not in ("failed", "cancelled", "done"):
+        while (status := client.get(f"/jobs/{job}"))["state"] not in ("failed", "cancelled", "succeeded"):
             assert time.monotonic() < give_up, status
             time.sleep(0.02)
     assert status["state"] == "failed" and "--allow-path" in json.dumps(status["error"])

@@ -28,6 +28,7 @@ from gristmill.service.routes.system import JoinFacts, description_routes, syste
 from gristmill.service.routes.tasks import result_routes, task_routes
 from gristmill.service.routes.workers import worker_routes
 from gristmill.service.sessions import SessionService
+from gristmill.service.turns import Turns
 
 
 def create_app(
@@ -64,10 +65,10 @@ def routed(
     """All routes, without the guard: see :func:`create_app`."""
     app = FastAPI(title="Gristmill", version=VERSION, docs_url=None, redoc_url=None, openapi_url=None)
     answer_errors(app)
-    asking = Asking(jobs)
+    asking, turns = Asking(jobs), Turns()
     keys.login_page = login_page
     routers = (
-        job_routes(jobs, asking),
+        job_routes(jobs, asking, turns),
         builtin_routes(),
         task_routes(jobs),
         result_routes(ResultService(jobs)),
@@ -75,12 +76,12 @@ def routed(
         history_routes(jobs),
         metrics_routes(metrics),
         worker_routes(jobs),
-        session_routes(sessions),
+        session_routes(sessions, turns),
         blob_routes(jobs.blobs, sessions.find_blob, code_of),
         system_routes(jobs, join_facts),
         description_routes(lambda: document_of(app)),
         login_routes(keys.logins, keys.guesses, keys.login_page),
-        page_routes(jobs, asking),
+        page_routes(jobs, asking, turns),
     )
     for router in routers:
         app.include_router(router)

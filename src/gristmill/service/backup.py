@@ -20,6 +20,7 @@ from gristmill.runtime.journal import JOURNAL
 from gristmill.runtime.journal_file import check, connect, failed
 from gristmill.runtime.private import claim_folder
 from gristmill.runtime.signing import SIGNING_KEY
+from gristmill.service.doors.logins import LOGINS
 from gristmill.service.doors.tokens import TOKEN, TOKENS
 from gristmill.service.lock import lock_data_dir
 
@@ -101,11 +102,11 @@ def restore(source: Path, data_dir: Path, *, overwrite: bool = False) -> Copied:
             )
         partial = data_dir / f".{JOURNAL}.{os.getpid()}"
         _copy_privately(source / JOURNAL, partial)
-        for name in (*_SECRETS, LOGINS):
-            if name in _SECRETS and (source / name).is_file():
+        for name in (TOKENS, LOGINS):  # what opened doors of the old one opens none of this one
+            (data_dir / name).unlink(missing_ok=True)
+        for name in _SECRETS:
+            if (source / name).is_file():
                 _copy_privately(source / name, data_dir / name)
-            else:  # what opened doors of the old one opens none of this one
-                (data_dir / name).unlink(missing_ok=True)
         if (source / BLOBS).is_dir():
             _copy_blobs(source / BLOBS, data_dir / BLOBS)
         for suffix in _BESIDE:  # they belong to the old one

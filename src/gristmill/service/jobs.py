@@ -338,7 +338,8 @@ def key_of(key: str, user: str) -> str:
         UsageError: it is none.
     """
     check_key(key)
-    return f"{user}:{key}" if key and user not in ("", _ADMIN) else key
+    # No key has a newline in it.
+    return f"{user}\n{key}" if key and user not in ("", _ADMIN) else key
 
 
 def _check_owner(job: str, owner: str, caller: Caller | None) -> None:

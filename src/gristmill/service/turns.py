@@ -9,6 +9,7 @@ import anyio
 import anyio.to_thread
 
 from gristmill.errors import ServerUnreachable
+from gristmill.service.doors.roles import Caller
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,6 +27,14 @@ class Turns:
         self._all: anyio.CapacityLimiter | None = None  # made where its event loop is
         self._users: dict[str, tuple[anyio.CapacityLimiter, int]] = {}
         self._waiting = 0
+
+    async def take(self, caller: Caller, call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """As :meth:`run`, for whoever calls. A driver has turns of its own: what its user submits does not hold it up.
+
+        Raises:
+            ServerUnreachable: too many wait.
+        """
+        return await self.run(f"driver {caller.driver}" if caller.driver else caller.user, call, *args, **named)
 
     async def run(self, user: str, call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Call something in a thread, when it is the user's turn.

@@ -26,6 +26,7 @@ from gristmill.service.page.tasks import SORTS, TaskFilter
 from gristmill.service.page.tasks import STATES as TASK_STATES
 from gristmill.service.problems import status_of
 from gristmill.service.routes.requests import JobId, TaskName, WorkerName, form_of
+from gristmill.service.turns import Turns
 from gristmill.service.wishes import WrongWish, wish_of_form
 
 SEES = [Depends(Needs(Role.VIEWER))]
@@ -64,14 +65,14 @@ def _problem(request: Request, status: int, detail: str) -> Response:
     return HTMLResponse(render.page("problem.html", caller_of(request), "", title=title, detail=detail), status)
 
 
-def page_routes(jobs: JobService, asking: Asking) -> APIRouter:
-    """All pages, and what belongs to them."""
+def page_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
+    """All pages, and what belongs to them. Submitting has ``turns``, as everywhere."""
     routes = APIRouter(route_class=PageRoute, include_in_schema=False)
     source, live = Source(jobs), Live(lambda: jobs.closing)
     _list_routes(routes, source, live)
     _job_routes(routes, source, live)
     _deed_routes(routes, jobs, source)
-    _submit_routes(routes, asking)
+    _submit_routes(routes, asking, turns)
     _static_routes(routes)
     return routes
 
@@ -209,7 +210,7 @@ def _deed_routes(routes: APIRouter, jobs: JobService, source: Source) -> None:
         return RedirectResponse("/workers", 303)
 
 
-def _submit_routes(routes: APIRouter, asking: Asking) -> None:
+def _submit_routes(routes: APIRouter, asking: Asking, turns: Turns) -> None:
     def form(request: Request, given: Mapping[str, str], status: int = 200, **wrong: Any) -> HTMLResponse:
         values = {"problem": "", "fields": {}, **wrong}
         shown = render.page("submit.html", caller_of(request), "submit", given=given, builtin=builtin_jobs(), **values)
@@ -226,8 +227,8 @@ def _submit_routes(routes: APIRouter, asking: Asking) -> None:
         fields, code = await form_of(request)
         given, code = given_in(dict(fields)), code if code is not None and code[1] else None
         try:
-            wish = await run_in_threadpool(wish_of_form, wish_fields(given))
-            job = await run_in_threadpool(asking.ask, wish, code, given["key"], caller_of(request))
+            wish, caller = await run_in_threadpool(wish_of_form, wish_fields(given)), caller_of(request)
+            job = await turns.take(caller, asking.ask, wish, code, given["key"], caller)
         except WrongWish as error:
             return form(request, given, 422, problem="Please look at what is named here.", fields=error.fields)
         except GristmillError as error:

@@ -71,10 +71,9 @@ _BODIES = {
 }
 
 
-def job_routes(jobs: JobService, asking: Asking) -> APIRouter:
-    """Routes about jobs."""
+def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
+    """Routes about jobs. Submitting is costly: it has ``turns``, as wherever jobs are taken in."""
     routes = APIRouter(prefix=f"{API}/jobs", tags=["jobs"])
-    turns = Turns()
 
     @routes.post(
         "", status_code=201, dependencies=SUBMITS, response_model=models.Submitted,
@@ -91,13 +90,13 @@ def job_routes(jobs: JobService, asking: Asking) -> APIRouter:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == SUBMISSION_TYPE:
             wanted = await submission_of(request)
-            job = await turns.run(caller.user, jobs.submit, wanted, key, None, caller.driver, caller.user)
+            job = await turns.take(caller, jobs.submit, wanted, key, None, caller.driver, caller.user)
         elif kind in ("application/json", ""):
             data = await json_of(request, MAX_WISH_BYTES)
-            job = await turns.run(caller.user, lambda: asking.ask(wish_of(data), None, key, caller))
+            job = await turns.take(caller, lambda: asking.ask(wish_of(data), None, key, caller))
         elif kind == "multipart/form-data":
             fields, code = await form_of(request)
-            job = await turns.run(caller.user, lambda: asking.ask(wish_of_form(fields), code, key, caller))
+            job = await turns.take(caller, lambda: asking.ask(wish_of_form(fields), code, key, caller))
         else:
             detail = "Send JSON (curl --json '…') or a form (curl -F code=@job.py -F inputs=… -F output=…)."
             raise HTTPException(415, detail)

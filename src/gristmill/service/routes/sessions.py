@@ -20,12 +20,13 @@ from gristmill.service.routes.blobs import BODY, BYTES
 from gristmill.service.routes.jobs import OURS, submission_of
 from gristmill.service.routes.requests import API, Digest, KeptName, Place, SessionId, check_name, receive
 from gristmill.service.sessions import SessionService
+from gristmill.service.turns import Turns
 
 _CHUNK_BYTES = MIB
 
 
-def session_routes(sessions: SessionService) -> APIRouter:
-    """Routes about sessions."""
+def session_routes(sessions: SessionService, turns: Turns) -> APIRouter:
+    """Routes about sessions. Their jobs have ``turns``, as all that are submitted."""
     routes = APIRouter(prefix=f"{API}/sessions", tags=["sessions"], dependencies=[Depends(Needs(Role.SUBMITTER))])
 
     async def owner(session: SessionId, request: Request) -> None:
@@ -62,7 +63,7 @@ def session_routes(sessions: SessionService) -> APIRouter:
         """Submit a job of a session, as our own clients do."""
         wanted = await submission_of(request)
         key = request.headers.get("idempotency-key", "")
-        return {"id": await run_in_threadpool(sessions.submit, session, wanted, key)}
+        return {"id": await turns.take(caller_of(request), sessions.submit, session, wanted, key)}
 
     @routes.put(
         "/{session}/blobs/{name}", dependencies=own, status_code=201, response_model=models.Blob,
