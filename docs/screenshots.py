@@ -105,8 +105,7 @@ class Site:
     def _start(self, *arguments: object) -> None:
         log = self._close.enter_context((self.folder / "log").open("ab"))
         process = subprocess.Popen([GRISTMILL, *map(str, arguments)], stdout=log, stderr=log, start_new_session=True)
-        self._close.callback(process.wait, 30)
-        self._close.callback(process.terminate)
+        self._close.callback(_end, process)
 
     def submit(self, user: str, job: str, source: Path, name: str, *options: str) -> str:
         """Submit a job as somebody; its id."""
@@ -132,6 +131,16 @@ class Site:
     def _tell(self, command: str, job: str) -> None:
         token = ["--token-file", self.folder / "server" / "token"]
         subprocess.run([GRISTMILL, command, job, "--server", self.url, *token], capture_output=True, check=False)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process. A worker is told twice: at first it waits until nobody needs what it keeps."""
+    process.terminate()
+    try:
+        process.wait(2)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait(30)
 
 
 @contextmanager
