@@ -130,7 +130,8 @@ class Attack:
                 ("x", part("inputs", b"/etc") + part("output", b"/x") + part("code", b"PK", "a.exe") + END),
             )
         )
-        return self._call("POST", "/api/v1/jobs", body, f"Content-Type: multipart/form-data; boundary={boundary}")
+        place = self._random.choice(("/api/v1/jobs", "/submit"))
+        return self._call("POST", place, body, f"Content-Type: multipart/form-data; boundary={boundary}")
 
     def odd_path(self) -> bytes:
         return self._call("GET", self._random.choice(PLACES).format(self._random.choice(ODD)))

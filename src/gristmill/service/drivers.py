@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from gristmill.errors import ServerUnreachable
 from gristmill.runtime.facts import JobRequested
 from gristmill.runtime.registry import RunningJob
+from gristmill.runtime.summaries import is_loader as is_loader
+from gristmill.runtime.summaries import loader_name as loader_name
 from gristmill.service.doors.tokens import same
 
 MAX_DRIVERS = 16
-"""So many run at a time: each has an executor beside those that run tasks."""
+"""So many run at a time: each has an executor beside those that run tasks. Those that load code are not counted here:
+``loader`` has its own limit."""
 
 
 @dataclass
@@ -43,23 +46,26 @@ class Drivers:
         """
         with self._lock:
             self._tidy()
-            if len(self._drivers) >= MAX_DRIVERS:
-                raise ServerUnreachable(f"This server runs {MAX_DRIVERS} drivers, and no more at a time.")
+            if sum(found.loads is None for found in self._drivers.values()) >= MAX_DRIVERS:
+                raise ServerUnreachable(
+                    f"This server runs {MAX_DRIVERS} scripts, and no more at a time. Submit it again when one is done."
+                )
 
-    def note(self, running: RunningJob, driver: str = "", user: str = "") -> None:
-        """A job runs here: it may be a driver, or that of one, and belongs to a user."""
+    def note(self, running: RunningJob, driver: str = "", user: str = "", loads: JobRequested | None = None) -> None:
+        """A job runs here: it may be a driver, or that of one, and belongs to a user.
+
+        Args:
+            running: the job.
+            driver: the driver that has submitted it; empty: none has.
+            user: whose it is.
+            loads: the job whose code it loads, as a driver; None: it loads none.
+        """
         with self._lock:
             self._tidy()
             if running.held.prepared.spec.driver:
-                self._drivers.setdefault(running.job, _Driver(running, user))
+                self._drivers.setdefault(running.job, _Driver(running, user, loads=loads))
             elif driver in self._drivers:
                 self._drivers[driver].jobs.add(running.job)
-
-    def note_load(self, driver: str, wanted: JobRequested) -> None:
-        """A driver loads the code of a job."""
-        with self._lock:
-            if driver in self._drivers:
-                self._drivers[driver].loads = wanted
 
     def load_of(self, driver: str) -> JobRequested | None:
         """The job whose code a driver loads; None if it loads none."""
@@ -135,16 +141,3 @@ class Drivers:
 def token_of(job: str, ticket: str) -> str:
     """The token of a driver."""
     return f"{job}.{ticket}"
-
-
-_LOADS = "code of "
-
-
-def loader_name(job: str) -> str:
-    """The name of a job that loads the code of another one."""
-    return _LOADS + job
-
-
-def is_loader(name: str, driver: bool) -> bool:
-    """Whether a job only loads the code of another one, so that nobody wants to see it in a list."""
-    return driver and name.startswith(_LOADS)

@@ -201,12 +201,11 @@ class JobService(JobLookup):
         return self._coordinator.request(wanted, blobs).job
 
     def load(self, submission: Submission, wanted: JobRequested) -> RunningJob:
-        """Run a driver that loads the code of a job.
+        """Run a driver that loads the code of a job. How many at a time is the caller's to see to.
 
         Raises:
-            ServerUnreachable: as many drivers run as can.
+            ServerUnreachable: the server is about to end.
         """
-        self.drivers.check_room()
         job = replace(submission, options=server_options(submission.options, self.data_dir))
         preparation = prepare(job, tidy=False)
         try:
@@ -215,8 +214,7 @@ class JobService(JobLookup):
             preparation.undo()
             raise
         assert isinstance(running, RunningJob), "drivers do not wait"
-        self.drivers.note(running, "", wanted.user)
-        self.drivers.note_load(running.job, wanted)
+        self.drivers.note(running, "", wanted.user, loads=wanted)
         return running
 
     def fulfil(self, request: SubmitRequest, job: str, caller: Caller) -> None:

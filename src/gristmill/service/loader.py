@@ -7,7 +7,6 @@ blobs and the one job that it is for. What it hands back is a submission like an
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -26,9 +25,9 @@ from gristmill.service.wishes import JobWish
 
 CODE = "code"
 """The blob of a requested job that is the file that came with it."""
-_AT_ONCE = 4
+_AT_ONCE = 4  # each takes an executor beside those that run tasks, and beside those of scripts
 _WAIT_SECONDS = 0.5
-_ROOM_SECONDS = 600.0
+_LOAD_SECONDS = 600.0
 
 
 class Loader:
@@ -78,8 +77,10 @@ class Loader:
         return False
 
     def _begin(self, wanted: JobRequested, task: LoadTask, blobs: Mapping[str, bytes]) -> RunningJob | None:
-        """Run a driver that loads it, as soon as there is room for one; None if nobody wants it any more."""
-        give_up = time.monotonic() + _ROOM_SECONDS
+        """Run a driver that loads it, as soon as the server takes one; None if nobody wants it any more.
+
+        It was accepted, so it waits for as long as that takes.
+        """
         bundles: tuple[str, ...] = ()
         if not task.source and blobs.get(CODE):
             bundles = (self._jobs.blobs.add(blobs[CODE]),)
@@ -87,8 +88,6 @@ class Loader:
             try:
                 return self._jobs.load(_submission(wanted.job, task, bundles), wanted)
             except ServerUnreachable:
-                if time.monotonic() > give_up:
-                    raise
                 self._closing.wait(_WAIT_SECONDS)
         return None
 
@@ -140,7 +139,7 @@ def _submission(job: str, task: LoadTask, bundles: tuple[str, ...]) -> Submissio
         plan=made.plan,
         inputs=made.inputs,
         output=None,
-        options=replace(task.options, max_attempts=1, speculation=False, task_timeout_seconds=_ROOM_SECONDS,
+        options=replace(task.options, max_attempts=1, speculation=False, task_timeout_seconds=_LOAD_SECONDS,
                         reducers=None, split_bytes=None, shuffle_dir=None, overwrite=False, deadline_seconds=None),
         bundles=bundles,
         origins=made.origins,
