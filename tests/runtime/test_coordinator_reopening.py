@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from coordinator_kit import Server, ended
 
-from gristmill.errors import JobCancelled, JobFailed, KeyTaken
+from gristmill.errors import JobCancelled, JobFailed, KeyTaken, UsageError
+from gristmill.runtime.facts import fold
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.registry import EndedJob, RunningJob
+from gristmill.runtime.reopening import reopen
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId
 
@@ -99,6 +101,40 @@ def test_what_was_staged_is_waited_for(tmp_path: Path) -> None:
     assert list(tmp_path.glob(".out*")) == [], "nothing is made where storage may be mounted later"
     (tmp_path / "unmounted").rename(staging)
     turn_until(server, lambda: server.fleet.jobs == [job.job])
+
+
+def test_storage_that_comes_back_is_looked_at_as_before(tmp_path: Path) -> None:
+    """What may be read and written is said anew with each start; a job waits for files that it may not have."""
+    server, job, file = with_an_input(tmp_path)
+    file.rename(tmp_path / "unmounted")
+    server = server.crash()
+    [resumed] = server.resumed
+    asked: list[str] = []
+
+    def check(prepared: PreparedJob) -> None:
+        asked.append(prepared.spec.job)
+        raise UsageError("it is outside of --allow-path")
+
+    server.coordinator.hooks.check = check
+    (tmp_path / "unmounted").rename(file)
+    turn_until(server, lambda: resumed.held.state is not JobState.RUNNING)
+    assert "--allow-path" in str(end_of(server, resumed)) and asked[-1] == job.job
+
+
+def test_nothing_is_put_right_where_a_job_may_not_be(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    job = submit(server)
+    record = fold(server.journal.facts())[job.job]
+    dead = tmp_path / ".out.gristmill-20200101-000000-0000"
+    dead.mkdir()
+
+    def refuse(_prepared: PreparedJob) -> None:
+        raise UsageError("it is outside of --allow-path")
+
+    blobs = server.journal.blobs(job.job)
+    assert isinstance(reopen(record, blobs, refuse).refused, UsageError) and dead.is_dir()
+    reopen(record, blobs)
+    assert not dead.exists(), "what dead runs have left goes where a job may be"
 
 
 def test_the_wait_for_files_has_an_end(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from gristmill.runtime.facts import JobLate, JobRequested
 from gristmill.runtime.hooks import Hooks
 from gristmill.runtime.jobfolder import claim_job
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.registry import KnownJob
+from gristmill.runtime.registry import KnownJob, RunningJob
 
 
 class Loader:
@@ -166,6 +166,77 @@ def test_a_job_that_outlives_its_deadline_is_told_of_once(tmp_path: Path) -> Non
     for job in jobs:
         assert end_of(server, job).error is None, "it goes on"
     assert server.late == []
+    server.close()
+
+
+def test_a_deadline_counts_anew_when_a_job_is_tried_again(tmp_path: Path) -> None:
+    server = QueueServer(tmp_path)
+    server.fleet.fails = {1}
+    job = server.start().submit("a", deadline_seconds=0.3)
+    assert end_of(server, job).error is not None
+    wait_until(lambda: time.time() > job.submitted + 0.5)  # it would be late by now
+    assert server.late == []
+    server.fleet.fails.clear()
+    server.fleet.held = {1}
+    server.coordinator.retry(job.job)
+    found = server.journal.summary(job.job)
+    assert found is not None and found.deadline is not None and not found.late
+    assert found.deadline == found.since + 0.3 > time.time()
+    wait_until(lambda: server.late == [job.job])
+    server = server.crash().start(1)
+    found = server.journal.summary(job.job)
+    assert found is not None and found.late
+    server.fleet.release()
+    assert end_of(server, job).error is None
+    assert server.late == [], "it was told of once"
+    server.close()
+
+
+def test_a_job_that_is_tried_again_is_late_by_that_time_after_a_restart(tmp_path: Path) -> None:
+    """Also if it was late before."""
+    server = QueueServer(tmp_path).start(1)
+    job = server.submit("a", deadline_seconds=0.1)
+    wait_until(lambda: server.late == [job.job])
+    job.cancel()
+    server.fleet.release()
+    assert end_of(server, job).error is not None
+    server.fleet.held = {0, 1}
+    blocker = server.submit("b")
+    server.coordinator.retry(job.job)
+    server = server.crash().start(0, 1)
+    wait_until(lambda: server.late == [job.job])
+    assert sum(isinstance(fact, JobLate) for fact in server.journal.facts()) == 2
+    server.fleet.release()
+    assert [end_of(server, one).error for one in (blocker, job)] == [None, None]
+    server.close()
+
+
+def test_how_long_a_job_took_is_the_same_in_the_list_and_on_its_page(tmp_path: Path) -> None:
+    """From when its turn came: with the loading of its code, and what it did before a restart."""
+    server, loader = loading(tmp_path)
+    server.start(1)
+    job = request(server)
+    wait_until(lambda: loader.seen)
+    wait_until(lambda: job.view().seconds > 0.2)
+    waiting = server.submit("second")
+    assert waiting.view().seconds == 0.0
+    loader.let.set()
+    server.wait_for(job, "running")
+    wait_until(lambda: isinstance(server.coordinator.find(job.job), RunningJob))
+    found = server.coordinator.find(job.job)
+    assert found is not None and found.view().seconds > 0.2
+    wait_until(lambda: any(attempt.stage == 1 for attempt in server.fleet.launched))
+    before = found.view().seconds
+    server = server.crash().start(1)
+    found = server.coordinator.find(job.job)
+    assert found is not None and found.view().seconds >= before
+    server.fleet.release()
+    assert end_of(server, job).error is None and end_of(server, waiting).error is None
+    for one in (job, waiting):
+        row = server.journal.summary(one.job)
+        assert row is not None and row.begun is not None and row.ended is not None
+        assert row.seconds == end_of(server, one).view.seconds
+        assert row.seconds == pytest.approx(row.ended - row.begun, abs=0.2)
     server.close()
 
 

@@ -207,6 +207,17 @@ def test_jobs_that_run_are_left_for_the_next_when_a_server_ends(tmp_path: Path) 
     assert sorted(server.fleet.launched) == [AttemptId(job.job, 0, 1, 1)]
 
 
+def test_a_server_that_is_opened_again_in_its_own_process_goes_on(tmp_path: Path) -> None:
+    """Nobody takes the locks away meanwhile, as the system does when a process ends."""
+    server, job = begun(tmp_path, maps=1)
+    server.coordinator.close()
+    again = Server(tmp_path)
+    [resumed] = again.resumed
+    assert (resumed.job, resumed.held.awaited) == (job.job, "")
+    again.up("w#2", {job.job: (f"/w#1/{AttemptId(job.job, 0, 0, 1)}",)})
+    assert sorted(again.fleet.launched) == [AttemptId(job.job, 0, 1, 1)]
+
+
 def test_a_journal_that_breaks_ends_the_coordinator_and_its_jobs_go_on_later(tmp_path: Path) -> None:
     server, job = begun(tmp_path, maps=1)
     server.journal.durable(job._job.noted, timeout=10)

@@ -29,6 +29,7 @@ from gristmill.runtime.facts import (
 from gristmill.runtime.forgetting import KeepHistory, forget_old_jobs
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.runtime.outcome import Outcome
+from gristmill.runtime.summaries import loader_name
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 
@@ -92,7 +93,10 @@ def test_a_row_follows_the_facts_of_its_job(journal: Journal) -> None:
     assert row(JobLate("a", 4.0), ended("a", 5.0, JobState.FAILED)) == ("failed", 2.0, 5.0)
     found = journal.summary("a")
     assert found is not None and found.late and (found.error, found.records_in) == ("it failed", 7)
+    assert (found.since, found.seconds) == (1.0, ended("a", 5.0).outcome.view.seconds)
     assert row(JobTakenUp("a", 1, 6.0, "boot", True)) == ("queued", None, None)
+    found = journal.summary("a")
+    assert found is not None and (found.since, found.seconds, found.late) == (6.0, None, False)
     assert row(JobBegun("a", 7.0), ended("a", 8.0)) == ("succeeded", 7.0, 8.0)
     assert row(accepted("b", 1.0, queued=True), accepted("a", 1.0)) is not None
     assert [one.job for one in journal.unfinished()] == ["a", "b"]
@@ -116,6 +120,24 @@ def test_the_rows_of_an_earlier_versions_journal_are_made_of_its_facts(tmp_path:
     journal.close()
     with closing(sqlite3.connect(tmp_path / JOURNAL)) as made:
         assert made.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+
+
+def test_the_rows_of_version_2_are_kept(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / JOURNAL)
+    write(journal, accepted("a"), replace(accepted("b"), name=loader_name("a")), ended("a", 2.0))
+    rows, counts = journal.page_of_jobs(), journal.counts()
+    journal.close()
+    with closing(sqlite3.connect(journal.path)) as old:
+        old.execute("DROP INDEX jobs_hidden")
+        for column in ("since", "seconds", "hidden"):
+            old.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+        old.execute("PRAGMA user_version = 2")
+        old.commit()
+    again = Journal(journal.path)
+    assert again.page_of_jobs() == [replace(row, seconds=None) for row in rows]
+    assert again.counts() == counts and counts[JobState.RUNNING] == 0 and counts[JobState.SUCCEEDED] == 1
+    write(again, ended("b", 3.0))
+    assert again.counts()[JobState.SUCCEEDED] == 1
 
 
 def test_pages_join_without_gap_and_filter(journal: Journal) -> None:

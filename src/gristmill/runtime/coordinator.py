@@ -22,7 +22,7 @@ from gristmill.runtime import outcome as outcomes
 from gristmill.runtime.calls import Calls
 from gristmill.runtime.contracts import Fleet, FleetBroken
 from gristmill.runtime.dispatch import Dispatcher
-from gristmill.runtime.ending import Ending, verdict_on
+from gristmill.runtime.ending import Ending, let_go, verdict_on
 from gristmill.runtime.hooks import Hooks
 from gristmill.runtime.inbox import (
     CancelJob,
@@ -438,8 +438,7 @@ class Coordinator(Calls):
     def _leave(self, job: Job) -> None:
         """Leave a job to the next coordinator."""
         self._crash = self._crash or ServerUnreachable("The server ends; its jobs go on when it is started again.")
-        if job.folder is not None:
-            job.folder.release()
+        let_go(job)
         job.over.set()
 
 

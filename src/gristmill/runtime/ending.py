@@ -73,11 +73,12 @@ def wind_up(ending: Ending) -> Outcome:
         JournalFailed: the journal of a server cannot be written: how the job ended must not be answered. Whoever takes
             the job up will find out.
     """
-    job, error, view = ending.job, ending.error, ending.view
+    job, error, view, begun = ending.job, ending.error, ending.view, time.monotonic()
     if error is None and (error := _commit(ending)) is not None:
         view = replace(view, state=JobState.FAILED)
     if error is not None:
         _abort(job)
+    view = replace(view, seconds=view.seconds + time.monotonic() - begun)  # to put it in its place takes time, too
     outcome = Outcome(view, error)
     if job.journal is not None:
         from gristmill.runtime.facts import JobEnded
@@ -137,6 +138,16 @@ def _abort(job: Job) -> None:
             job.prepared.output.leave()  # type: ignore[attr-defined]  # it is an OutputCommit
         else:
             job.prepared.output.abort(kept)
+
+
+def let_go(job: Job) -> None:
+    """Leave a job as it is: a later process takes it over, or this one when its server is opened again."""
+    from gristmill.storage.commit import OutputCommit
+
+    if isinstance(job.prepared.output, OutputCommit):
+        job.prepared.output.release()
+    if job.folder is not None:
+        job.folder.release()
 
 
 def _must_stay(job: Job) -> bool:

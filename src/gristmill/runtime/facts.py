@@ -578,9 +578,14 @@ class JobRecord:
 def fold(facts: Iterable[Fact]) -> dict[str, JobRecord]:
     """How all jobs stand. Facts of jobs whose beginning is not among them are left out."""
     records: dict[str, JobRecord] = {}
+    begun: dict[str, float] = {}  # when the turn of jobs came whose code had to be loaded then
     for fact in facts:
         if isinstance(fact, JobAccepted):
-            records[fact.job] = JobRecord(fact, boots={0: fact.boot})
-        elif record := records.get(fact.job):
-            record.add(fact)
+            record = records[fact.job] = JobRecord(fact, boots={0: fact.boot})
+            if record.begun:
+                record.begun_at = begun.pop(fact.job, fact.at)
+        elif found := records.get(fact.job):
+            found.add(fact)
+        elif isinstance(fact, JobBegun):
+            begun[fact.job] = fact.at
     return records

@@ -25,7 +25,7 @@ class Hooks:
             fails with that.
         on_begun: a job that has waited begins.
         on_ended: a job is over, with how it ended and what is known of it.
-        on_late: a job has outlived its deadline, and goes on. Once for each job.
+        on_late: a job has outlived its deadline, and goes on. Once for each time that it is tried.
     """
 
     on_turn: Callable[[JobRequested, Mapping[str, bytes]], None] | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gristmill.errors import GristmillError, JournalFailed
@@ -162,8 +163,9 @@ class Intake:
 
         assert prepared.spec.job == job, "it keeps its id"
 
-        def begin(wanted: JobRequested) -> KnownJob:
+        def begin(wanted: JobRequested, begun_at: float) -> KnownJob:
             new = self._new_job(prepared, None, None, folder)
+            _has_run_since(new, begun_at)
             new.user, new.deadline_seconds, new.submitted = wanted.user, wanted.deadline_seconds, wanted.at
             running = RunningJob(self._runner, new)
             new.note(
@@ -201,7 +203,7 @@ class Intake:
         job.resumption, job.submitted = resumption, record.accepted.at
         job.user, job.deadline_seconds = record.accepted.user, record.accepted.deadline_seconds
         if journal is None:  # a server's job began when its turn came; a local one, when it is called for again
-            job.began -= max(0.0, time.time() - (record.begun_at or time.time()))
+            _has_run_since(job, record.begun_at or time.time())
         else:
             job.tally.resumed_after_seconds = max(0.0, time.time() - job.submitted)
         if refused is not None:
@@ -233,7 +235,7 @@ class Intake:
                 self.room.restore(found)
                 continue
             if not found.late:
-                self.room.watch(found.job, found.submitted, found.deadline_seconds)
+                self.room.watch(found.job, found.since, found.deadline_seconds)
             if not found.session and not found.driver:
                 self.room.turns.run(found.job, found.user)
             running = self._take_up(record)
@@ -272,7 +274,7 @@ class Intake:
             found.prepared, found.resumption, None, None, folder, refused=found.refused, away=found.away
         )
         if found.away:
-            self._watch = self._watch or StorageWatch(self._post)
+            self._watch = self._watch or StorageWatch(self._post, lambda prepared: self._hooks.check(prepared))
             self._watch.begin(running.held, record, blobs)
         return running
 
@@ -317,6 +319,13 @@ class Intake:
         tally = JobTally(prepared.spec.job, prepared.name, prepared.plan, prepared.splits)
         view = tally.view(JobState.RUNNING, 0.0)
         return Job(prepared, tally, observer, self._clock(), view, journal or self._journal, folder, time.time())
+
+
+def _has_run_since(job: Job, begun_at: float) -> None:
+    """Its turn came at this time, in seconds since the epoch: what it takes counts from there."""
+    seconds = max(0.0, time.time() - begun_at)
+    job.began -= seconds
+    job.view = replace(job.view, seconds=seconds)
 
 
 def _queued(room: WaitingRoom, job: Job) -> QueuedJob:

@@ -326,7 +326,7 @@ class Journal:
             return summaries.unfinished(connection)
 
     def counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state.
+        """How many jobs are in each state, without those that only load the code of others.
 
         Raises:
             JournalFailed: the journal cannot be read.

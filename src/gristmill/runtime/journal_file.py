@@ -11,7 +11,7 @@ from gristmill.runtime.facts import from_row
 from gristmill.runtime.private import claim_database, make_folder
 
 _APPLICATION = 0x67726973  # "gris": says whose file it is
-SCHEMA_VERSION = 2  # 1 had no rows of jobs, and no outbox
+SCHEMA_VERSION = 3  # 1 had no rows of jobs, and no outbox; 2 had less in the rows
 _BUSY_SECONDS = 5.0
 _LATER = (
     summaries.SCHEMA
@@ -66,15 +66,19 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
     """Give a journal of an earlier version the rows of its jobs, and let it shrink when jobs are removed."""
-    if path.stat().st_size < _MOST_COMPACTED_BYTES:
+    version = version_of(connection)
+    if version == 1 and path.stat().st_size < _MOST_COMPACTED_BYTES:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("VACUUM")
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         if version_of(connection) == SCHEMA_VERSION:
             return  # another process was first
-        for statement in filter(str.strip, _LATER.split(";")):
+        for statement in (*(summaries.ADDED if version > 1 else ()), *filter(str.strip, _LATER.split(";"))):
             connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if version > 1:
+            return
         kinds = ", ".join("?" * len(summaries.NOTED))
         rows = connection.execute(
             f"SELECT job, kind, version, data FROM facts WHERE kind != 'task done' AND kind IN ({kinds}) "
@@ -83,7 +87,6 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
         )
         for row in rows:
             summaries.note(connection, from_row(*row))
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def version_of(connection: sqlite3.Connection) -> int:

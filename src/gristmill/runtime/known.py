@@ -135,6 +135,7 @@ class QueuedJob:
     Attributes:
         loading: its turn has come, and its code is being loaded.
         noted: the number of the fact that says that it waits.
+        begun_at: when its turn came, in seconds since the epoch; nothing while it waits.
     """
 
     queue: Queue
@@ -148,6 +149,7 @@ class QueuedJob:
     deadline_seconds: float | None = None
     loading: bool = False
     noted: int = 0
+    begun_at: float = 0.0
 
     @property
     def outcome(self) -> Outcome | None:
@@ -188,9 +190,8 @@ class QueuedJob:
 
     def view(self) -> JobView:
         """How the job stands."""
-        seconds = max(0.0, time.time() - self.submitted)
         if self.loading:
-            return JobView(self.job, self.name, JobState.RUNNING, seconds, (), note="Loading its code.")
+            return JobView(self.job, self.name, JobState.RUNNING, self.seconds, (), note="Loading its code.")
         before = self.queue.before(self.job)
         if before is None:
             note = "Its turn has come: it is about to begin."
@@ -198,7 +199,12 @@ class QueuedJob:
             note = "Waiting for its turn: it is the next."
         else:
             note = f"Waiting for its turn: {before:,} job{'s are' if before > 1 else ' is'} before it."
-        return JobView(self.job, self.name, JobState.QUEUED, seconds, (), note=note)
+        return JobView(self.job, self.name, JobState.QUEUED, 0.0, (), note=note)
+
+    @property
+    def seconds(self) -> float:
+        """How long its code has been being loaded."""
+        return max(0.0, time.time() - self.begun_at) if self.loading else 0.0
 
 
 @dataclass(frozen=True)

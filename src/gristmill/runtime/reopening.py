@@ -80,9 +80,10 @@ def reopen(
     refused: GristmillError | None = None
     away = ""
     try:
+        if not is_published(place, record.job):
+            check(prepared)  # before anything is touched there
         recover(place)  # an exchange of old and new that was cut short is completed first
         if not is_published(place, record.job):
-            check(prepared)
             _check(record, prepared)
         return Reopened(*restore(record, blobs))
     except (_Away, OutputNotWritable) as error:
@@ -188,10 +189,12 @@ class StorageWatch:
 
     Args:
         post: takes what is found.
+        check: see :func:`reopen`.
     """
 
-    def __init__(self, post: Callable[[StorageBack], None]) -> None:
+    def __init__(self, post: Callable[[StorageBack], None], check: Callable[[PreparedJob], None]) -> None:
         self._post = post
+        self._check = check
         self._closed = threading.Event()
 
     def begin(self, job: Job, record: JobRecord, blobs: Mapping[str, bytes]) -> None:
@@ -203,7 +206,7 @@ class StorageWatch:
 
     def _watch(self, job: Job, record: JobRecord, blobs: Mapping[str, bytes]) -> None:
         while not self._closed.wait(_LOOK_SECONDS) and job.state is JobState.RUNNING:
-            reopened = reopen(record, blobs)
+            reopened = reopen(record, blobs, self._check)
             if not reopened.away:
                 self._post(StorageBack(job, reopened))
                 return

@@ -27,20 +27,31 @@ _GOING = tuple(state.value for state in JobState if not state.is_final)
 PRUNED = "pruned"
 """Stands in the place of a job's state while the job is being removed."""
 
+_LOADS = "code of "
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     job TEXT PRIMARY KEY, name TEXT NOT NULL, user TEXT NOT NULL, state TEXT NOT NULL, submitted REAL NOT NULL,
     begun REAL, ended REAL, output TEXT, format TEXT NOT NULL DEFAULT '', session TEXT NOT NULL DEFAULT '',
     driver INTEGER NOT NULL DEFAULT 0, priority INTEGER NOT NULL DEFAULT 0, deadline_seconds REAL,
     late INTEGER NOT NULL DEFAULT 0, key TEXT NOT NULL DEFAULT '', request TEXT NOT NULL DEFAULT '',
-    error TEXT NOT NULL DEFAULT '', records_in INTEGER NOT NULL DEFAULT 0, bytes_in INTEGER NOT NULL DEFAULT 0
+    error TEXT NOT NULL DEFAULT '', records_in INTEGER NOT NULL DEFAULT 0, bytes_in INTEGER NOT NULL DEFAULT 0,
+    since REAL NOT NULL DEFAULT 0, seconds REAL, hidden INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS jobs_by_time ON jobs (submitted, job);
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, submitted, job);
 CREATE INDEX IF NOT EXISTS jobs_by_user ON jobs (user, submitted, job);
 CREATE INDEX IF NOT EXISTS jobs_by_key ON jobs (key) WHERE key != '';
 CREATE INDEX IF NOT EXISTS jobs_by_end ON jobs (ended) WHERE ended IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_hidden ON jobs (state) WHERE hidden;
 """
+ADDED = (
+    "ALTER TABLE jobs ADD COLUMN since REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN seconds REAL",
+    "ALTER TABLE jobs ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0",
+    f"UPDATE jobs SET since = submitted, hidden = driver AND substr(name, 1, {len(_LOADS)}) = '{_LOADS}'",
+)
+"""What brings the rows of version 2 up to date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,8 @@ class JobSummary:
         error: the first words of why it failed.
         records_in: at its end.
         bytes_in: likewise.
+        since: its deadline counts from here: its submission, or when it was tried again last.
+        seconds: how long it ran, by its last view; None: it is not over, or that was not noted.
     """
 
     job: str
@@ -82,6 +95,13 @@ class JobSummary:
     error: str
     records_in: int
     bytes_in: int
+    since: float
+    seconds: float | None
+
+    @property
+    def deadline(self) -> float | None:
+        """When it is late, in seconds since the epoch."""
+        return None if self.deadline_seconds is None else self.since + self.deadline_seconds
 
     @classmethod
     def from_row(cls, row: Iterable[Any]) -> JobSummary:
@@ -93,6 +113,16 @@ class JobSummary:
 
 _COLUMNS = tuple(one.name for one in fields(JobSummary))
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
+
+
+def loader_name(job: str) -> str:
+    """The name of a job that loads the code of another one."""
+    return _LOADS + job
+
+
+def is_loader(name: str, driver: bool) -> bool:
+    """Whether a job only loads the code of another one, so that nobody wants to see it in a list, or counted."""
+    return driver and name.startswith(_LOADS)
 
 
 # Writing
@@ -111,7 +141,7 @@ _Statement = tuple[str, tuple[Any, ...]]
 def _requested(fact: JobRequested) -> _Statement:
     return (
         "INSERT OR REPLACE INTO jobs (job, name, user, state, submitted, output, priority, deadline_seconds, key, "
-        "request) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "request, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             fact.job,
             fact.name,
@@ -123,6 +153,7 @@ def _requested(fact: JobRequested) -> _Statement:
             fact.deadline_seconds,
             fact.key,
             fact.digest,
+            fact.at,
         ),
     )
 
@@ -133,7 +164,7 @@ def _accepted(fact: JobAccepted) -> _Statement:
     state = JobState.QUEUED if fact.queued else JobState.RUNNING
     return (
         "INSERT INTO jobs (job, name, user, state, submitted, begun, output, format, session, driver, priority, "
-        "deadline_seconds, key, request) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "deadline_seconds, key, request, since, hidden) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (job) DO UPDATE SET name = excluded.name, state = excluded.state, "
         "begun = coalesce(begun, excluded.begun), output = excluded.output, format = excluded.format, "
         "session = excluded.session, driver = excluded.driver, priority = excluded.priority",  # it was requested
@@ -152,6 +183,8 @@ def _accepted(fact: JobAccepted) -> _Statement:
             fact.deadline_seconds,
             fact.key,
             fact.request,
+            fact.at,
+            is_loader(fact.name, spec.get("driver", False)),
         ),
     )
 
@@ -169,9 +202,12 @@ def _begun(fact: JobBegun) -> _Statement:
 
 
 def _taken_up(fact: JobTakenUp) -> _Statement:
-    set_ = "ended = NULL, error = '', records_in = 0, bytes_in = 0"
+    set_ = "ended = NULL, seconds = NULL, error = '', records_in = 0, bytes_in = 0"
     if fact.queued:
-        return f"UPDATE jobs SET state = ?, begun = NULL, {set_} WHERE job = ?", (JobState.QUEUED.value, fact.job)
+        return (
+            f"UPDATE jobs SET state = ?, begun = NULL, since = ?, late = 0, {set_} WHERE job = ?",
+            (JobState.QUEUED.value, fact.at, fact.job),
+        )
     return (
         f"UPDATE jobs SET state = ?, begun = coalesce(begun, ?), {set_} WHERE job = ?",
         (JobState.RUNNING.value, fact.at, fact.job),
@@ -186,8 +222,8 @@ def _ended(fact: JobEnded) -> _Statement:
     view, error = fact.outcome.view, fact.outcome.error
     words = "" if error is None else str(error)[:_ERROR_LETTERS]
     return (
-        "UPDATE jobs SET state = ?, ended = ?, error = ?, records_in = ?, bytes_in = ? WHERE job = ?",
-        (view.state.value, fact.at, words, view.records_in, view.bytes_in, fact.job),
+        "UPDATE jobs SET state = ?, ended = ?, seconds = ?, error = ?, records_in = ?, bytes_in = ? WHERE job = ?",
+        (view.state.value, fact.at, view.seconds, words, view.records_in, view.bytes_in, fact.job),
     )
 
 
@@ -267,6 +303,11 @@ def unfinished(connection: sqlite3.Connection) -> list[JobSummary]:
 
 def counts(connection: sqlite3.Connection) -> dict[JobState, int]:
     """See ``Journal.counts``."""
-    rows = connection.execute("SELECT state, count(*) FROM jobs WHERE state != ? GROUP BY state", (PRUNED,))
     found = dict.fromkeys(JobState, 0)
-    return found | {JobState(state): count for state, count in rows}
+    for sign, which in ((1, ""), (-1, "AND hidden")):  # each by an index of its own
+        rows = connection.execute(
+            f"SELECT state, count(*) FROM jobs WHERE state != ? {which} GROUP BY state", (PRUNED,)
+        )
+        for state, count in rows:
+            found[JobState(state)] += sign * count
+    return found

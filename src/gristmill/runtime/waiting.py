@@ -111,7 +111,7 @@ class WaitingRoom:
         )
         self._registry.become(job, found.key, found.request)
         if not found.late:
-            self.watch(job.job, job.submitted, job.deadline_seconds)
+            self.watch(job.job, found.since, job.deadline_seconds)
         self.turns.add(WaitingJob(job.job, job.user, job.priority, job.submitted))
 
     def request(self, wanted: JobRequested, blobs: Mapping[str, bytes]) -> KnownJob:
@@ -200,8 +200,12 @@ class WaitingRoom:
 
     # Jobs whose code is loaded
 
-    def fulfilled(self, job: str, begin: Callable[[JobRequested], KnownJob]) -> KnownJob:
+    def fulfilled(self, job: str, begin: Callable[[JobRequested, float], KnownJob]) -> KnownJob:
         """The code of a job is loaded: it begins, unless it is over meanwhile.
+
+        Args:
+            job: the job.
+            begin: begins it, as it was requested, with the time at which its turn came.
 
         Raises:
             JobCancelled: it was cancelled, or refused.
@@ -211,7 +215,7 @@ class WaitingRoom:
             wanted = _request_of(self._journal.facts(job))
             if not isinstance(queued, QueuedJob) or not queued.loading or wanted is None:
                 raise JobCancelled(f"Job {job} does not wait for its code: it is over.")
-            return begin(wanted)
+            return begin(wanted, queued.begun_at)
 
     def refuse(self, job: str, error: GristmillError) -> None:
         """See :meth:`~gristmill.runtime.coordinator.Coordinator.refuse`."""
@@ -290,7 +294,8 @@ class WaitingRoom:
         with self._moving:
             if self._registry.find(job.job) is not job:
                 return  # it was cancelled
-            self._journal.add(JobBegun(job.job, time.time()))
+            job.begun_at = time.time()
+            self._journal.add(JobBegun(job.job, job.begun_at))
             job.loading = True
         try:
             own = {name.removeprefix(REQUESTED): data for name, data in blobs.items() if name.startswith(REQUESTED)}
@@ -321,7 +326,7 @@ def told(hook: Callable[..., None], *what: object) -> None:
 
 def _end_of(job: QueuedJob, state: JobState, error: GristmillError) -> JobEnded:
     now = time.time()
-    view = JobView(job.job, job.name, state, max(0.0, now - job.submitted), ())
+    view = JobView(job.job, job.name, state, job.seconds, ())
     return JobEnded(job.job, now, Outcome(view, error))
 
 

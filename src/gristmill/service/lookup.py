@@ -68,12 +68,11 @@ class JobLookup:
         status = self.status(job)
         if status is None or (summary := self._journal.summary(job)) is None:
             return status
-        deadline = None if summary.deadline_seconds is None else summary.submitted + summary.deadline_seconds
         return replace(
             status,
             user=summary.user,
             priority=summary.priority,
-            deadline=deadline,
+            deadline=summary.deadline,
             late=summary.late,
             ended=summary.ended if status.is_over else None,
         )
@@ -127,7 +126,9 @@ class JobLookup:
         if known is not None:
             view = known.view()
             more = {"percent": shown.percent(shown.fraction(view)), "note": view.note}
-        until = summary.ended or time.time()
+        seconds = summary.seconds  # as its own page has them
+        if seconds is None:
+            seconds = 0.0 if summary.begun is None else max(0.0, (summary.ended or time.time()) - summary.begun)
         return models.JobRow(
             id=summary.job,
             name=summary.name,
@@ -137,7 +138,7 @@ class JobLookup:
             submitted=summary.submitted,
             begun=summary.begun,
             ended=summary.ended,
-            seconds=round(max(0.0, until - summary.begun), 3) if summary.begun is not None else 0.0,
+            seconds=round(seconds, 3),
             priority=summary.priority,
             late=summary.late,
             error=summary.error,

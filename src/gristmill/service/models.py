@@ -77,7 +77,9 @@ class JobRow(BaseModel):
     submitted: float = Field(description="Seconds since the epoch.")
     begun: float | None = Field(default=None, description="When its turn came.")
     ended: float | None = None
-    seconds: float = Field(description="How long it runs, or ran.")
+    seconds: float = Field(
+        description="How long it runs, or ran, from when its turn came: with the loading of its code."
+    )
     percent: float = Field(default=0.0, description="Of all its work, 0 to 100.")
     priority: int = 0
     late: bool = Field(default=False, description="It has outlived its deadline.")
@@ -117,7 +119,7 @@ class JobDetail(BaseModel):
     shuffle_bytes: int
     records_per_second: float
     bytes_per_second: float
-    seconds: float
+    seconds: float = Field(description="As in the list: from when its turn came.")
     seconds_left: float | None = Field(default=None, description="An estimate, once there is something to go by.")
     counters: Counters
     summary: dict[str, Any] = Field(description="What `gristmill status --json` prints.")

@@ -81,7 +81,8 @@ class Notice:
         lines = [f"Job {one.job} ({self._name}) failed."]
         if self.kind == LATE:
             deadline = format_duration(one.deadline_seconds or 0.0)
-            lines = [f"Job {one.job} ({self._name}) was to be over {deadline} after it was submitted, and is not."]
+            what = "submitted" if one.since == one.submitted else "tried again"
+            lines = [f"Job {one.job} ({self._name}) was to be over {deadline} after it was {what}, and is not."]
         if one.user:
             lines.append(f"Submitted by {one.user} at {_iso(one.submitted)}.")
         if one.output:

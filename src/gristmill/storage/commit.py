@@ -228,6 +228,10 @@ class OutputCommit:
         finally:
             self._folder.release()
 
+    def release(self) -> None:
+        """Let go of what is staged, as it is: somebody else takes it over."""
+        self._folder.release()
+
     def _assemble(self, parts: Sequence[PartFile], summary: Mapping[str, Any]) -> None:
         final = self.staging / FINAL
         final.mkdir()
