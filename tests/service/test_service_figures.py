@@ -25,6 +25,7 @@ from gristmill.runtime.facts import (
 )
 from gristmill.runtime.history import JobHistory, replay
 from gristmill.runtime.outcome import Outcome
+from gristmill.runtime.summaries import loader_name
 from gristmill.runtime.views import JobView, RunningView
 from gristmill.scheduling.commands import JobState
 from gristmill.service.figures import MOST_NAMES, OTHER, Figures, Histogram
@@ -97,6 +98,40 @@ def test_a_job_that_is_requested_first_is_one_job() -> None:
     figures.take([replace(ACCEPTED, queued=False), ended(JobState.FAILED), JobTakenUp("j", 1, 140.0, "boot", True)])
     assert figures.totals["jobs_submitted"] == 1 and figures.queue_wait.total == 5.0
     assert figures.job_seconds["failed"].total == 35.0
+
+
+def test_a_job_that_is_tried_again_is_followed_again() -> None:
+    """Also one that ended before this server began: how it began is looked up."""
+    again: tuple[Fact, ...] = (JobTakenUp("j", 1, 140.0, "boot", True), JobBegun("j", 143.0))
+    for earlier in ((), FACTS):
+        figures = Figures(lambda job: FACTS if job == "j" else ())
+        figures.take(earlier)
+        figures.take(again)
+        figures.take([done(1, 0, 3, span(144, 145), records_in=8, bad_records=1), ended(at=150.0)])
+        assert figures.bad_records[OTHER] == 0 and figures.bad_records["Job"] == (3 if earlier else 1)
+        assert figures.queue_wait.total == (13.0 if earlier else 3.0)
+        assert figures.job_seconds["succeeded"].total == (27.0 if earlier else 7.0)
+        assert figures.totals["input_records"] == (10 if earlier else 0)
+    figures = Figures()
+    figures.known([*FACTS, *again])
+    figures.take([ended(at=150.0)])
+    assert figures.job_seconds["succeeded"].total == 7.0
+
+
+def test_jobs_that_only_load_the_code_of_others_are_not_counted() -> None:
+    loader = replace(ACCEPTED, job="l", name=loader_name("j"), queued=False, prepared={"spec": {"driver": True}})
+    figures = Figures()
+    figures.take([JobRequested("j", "job.py", "ann", 90.0, {}), JobBegun("j", 95.0), loader])
+    figures.take([replace(FACTS[3], job="l"), replace(FACTS[2], job="l"), ended(JobState.FAILED, "l")])  # type: ignore[arg-type]
+    assert figures.totals["jobs_submitted"] == 1 and sum(figures.jobs_ended.values()) == 0
+    assert sum(figures.attempts.values()) == 0 and figures.totals["input_records"] == 0
+    assert sum(figures.queue_wait.counts) == 1
+
+
+def test_a_job_that_began_at_once_has_waited_for_nothing() -> None:
+    figures = Figures()
+    figures.take([replace(ACCEPTED, queued=False), ended()])
+    assert figures.queue_wait.counts[0] == 1 and figures.queue_wait.total == 0.0
 
 
 def test_as_many_names_of_jobs_as_there_may_be_time_series() -> None:

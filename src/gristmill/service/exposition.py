@@ -128,7 +128,7 @@ def families_of(figures: Figures) -> Iterator[Metric]:
     yield _histogram("task_wait_seconds", "From the launch of attempts to their begin.", "", {"": figures.task_wait})
     yield _histogram(
         "job_queue_wait_seconds",
-        "From the submission of jobs that waited to their begin.",
+        "From the submission of jobs, or their being tried again, to their begin; 0 for those that began at once.",
         "",
         {"": figures.queue_wait},
     )

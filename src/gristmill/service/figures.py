@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gristmill import errors
@@ -26,6 +26,7 @@ from gristmill.runtime.facts import (
     WorkerGone,
     WorkerJoined,
 )
+from gristmill.runtime.summaries import is_loader
 
 TASK_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 WAIT_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400)
@@ -61,10 +62,14 @@ class _Job:
     submitted: float
     begun: float | None = None
     parents: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    hidden: bool = False  # it loads the code of another one, which is counted
 
 
 class Figures:
     """The figures. One thread may add facts; whoever reads meanwhile reads numbers that are there.
+
+    Args:
+        recall: the facts of a job that was over, by which it is known when it is tried again.
 
     Attributes:
         totals: sums, by their names.
@@ -75,7 +80,8 @@ class Figures:
         jobs_ended: by state.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, recall: Callable[[str], Iterable[Fact]] = lambda _job: ()) -> None:
+        self._recall = recall
         self.totals: Counter[str] = Counter()
         self.attempts: Counter[str] = Counter(dict.fromkeys(("done", "failed", "lost", "cancelled", "superseded"), 0))
         self.failures: Counter[str] = Counter()
@@ -89,15 +95,18 @@ class Figures:
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
 
     def known(self, facts: Iterable[Fact]) -> None:
-        """Take in how jobs of earlier began; nothing of that is counted."""
+        """Take in how jobs of earlier began that are not over; nothing of that is counted."""
         for fact in facts:
-            self._follow(fact)
+            if not isinstance(fact, JobEnded):  # it was tried again
+                self._follow(fact)
 
     def take(self, facts: Sequence[Fact]) -> None:
         """Take in facts, in their order."""
         self.totals["facts"] += len(facts)
         for fact in facts:
             match fact:
+                case TaskDone() | AttemptOver() if self._is_hidden(fact.job):
+                    pass
                 case TaskDone():
                     self._task_done(fact)
                 case AttemptOver():
@@ -118,6 +127,7 @@ class Figures:
             case JobAccepted(job, name, at):
                 known = self._jobs.setdefault(job, _Job(name, at))
                 known.name, known.parents = name, dict(enumerate(fact.parents))
+                known.hidden = _loads(fact)
                 if not fact.queued and known.begun is None:
                     known.begun = at
             case StageReplanned(job, _, _, parents):
@@ -127,26 +137,36 @@ class Figures:
                 if (found := self._jobs.get(job)) is not None:
                     found.begun = at
             case JobTakenUp(job, _, at, _, queued):
-                if (found := self._jobs.get(job)) is not None and queued:
+                if queued and job not in self._jobs:  # it was over
+                    for one in self._recall(job):
+                        if isinstance(one, (JobRequested, JobAccepted, StageReplanned)):
+                            self._follow(one)
+                if queued and (found := self._jobs.get(job)) is not None:
                     found.submitted, found.begun = at, None
             case JobEnded(job):
                 self._jobs.pop(job, None)
         while len(self._jobs) > _MOST_JOBS:
             self._jobs.popitem(last=False)
 
+    def _is_hidden(self, job: str) -> bool:
+        found = self._jobs.get(job)
+        return found is not None and found.hidden
+
     def _count_job(self, fact: Fact) -> None:
         found = self._jobs.get(fact.job)
         match fact:
             case JobRequested():
                 self.totals["jobs_submitted"] += 1
-            case JobAccepted():
-                self.totals["jobs_submitted"] += found is None  # else it was requested before
+            case JobAccepted() if found is None and not _loads(fact):  # else it was requested before
+                self.totals["jobs_submitted"] += 1
+                if not fact.queued:
+                    self.queue_wait.observe(0.0)
             case JobBegun(_, at):
                 if found is not None:
                     self.queue_wait.observe(max(0.0, at - found.submitted))
             case JobLate():
                 self.totals["jobs_late"] += 1
-            case JobEnded(_, at, outcome):
+            case JobEnded(_, at, outcome) if not self._is_hidden(fact.job):
                 state = outcome.view.state.value
                 self.jobs_ended[state] += 1
                 if found is not None and found.begun is not None and state in self.job_seconds:
@@ -189,3 +209,8 @@ class Figures:
     def _count_bad(self, name: str, count: int) -> None:
         known = name in self.bad_records or len(self.bad_records) < MOST_NAMES
         self.bad_records[name if known else OTHER] += count
+
+
+def _loads(fact: JobAccepted) -> bool:
+    """Whether a job loads the code of another one."""
+    return is_loader(fact.name, fact.prepared.get("spec", {}).get("driver", False))

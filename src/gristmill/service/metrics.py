@@ -9,10 +9,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gristmill.errors import GristmillError
 from gristmill.runtime.facts import Fact
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.views import WorkerView
@@ -47,12 +49,12 @@ class Metrics:
         self.journal = journal
         self.workers: Callable[[], Sequence[WorkerView]] = coordinator.workers
         self.lock = threading.Lock()  # held for a group of facts, and to read them all
-        self.figures = Figures()
+        self.figures = Figures(self._first_facts)
         self.calls: dict[tuple[str, str], Histogram] = {}
         self.answers: Counter[tuple[str, str, str]] = Counter()
         self._exposition: Exposition | None = None
         for job in journal.unfinished():
-            self.figures.known(fact for _, fact in journal.numbered(job.job, most=_FIRST_FACTS))
+            self.figures.known(self._first_facts(job.job))
         journal.follow(self._take)
 
     def page(self, accept: str = "") -> tuple[bytes, str]:
@@ -78,6 +80,12 @@ class Metrics:
             if (histogram := self.calls.get((method, route))) is None:
                 histogram = self.calls[method, route] = Histogram(HTTP_SECONDS)
             histogram.observe(seconds)
+
+    def _first_facts(self, job: str) -> Sequence[Fact]:
+        """How a job began, as far as that can be read."""
+        with suppress(GristmillError):
+            return [fact for _, fact in self.journal.numbered(job, most=_FIRST_FACTS)]
+        return ()
 
     def _take(self, facts: Sequence[Fact]) -> None:
         with self.lock:
