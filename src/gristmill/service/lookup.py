@@ -19,7 +19,7 @@ from gristmill.config import MIB, format_size
 from gristmill.errors import GristmillError, ServerUnreachable
 from gristmill.runtime.coordinator import Coordinator
 from gristmill.runtime.facts import JobRequested
-from gristmill.runtime.history import JobHistory
+from gristmill.runtime.history import AttemptRow, JobHistory
 from gristmill.runtime.joblogs import LogInfo, LogKeeper, list_logs, read_log
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.outcome import error_to_json
@@ -27,6 +27,7 @@ from gristmill.runtime.registry import KnownJob, QueuedJob
 from gristmill.runtime.summaries import JobState, JobSummary
 from gristmill.runtime.views import RunningView, WorkerView
 from gristmill.service import models, shown
+from gristmill.service.cutoff import attempts_over
 from gristmill.service.drivers import is_loader, loader_name
 from gristmill.service.history import Histories
 
@@ -181,6 +182,13 @@ class JobLookup:
         behind = after + len(some)
         return models.TaskPage(tasks=rows, total=len(found), next=behind if behind < len(found) else None)
 
+    def attempts_over(self, history: JobHistory | None, stage: int, index: int) -> list[AttemptRow]:
+        """The attempts at a task that are over; also those that a restart has cut off, if they had printed anything."""
+        if history is None:
+            return []
+        logs = [info.attempt for info in self.log_list(history.job)] if history.taken_up else ()
+        return attempts_over(history, stage, index, logs)
+
     def attempts(self, job: str, stage: int, index: int) -> models.Attempts | None:
         """The attempts at a task; None if there is no such task."""
         status = self.status(job)
@@ -190,7 +198,7 @@ class JobLookup:
         if stage not in stages or index >= stages[stage].tasks:
             return None
         history = self.history(job)
-        rows = [] if history is None else [shown.attempt_row(job, one) for one in history.attempts_of(stage, index)]
+        rows = [shown.attempt_row(job, one) for one in self.attempts_over(history, stage, index)]
         if not status.is_over:
             epoch = 0 if history is None else len(history.taken_up)
             now = [one for one in self.running(job) if (one.stage, one.index) == (stage, index)]

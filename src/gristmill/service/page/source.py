@@ -127,7 +127,7 @@ class Source:
             return None
         page = task_page(stages, values.history, values.running, TaskFilter(stage, index=index), values.now)
         id = values.view.job
-        over = [] if values.history is None else values.history.attempts_of(stage, index)
+        over = self._jobs.attempts_over(values.history, stage, index)
         epoch = 0 if values.history is None else len(values.history.taken_up)
         logs = {info.attempt: info for info in self._jobs.log_list(id)}
         found = [self._over(id, row, logs) for row in over]
