@@ -55,6 +55,7 @@ from gristmill.shuffle.tickets import ticket_of
 
 _log = logging.getLogger(__name__)
 
+_MOST_TOLD = 64  # logs that are sent again to a coordinator that comes back
 _CHORES_SECONDS = 5.0  # for the one in work when a session ends
 
 
@@ -112,7 +113,9 @@ class Workplace:
         self._cancelled: dict[AttemptId, _Place] = {}  # of those whose slots have yet to go down
         self._logs = LogSender(voice)
         self._code = CodeFetcher(premises.dirs, premises.front)
-        self._cut_off = list(cut_off)  # whose logs have yet to be sent; the chores' own
+        # Those whose logs have yet to be sent, of jobs that go on; the chores' own:
+        self._cut_off = [log for log in cut_off if log.attempt.job in welcome.jobs]
+        self._told: deque[Printing] = deque(maxlen=_MOST_TOLD)  # of those whose logs were sent last, to the end
         self._job_folders: dict[tuple[Path, str], str] = {}  # by data directory and job
         self._specs: dict[str, JobSpec] = {}
         self._made: deque[tuple[str, str]] = deque()  # blocks that the chores have yet to take note of, and their jobs
@@ -133,7 +136,8 @@ class Workplace:
         return len(self._places)
 
     cut_off: Sequence[Printing] = ()
-    """Attempts that ended because this was closed."""
+    """Attempts that ended because this was closed, or so shortly before that the coordinator may not have heard of it.
+    """
 
     @property
     def is_tidying(self) -> bool:
@@ -146,7 +150,7 @@ class Workplace:
         self._code.close()
         if not delete:
             found = [self._printing(attempt, place) for attempt, place in {**self._places, **self._cancelled}.items()]
-            self.cut_off = [*self._cut_off, *filter(None, found)]
+            self.cut_off = [*self._cut_off, *self._told, *filter(None, found)]
         self._agent.close()
         if delete:
             self._chores.put(lambda: self._tidy(set()))
@@ -285,7 +289,12 @@ class Workplace:
     def _rest_of_log(self, attempt: AttemptId, place: _Place | None) -> tuple[bytes, int]:
         """What an attempt printed besides: its log was complete before its end was told here."""
         log = None if place is None else self._printing(attempt, place)
-        return (b"", 0) if log is None else self._logs.rest(log)
+        if log is None:
+            return b"", 0
+        data, start = self._logs.rest(log)
+        if data or start:
+            self._told.append(log)
+        return data, start
 
     def _send_last_logs(self, slot: str) -> None:
         """A slot is gone: what was cancelled in it will not be answered any more."""
@@ -293,7 +302,11 @@ class Workplace:
             if place.slot == slot:
                 del self._cancelled[attempt]
                 if (log := self._printing(attempt, place)) is not None:
-                    self._logs.send_rest(log)
+                    self._send_last_log(log)
+
+    def _send_last_log(self, log: Printing) -> None:
+        self._logs.send_rest(log)
+        self._told.append(log)
 
     # Chores: in their own thread.
 
@@ -328,7 +341,7 @@ class Workplace:
         self._voice.say(pb.Event(admitted=pb.Admitted(job=job.job, refusal=refusal)))
         for log in [log for log in self._cut_off if log.attempt.job == job.job]:
             self._cut_off.remove(log)
-            self._logs.send_rest(log)
+            self._send_last_log(log)
 
     def _take_job(self, job: pb.AddJob) -> FailureReport | None:
         """Fetch a job's code and make its folders; or why that cannot be."""
