@@ -16,6 +16,11 @@ def size_bytes(ctx: click.Context, param: click.Parameter, value: str | None) ->
         raise click.BadParameter(str(error), ctx, param) from error
 
 
+def size_or_none(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    """``64MiB`` → bytes; ``none`` → None."""
+    return None if value.lower() == "none" else size_bytes(ctx, param, value)
+
+
 def place(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """Where a job is to run."""
     try:

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -51,6 +52,9 @@ from gristmill.config import default_data_dir
 @click.option(
     "--tls-key", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The key of that certificate."
 )
+@click.option(
+    "--insecure", is_flag=True, help="Serve blocks to other machines without TLS, though the server speaks it."
+)
 @worker_limit_options
 @click.option(
     "--ends-with-stdin",
@@ -71,6 +75,7 @@ def worker(
     tls_ca: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    insecure: bool,
     max_processes: int | None,
     max_file_size: int | None,
     pass_env: tuple[str, ...],
@@ -97,6 +102,8 @@ def worker(
     checked_url(url)
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("There must be both --tls-cert and --tls-key.")
+    if tls_cert is None and not insecure and (warning := _seen_by_others(url, host)) and not ends_with_stdin:
+        say_with_time(warning)
     if tls_ca is not None:
         os.environ[CA] = str(tls_ca.absolute())  # for executors, too, which read at other workers
     dirs = data_dirs or (default_data_dir(),)
@@ -120,6 +127,28 @@ def worker(
     )
     if retired and ends_with_stdin:
         sys.exit(EXIT_RETIRED)  # whoever started it is not to start another
+
+
+def _seen_by_others(url: str, host: str | None) -> str:
+    """What to say of blocks that cross the network in the clear; nothing if they do not leave this machine.
+
+    Raises:
+        UsageError: they would, though the server speaks TLS.
+    """
+    from gristmill.errors import UsageError
+    from gristmill.runtime.whereabouts import address_towards
+    from gristmill.service.doors.site import is_loopback
+
+    parts = urlsplit(url)
+    address = host or address_towards(parts.hostname or "")
+    if is_loopback(address):
+        return ""
+    if parts.scheme == "https":
+        raise UsageError(
+            f"Other machines would read this worker's blocks at {address} in the clear. Give it a certificate with "
+            "--tls-cert and --tls-key; or say --insecure, in a network that you trust with the data."
+        )
+    return f"The server speaks no TLS: the token, code and blocks (at {address}) cross the network in the clear."
 
 
 def _end_with_stdin() -> None:
