@@ -263,7 +263,13 @@ def test_an_uploaded_class(site: Site, inputs: str, output: str) -> None:
     assert site.result(job) == "a\t100\n"
     logs = site.get(f"/jobs/{job}/logs")["logs"]
     assert any("mapping a b a" in log["text"] for log in logs)
-    assert all(row["name"] != f"code of {job}" for row in site.get("/jobs")["jobs"])
+    rows = site.get("/jobs?limit=200")["jobs"]
+    assert all(row["name"] != f"code of {job}" for row in rows)
+    [row] = [row for row in rows if row["id"] == job]
+    assert row["seconds"] == found["seconds"] >= row["ended"] - row["begun"] - 0.3, "with the loading of its code"
+    shown = httpx.get(f"{site.server.url}/metrics", headers=site._headers, timeout=SECONDS).text
+    counted = [float(line.split()[-1]) for line in shown.splitlines() if line.startswith("gristmill_jobs{")]
+    assert sum(counted) == len(rows), "what only loads code is not counted"
 
 
 def test_uploaded_functions_by_their_names(site: Site, inputs: str, output: str) -> None:

@@ -125,11 +125,18 @@ def test_metrics_count_what_the_jobs_did(ran: Ran) -> None:
     assert found["gristmill_task_duration_seconds_count", "reads=input"] == 3
     assert found["gristmill_task_duration_seconds_bucket", "le=+Inf", "reads=shuffle"] == 3
     assert found[("gristmill_task_wait_seconds_count",)] == 8
+    assert found[("gristmill_job_queue_wait_seconds_count",)] == 4
     assert found["gristmill_job_duration_seconds_count", "state=failed"] == 1
     assert found["gristmill_workers", "state=up"] == 1
     assert sum(value for key, value in found.items() if key[0] == "gristmill_worker_slots") == 1
     assert found["gristmill_http_requests_total", "method=GET", "route=/api/v1/jobs/{job}", "status=200"] >= 3
     assert found[("gristmill_journal_size_bytes",)] > 0 and found[("process_resident_memory_bytes",)] > 0
+
+
+def test_a_job_that_was_late_is_shown_as_such(ran: Ran) -> None:
+    for job, late in ((ran.late, True), (ran.good, False)):
+        assert ask(ran.server, "GET", f"/api/v1/jobs/{job}").json["late"] is late
+        assert (b'class="state late"' in ask(ran.server, "GET", f"/jobs/{job}").body) is late
 
 
 def test_names_of_metrics_follow_the_rules(ran: Ran) -> None:

@@ -76,7 +76,7 @@ class Source:
         self._values.forget(id)
 
     def _job(self, id: str) -> JobValues | None:
-        status = self._jobs.status(id)
+        status = self._jobs.detail(id)
         if status is None:
             return None
         history = self._jobs.history(id)
