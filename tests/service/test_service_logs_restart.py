@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from gristmill.api.loading import load_job
 from gristmill.api.remote import submit
 from gristmill.config import JobOptions
@@ -98,6 +100,14 @@ def test_what_was_said_while_the_server_was_away(tmp_path: Path) -> None:
             (tmp_path / "gate").touch()
             handle.wait(timeout=SECONDS)
             wait_until(lambda: len(list_logs(folder)) > 2)  # that of the attempt that took its place
+            for index, name in enumerate(names):  # the journal knows nothing of those that were cut off
+                path = f"jobs/{handle.job_id}/tasks/0-{index}"
+                headers = {"Authorization": f"Bearer {token}"}
+                found = httpx.get(f"{url}/api/v1/{path}/attempts", headers=headers, timeout=SECONDS).json()["attempts"]
+                assert [(one["name"], one["state"]) for one in found] == [(name, "lost"), (f"{name}-e1", "done")]
+                assert "cut off" in found[0]["failure"]["message"] and found[0]["began"] is None
+                page = httpx.get(f"{url}/{path}", headers=headers, timeout=SECONDS).text
+                assert "cut off" in page and "said while the server was away" in page
     finally:
         if worker is not None:
             worker.kill()
