@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ TLS_PEERS_CA = "GRISTMILL_TLS_PEERS_CA"
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\s*", re.DOTALL)
 _LOOK_SECONDS = 0.5
+_HANDSHAKE, _ALERT = b"\x16", b"\x15"  # how an answer to a handshake begins
 _ROUNDS = 10  # of a handshake in memory: it takes three
 
 
@@ -181,7 +183,7 @@ def distrust(url: str, error: ssl.SSLError, name: str = "") -> UsageError:
 
 
 def speaks_tls(url: str, error: object) -> bool:
-    """Whether a call without TLS failed since the other end speaks it: it does not answer, and shakes hands."""
+    """Whether a call without TLS failed since the other end speaks it: it answers to nothing but a handshake."""
     if not isinstance(error, (http.client.BadStatusLine, ConnectionResetError)):
         return False
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -189,9 +191,12 @@ def speaks_tls(url: str, error: object) -> bool:
     parts = urlsplit(url)
     try:
         with socket.create_connection((parts.hostname or "", parts.port or 80), _LOOK_SECONDS) as plain:
-            with context.wrap_socket(plain, do_handshake_on_connect=False) as wrapped:  # closed, if that fails
-                wrapped.do_handshake()
-                return True
+            # Not by wrap_socket, which leaves a socket open if the other end has hung up already.
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            with suppress(ssl.SSLWantReadError):
+                context.wrap_bio(incoming, outgoing).do_handshake()
+            plain.sendall(outgoing.read())
+            return plain.recv(1) in (_HANDSHAKE, _ALERT)
     except OSError:
         return False
 
