@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+import re
+import time
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies
+from hypothesis.errors import Unsatisfiable
 
+from gristmill import MapReduce
+from gristmill.api.client import ServerClient
+from gristmill.api.loading import job_of_class
+from gristmill.api.remote import RemoteHandle, submit_to
+from gristmill.config import JobOptions
+from gristmill.errors import JobFailed
 from gristmill.service.server import Server, ServeSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of schemathesis and its libraries
 
+_ENDLESS = "/api/v1/jobs/{job}/events"
 _CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
 
 
+class Talking(MapReduce):
+    """Prints, and counts words. A line that says ``bad`` fails, and one that says ``wait`` takes long."""
+
+    def mapper(self, _: None, line: str) -> Iterator[tuple[str, int]]:
+        print(f"a line: {line}")
+        self.counter("lines", line)
+        if line == "bad":
+            raise ValueError("a bad line")
+        until = time.monotonic() + 3600
+        while line == "wait" and not Path(self.params["gate"]).exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        yield line, 1
+
+    def reducer(self, word: str, counts: Iterator[int]) -> Iterator[tuple[str, int]]:
+        yield word, sum(counts)
+
+
 class Asked:
-    """A server, and its document as schemathesis reads it."""
+    """A server, and its document as schemathesis reads it.
+
+    Attributes:
+        jobs: one that succeeded, one that failed and one that runs.
+    """
 
     def __init__(self, server: Server, token: str) -> None:
         import schemathesis  # takes its time: not in every process that collects tests
@@ -27,23 +60,41 @@ class Asked:
         self.document: dict[str, Any] = httpx.get(f"{self.url}/api/v1/openapi.json", headers=self.headers).json()
         self.schema = schemathesis.openapi.from_dict(self.document)
         self.schema.config.update(base_url=self.url)
-        self.job = ""
+        self.jobs: dict[str, str] = {}
+        from schemathesis.checks import CHECKS
+
+        self.checks = [check for check in CHECKS.get_all() if check.__name__ in _CHECKS]
+        assert len(self.checks) == len(_CHECKS)
+
+    def run(self, folder: Path, client: ServerClient, line: str) -> RemoteHandle:
+        """Submit a job about a line."""
+        (folder / f"{line}.txt").write_text(f"{line}\n")
+        job = job_of_class(Talking, {"gate": str(folder / "gate")})
+        options = job.resolve(JobOptions(max_attempts=2, reducers=1), folder / f"out-{line}")
+        return submit_to(client, job, [str(folder / f"{line}.txt")], folder / f"out-{line}", options)
 
     def operations(self) -> list[Any]:
-        """All that can be called."""
-        return [found.ok() for found in self.schema.get_all_operations()]
+        """All that can be called and come to an end by themselves: the events of a job go on as long as it does."""
+        found = [operation.ok() for operation in self.schema.get_all_operations()]
+        assert _ENDLESS in {operation.path for operation in found}
+        return [operation for operation in found if operation.path != _ENDLESS]
 
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
-    data_dir = tmp_path_factory.mktemp("server")
-    (data_dir / "in.txt").write_text("a b\n")
-    with Server(ServeSettings(port=0, data_dir=data_dir)) as server:
-        asked = Asked(server, (data_dir / "token").read_text().strip())
-        wish = {"job": "wordcount", "inputs": [str(data_dir / "in.txt")], "output": str(data_dir / "out")}
-        answer = httpx.post(f"{asked.url}/api/v1/jobs", json=wish, headers=asked.headers)
-        asked.job = answer.json()["id"]  # there are no workers, so that it goes on
+    data_dir, folder = tmp_path_factory.mktemp("server"), tmp_path_factory.mktemp("jobs")
+    with Server(ServeSettings(port=0, data_dir=data_dir, executors=1)) as server:
+        token = (data_dir / "token").read_text().strip()
+        client = ServerClient(server.url, token)
+        asked = Asked(server, token)
+        good, bad = asked.run(folder, client, "good"), asked.run(folder, client, "bad")
+        good.finish(60)
+        with pytest.raises(JobFailed):
+            bad.finish(60)
+        waits = asked.run(folder, client, "wait")
+        asked.jobs = {"succeeded": good.job_id, "failed": bad.job_id, "running": waits.job_id}
         yield asked
+        (folder / "gate").touch()
 
 
 def test_each_route_is_described_with_its_answers(asked: Asked) -> None:
@@ -51,8 +102,8 @@ def test_each_route_is_described_with_its_answers(asked: Asked) -> None:
         for method, operation in item.items():
             assert operation["description"], (method, path)
             assert any(status.startswith("2") for status in operation["responses"]), (method, path)
-            if path != "/livez":
-                problem = operation["responses"]["401"]["content"]["application/problem+json"]["schema"]
+            for status in ("400", "401", "403", "405"):
+                problem = operation["responses"][status]["content"]["application/problem+json"]["schema"]
                 assert problem == {"$ref": "#/components/schemas/Problem"}, (method, path)
             if "{" in path and method == "get":
                 assert "404" in operation["responses"], (method, path)
@@ -83,35 +134,71 @@ def test_the_page_for_people_names_every_route(asked: Asked) -> None:
     assert "http://" not in page.text.replace(asked.url, "").replace("http://www.w3.org/", "")
 
 
-def _ask_all(asked: Asked, examples: int, phases: tuple[Phase, ...]) -> None:
-    """Ask each operation for whatever its description allows, and for some that it does not."""
-    from schemathesis.checks import CHECKS
-
-    checks = [check for check in CHECKS.get_all() if check.__name__ in _CHECKS]
-    assert len(checks) == len(_CHECKS)
+def test_what_is_answered_of_real_jobs_is_as_described(asked: Asked) -> None:
+    answered: dict[tuple[str, str], int] = {}
     for operation in asked.operations():
-        if operation.path.endswith("/events"):
-            continue  # it goes on as long as a job does: see the tests of events
+        if operation.method == "get" and "{job}" in operation.path:
+            for state, job in asked.jobs.items():
+                case = operation.Case(path_parameters={"job": job, "task": "0-0"})
+                answer = case.call_and_validate(headers=asked.headers, checks=asked.checks, timeout=20)
+                answered[operation.path.rpartition("/")[2], state] = answer.status_code
+                if "/attempts" in operation.path and state == "failed":
+                    assert [row["failure"]["exception"] for row in answer.json()["attempts"]] == ["ValueError"] * 2
+                if "/logs" in operation.path and state != "running":
+                    assert any("a line: " in log["text"] for log in answer.json()["logs"])
+                    part = {"attempt": answer.json()["logs"][0]["attempt"]}
+                    case = operation.Case(path_parameters={"job": job}, query=part)
+                    case.call_and_validate(headers=asked.headers, checks=asked.checks, timeout=20)
+                if operation.path.endswith("/result"):
+                    assert answer.status_code == 200 or state != "succeeded"
+    refused = {key for key, status in answered.items() if status != 200}
+    assert refused == {("result", "failed"), ("result", "running")}
 
-        @given(case=operation.as_strategy(), real=strategies.booleans())
+
+def test_methods_that_are_none_are_refused_as_described(asked: Asked) -> None:
+    with httpx.Client(base_url=asked.url, headers=asked.headers) as client:
+        for path, item in asked.document["paths"].items():
+            for method in {"get", "post", "put", "patch", "delete"} - item.keys():
+                answer = client.request(method, re.sub(r"{\w+}", "0-0", path))
+                assert answer.status_code == 405, (method, path)
+                assert answer.headers["content-type"] == "application/problem+json"
+
+
+def _ask_all(asked: Asked, examples: int, phases: tuple[Phase, ...], mode: str) -> None:
+    """Ask each operation for whatever its description allows, and for what it does not."""
+    from schemathesis import GenerationMode
+
+    tried: Counter[str] = Counter()  # by operation
+    jobs = ("", *asked.jobs.values())
+    for operation in asked.operations():
+
+        @given(case=operation.as_strategy(generation_mode=GenerationMode(mode)), job=strategies.sampled_from(jobs))
         @settings(
             max_examples=examples, deadline=None, database=None, derandomize=True, phases=phases,
             suppress_health_check=list(HealthCheck),
         )  # fmt: skip
-        def ask(case: Any, real: bool) -> None:
-            if real and "job" in (case.path_parameters or {}):
-                case.path_parameters["job"] = asked.job
-            (case.query or {}).pop("wait", None)  # up to half a minute
-            case.call_and_validate(headers=asked.headers, checks=checks, timeout=20)
+        def ask(case: Any, job: str) -> None:
+            if job and "job" in (case.path_parameters or {}):
+                case.path_parameters["job"] = job
+            if isinstance(case.query, dict):
+                case.query.pop("wait", None)  # up to half a minute
+            case.call_and_validate(headers=asked.headers, checks=asked.checks, timeout=20)
+            tried[case.operation.label] += 1
 
-        ask()
+        try:
+            ask()
+        except Unsatisfiable:  # it takes nothing that could be wrong
+            assert mode == "negative" and not operation.path_parameters and not operation.query, operation.label
+    assert len(tried) >= 15, tried
 
 
-def test_no_answer_is_undocumented_and_no_call_breaks_the_server(asked: Asked) -> None:
-    _ask_all(asked, 3, (Phase.generate,))
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_no_answer_is_undocumented_and_no_call_breaks_the_server(asked: Asked, mode: str) -> None:
+    _ask_all(asked, 2, (Phase.generate,), mode)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_no_answer_is_undocumented_at_length(asked: Asked) -> None:
-    _ask_all(asked, 300, (Phase.generate, Phase.shrink))
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_no_answer_is_undocumented_at_length(asked: Asked, mode: str) -> None:
+    _ask_all(asked, 300, (Phase.generate, Phase.shrink), mode)

@@ -44,7 +44,7 @@ _TITLES = {
     500: "The server failed",
     503: "Not now",
 }
-_ANYWHERE = (400, 401, 403, 408, 413, 422, 429, 503)
+_ANYWHERE = (400, 401, 403, 405, 408, 413, 422, 429, 503)
 _SCHEMA = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 Responses = dict[int | str, dict[str, Any]]
