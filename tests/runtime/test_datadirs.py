@@ -199,3 +199,12 @@ def test_what_is_kept_can_be_asked_for_while_it_changes(disks: Disks) -> None:
         sys.setswitchinterval(interval)
         over.set()
         thread.join(20)
+
+
+def test_others_cannot_look_into_it(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "jobs").mkdir(parents=True)
+    old.chmod(0o755)
+    dirs = DataDirs.open([old, new])
+    assert [path.stat().st_mode & 0o777 for path in (old, new, new / "jobs")] == [0o700] * 3
+    dirs.close()

@@ -23,6 +23,7 @@ from gristmill.cli.main import main
 from gristmill.errors import UsageError
 from gristmill.runtime.jobfolder import JobFolder
 from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.private import claim_folder
 from gristmill.runtime.registry import RunningJob
 from gristmill.service.doors.limits import Exchange, Guesses
 from gristmill.service.doors.logins import LOGIN_SECONDS, LOGINS, Logins
@@ -254,6 +255,14 @@ def test_a_journal_is_its_owners_alone_whatever_the_umask_says(tmp_path: Path) -
         os.umask(before)
     assert mode(folder) == mode(folder / "jobs") == mode(make_job.path) == 0o700 and mode(folder / JOURNAL) == 0o600
     make_job.remove()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can give a folder away")
+def test_a_data_directory_of_another_user_is_said(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    assert claim_folder(tmp_path) == "" and mode(tmp_path) == 0o700
+    os.chown(tmp_path, 12345, -1)
+    assert "belongs to another user" in claim_folder(tmp_path)
 
 
 def test_what_is_everybodys_is_no_data_directory(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ class Session(Sources):
     def scratch_folder(self) -> str:
         """A folder of this machine that is not there yet, and goes when the session is closed."""
         folder = Path(self._options.data_dir).absolute() / "checkpoints" / secrets.token_hex(8)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._scratch.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
         return str(folder)
 

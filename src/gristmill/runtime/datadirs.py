@@ -233,8 +233,8 @@ def _take(directory: _Directory) -> str:
     """
     try:
         make_folder(directory.path)
+        close_folder(directory.path)  # an earlier version may have left it open
         make_folder(directory.path / "jobs")
-        close_folder(directory.path / "jobs")  # the directory itself may be others' as well
         _probe(directory.path)
         if fcntl is None:
             return ""

@@ -25,35 +25,38 @@ def claim_folder(path: Path) -> str:
     """Have a folder that others cannot look into; one that is there is closed to them.
 
     Returns:
-        Why it may not be, in a sentence; empty if all is well.
+        Why they may get at what is in it all the same, in a sentence; empty if all is well.
 
     Raises:
         UsageError: it cannot be made, or is everybody's.
     """
     try:
         make_folder(path)
-        status = path.stat()
-        if status.st_mode & stat.S_ISVTX:
+        if path.stat().st_mode & stat.S_ISVTX:
             raise UsageError(
-                f"The data directory {path} is everybody's. Name a folder in it, such as {path}/gristmill."
+                f"The data directory {path} is everybody's. Name one of your own, such as {path / 'gristmill'}."
             )
         close_folder(path)
+        status = path.stat()
     except OSError as error:
-        raise UsageError(f"The data directory {path} cannot be made private: {error.strerror or error}.") from error
-    if not _is_ours(status):
+        raise UsageError(f"The data directory {path} cannot be made: {error.strerror or error}.") from error
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         return f"The data directory {path} belongs to another user, who can replace what is in it."
+    if _is_open(status):
+        return f"The data directory {path} cannot be closed to other users: its file system does not do that."
     return ""
 
 
 def close_folder(path: Path) -> None:
-    """Close a folder to others, if that is ours to do.
+    """Close a folder to others, if that is ours to do and its file system knows of such things.
 
     Raises:
-        OSError: it cannot be done.
+        OSError: it cannot be looked at.
     """
     status = path.stat()
-    if stat.S_IMODE(status.st_mode) & 0o077 and _is_ours(status):
-        path.chmod(0o700)
+    if _is_open(status) and _is_ours(status):
+        with suppress(OSError):
+            path.chmod(0o700)
 
 
 def claim_database(path: Path) -> None:
@@ -67,8 +70,13 @@ def claim_database(path: Path) -> None:
     for suffix in _BESIDE:
         one = path.with_name(f"{path.name}{suffix}")
         with suppress(OSError):  # it is gone meanwhile; or another user's, who has let us write it
-            if stat.S_IMODE(one.stat().st_mode) & 0o077:
+            if _is_open(one.stat()):
                 one.chmod(0o600)
+
+
+def _is_open(status: os.stat_result) -> bool:
+    """Whether others may do anything with it."""
+    return bool(stat.S_IMODE(status.st_mode) & 0o077)
 
 
 def _is_ours(status: os.stat_result) -> bool:
