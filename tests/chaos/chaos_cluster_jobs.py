@@ -48,10 +48,16 @@ class Spread(MapReduce):
 
 
 class Chatty(Spread):
-    """The same, and each task says that it has begun."""
+    """The same, and each attempt says that it has begun, and under a name of its own.
+
+    Parameter ``witness``: a file, which is told of the name as well, and when it was printed.
+    """
 
     def mapper_init(self) -> None:
-        print("a task begins", flush=True)
+        name = uuid.uuid4().hex
+        print(f"a task begins: {name}", flush=True)
+        with Path(self.params["witness"]).open("a") as witness:
+            witness.write(f"{name} {time.time()}\n")  # at once, for it is short
         super().mapper_init()
 
 

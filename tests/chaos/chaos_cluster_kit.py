@@ -152,10 +152,14 @@ class Site:
 
     def start_server(self) -> None:
         """Start the server, or another one on the same data directory and port; return when it listens."""
-        (self.data_dir / "server.json").unlink(missing_ok=True)
-        self.server = self.command(self.log, *self._options, verb="serve", prefix=self._prefix)
+        self.spawn_server()
         self.wait_until(lambda: self.listens() or self.server.process.poll() is not None)
         assert self.server.process.poll() is None, self.said()
+
+    def spawn_server(self) -> None:
+        """The same, but return at once."""
+        (self.data_dir / "server.json").unlink(missing_ok=True)
+        self.server = self.command(self.log, *self._options, verb="serve", prefix=self._prefix)
 
     def listens(self) -> bool:
         """Whether the server that was started last has said where it is."""
