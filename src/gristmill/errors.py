@@ -72,6 +72,17 @@ class FailureKind(Enum):
     FETCH = "fetch"  # an input block is gone: its maker runs again
 
 
+def plain(text: str) -> str:
+    """A text that UTF-8 has: a half of a surrogate pair in it becomes an escape, such as ``\\ud800``.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{type(text).__name__} is no text")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True)
 class Frame:
     """One line of a user's traceback."""
@@ -80,6 +91,11 @@ class Frame:
     line: int
     function: str
     source: str  # the text of the line, stripped; empty when it cannot be read
+
+    def __post_init__(self) -> None:
+        """As in a report."""
+        for name in ("file", "function", "source"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -112,6 +128,14 @@ class FailureReport:
     log_tail: str = ""
     advice: str = ""
 
+    def __post_init__(self) -> None:
+        """Make every text one that can be written anywhere: users' exceptions may say what UTF-8 has not."""
+        for name in _TEXTS:
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        if self.details:
+            details = {plain(name): plain(one) if isinstance(one, str) else one for name, one in self.details.items()}
+            object.__setattr__(self, "details", details)
+
     @property
     def what(self) -> str:
         """What happened, with the name of the exception, if there is one and the message does not have it."""
@@ -129,6 +153,9 @@ class FailureReport:
         fields = dict(data)
         fields["frames"] = tuple(Frame(**frame) for frame in fields.get("frames", ()))
         return cls(**fields)
+
+
+_TEXTS = ("error", "message", "exception", "record", "source", "function", "log_tail", "advice")
 
 
 class GristmillError(Exception):

@@ -6,7 +6,6 @@ What the coordinator wants becomes orders to workers; what workers say becomes f
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
@@ -40,6 +39,7 @@ from gristmill.runtime.contracts import (
 )
 from gristmill.runtime.front import version_mismatch
 from gristmill.runtime.joblogs import LogKeeper
+from gristmill.runtime.plain import read_json
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_id, attempt_message, job_message, launch_order, stage_message
 from gristmill.runtime.watch import not_begun
@@ -283,7 +283,7 @@ class Roster:
                 self._answered(attempt)
                 self._keep_log(attempt, failed.log, failed.log_start)
                 leaves = failed.slot_leaves if failed.HasField("slot_leaves") else None
-                report = FailureReport.from_json(json.loads(failed.report))
+                report = FailureReport.from_json(read_json(failed.report))
                 self._say(worker, AttemptFailed(attempt, report, leaves))
             case "slot_up":
                 self._slots[event.slot_up.slot] = worker
@@ -323,7 +323,7 @@ class Roster:
         Raises:
             ValueError: it names files that are not the job's, which this machine would move or delete.
         """
-        result = TaskResult.from_json(json.loads(data))
+        result = TaskResult.from_json(read_json(data))
         if not all(is_below(part.staged) and is_below(part.final) for part in result.parts):
             raise ValueError(f"parts that are not in the folder of job {job}")
         known = self._jobs.get(job)
@@ -422,7 +422,7 @@ class Roster:
 
 def _refusal(worker: str, data: bytes) -> FailureReport:
     """Why a worker cannot run a job, with its name."""
-    report = FailureReport.from_json(json.loads(data))
+    report = FailureReport.from_json(read_json(data))
     message = f"Worker {worker} does not see what the coordinator sees: {report.message}."
     if report.error != PathNotShared.__name__:
         message = f"Worker {worker} cannot run this: {report.message}."

@@ -176,11 +176,14 @@ class Journal:
                 if connection is None:
                     connection = open_for_writing(self.path)
                 _insert(connection, batch, self.address)
-            except (sqlite3.Error, OSError, JournalFailed) as error:
+            except Exception as error:  # whatever it is, who waits for the facts must hear that they are not written
                 if connection is not None:
                     connection.close()  # rolls back
                     connection = None
-                if isinstance(error, JournalFailed) or self._closing or time.monotonic() >= give_up_at:
+                may_pass = isinstance(error, (sqlite3.Error, OSError))
+                if not may_pass or self._closing or time.monotonic() >= give_up_at:
+                    if not may_pass:
+                        _log.error("%s cannot take a fact.", self.path, exc_info=error)
                     self._fail(failed(self.path, error))
                     return None
                 time.sleep(_RETRY_SECONDS)

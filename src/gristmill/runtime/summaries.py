@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from gristmill.errors import plain
 from gristmill.runtime.facts import (
     Fact,
     JobAccepted,
@@ -43,7 +44,7 @@ CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, submitted, job);
 CREATE INDEX IF NOT EXISTS jobs_by_user ON jobs (user, submitted, job);
 CREATE INDEX IF NOT EXISTS jobs_by_key ON jobs (key) WHERE key != '';
 CREATE INDEX IF NOT EXISTS jobs_by_end ON jobs (ended) WHERE ended IS NOT NULL;
-CREATE INDEX IF NOT EXISTS jobs_hidden ON jobs (state) WHERE hidden;
+CREATE INDEX IF NOT EXISTS jobs_hidden ON jobs (state, hidden) WHERE hidden;
 """
 ADDED = (
     "ALTER TABLE jobs ADD COLUMN since REAL NOT NULL DEFAULT 0",
@@ -132,7 +133,8 @@ def note(connection: sqlite3.Connection, facts: Iterable[Fact]) -> None:
     """Take in facts that are being written, in their order."""
     for fact in facts:
         if (taken := _NOTED.get(fact.kind)) is not None:
-            connection.execute(*taken(fact))
+            statement, values = taken(fact)
+            connection.execute(statement, [plain(value) if isinstance(value, str) else value for value in values])
 
 
 _Statement = tuple[str, tuple[Any, ...]]

@@ -19,13 +19,13 @@ from typing import Any
 from gristmill.errors import GristmillError
 from gristmill.plan.stages import Stage
 from gristmill.runtime.contracts import TaskSpec
+from gristmill.runtime.plain import read_json
 from gristmill.scheduling.ids import AttemptId
 
 _HEADER = struct.Struct("!I")
 _MAX_FRAME_BYTES = (1 << 32) - 1
 _READ_BYTES = 1 << 16
 _NOTES = json.JSONEncoder(default=str, separators=(",", ":"))
-_PARSER = json.JSONDecoder()
 _DO_NOT_WAIT = getattr(socket, "MSG_DONTWAIT", None)  # not on Windows
 
 
@@ -79,11 +79,10 @@ def parse_note(payload: bytes) -> dict[str, Any]:
         ChannelClosed: it is not a note; whatever wrote it cannot be talked to.
     """
     try:
-        text = payload.decode()
-        note, end = _PARSER.raw_decode(text)  # json.loads() looks for white space around it, for as long again
+        note = read_json(payload)
     except ValueError as error:
         raise ChannelClosed("an executor sent what is not JSON") from error
-    if not isinstance(note, dict) or end != len(text):
+    if not isinstance(note, dict):
         raise ChannelClosed("an executor sent what is not a note")
     return note
 

@@ -1,0 +1,42 @@
+"""JSON of others: of executors, in which user code lives, of workers, and of the journal, which keeps what they said.
+
+What is read here can be written anywhere: into the journal, an answer of REST, a mail. JSON can say what UTF-8 cannot,
+one half of a surrogate pair: it becomes an escape.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from gristmill.errors import plain
+
+_PARSER = json.JSONDecoder()
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def read_json(text: str | bytes) -> Any:
+    """The value of a JSON text, which has nothing before it and nothing after it.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deep.
+    """
+    words = text.decode() if isinstance(text, bytes) else text
+    try:
+        value, end = _PARSER.raw_decode(words)  # json.loads() looks for white space around it, for as long again
+        if end != len(words):
+            raise ValueError("something follows the JSON")
+        return value if _HALF.search(words) is None else _plain(value)
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deep") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {plain(name): _plain(one) for name, one in value.items()}
+    return value
