@@ -51,7 +51,7 @@ def blob_routes(
         raise HTTPException(404, f"There is no blob {name}.")
 
     @routes.put(
-        "/{name}", status_code=201, dependencies=_SUBMITS, response_model=models.Blob, responses=problems(),
+        "/{name}", status_code=201, dependencies=_SUBMITS, response_model=models.Blob, responses=problems(404),
         openapi_extra=BODY,
     )  # fmt: skip
     async def put(name: Digest, request: Request) -> dict[str, str]:
