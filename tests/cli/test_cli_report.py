@@ -1,22 +1,27 @@
 """Errors as people read them."""
 
 import os
+import re
 from pathlib import Path
 
 import click
 import pytest
 
+from gristmill.cli.logs import _Printer
 from gristmill.cli.report import error_text
 from gristmill.errors import (
     TASK_ERRORS,
     FailureReport,
     Frame,
+    GristmillError,
     JobCancelled,
     JobFailed,
     OutputExists,
     TooManyBadRecords,
     UsageError,
 )
+
+EVIL = "here\x1b]52;c;eA==\x07\x1b[2K\x9b1A\r\u202egone\u2066"
 
 
 @pytest.fixture(autouse=True)
@@ -176,3 +181,36 @@ def test_a_workers_full_disk_is_called_full() -> None:
     assert "cannot be used any more" in text_of(
         FailureReport("DataDirFailed", "/d/x cannot be read.", details={"full": 0})
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        JobFailed(
+            f"{EVIL}", FailureReport(
+                f"UserCodeError{EVIL}", EVIL, (Frame(EVIL, 1, EVIL, EVIL),), EVIL, EVIL, EVIL, 1, EVIL,
+                {"task": EVIL, "replay": EVIL, "built": EVIL, "role": EVIL}, EVIL, EVIL,
+            ), EVIL,
+        ),
+        JobFailed("x", FailureReport("ExecutorDied", EVIL, log_tail=f"a\tb{EVIL}")),
+        JobFailed(EVIL),
+        JobCancelled(EVIL),
+        UsageError(f"{EVIL}\n{EVIL}"),
+        OutputExists(EVIL),
+    ],
+)  # fmt: skip
+def test_nothing_that_others_have_written_commands_the_terminal(error: GristmillError) -> None:
+    text = click.unstyle(error_text(error))
+    assert "here" in text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2066]", text)
+
+
+def test_logs_for_a_terminal_are_plain_text_and_for_pipes_as_they_are() -> None:
+    for for_people, expected in (
+        (True, "a\tb \ufffd]52;c;x\ufffd é\nnext\n"),
+        (False, "a\tb \x1b]52;c;x\x07 é\r\nnext\n"),
+    ):
+        written: list[str] = []
+        printer = _Printer(written.append, as_json=False, for_people=for_people)
+        printer.add("j-a1", "a\tb \x1b]52;c;x\x07 é\r\nnext\n")
+        assert "".join(written) == f"==> j-a1 <==\n{expected}"

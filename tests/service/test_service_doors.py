@@ -297,6 +297,21 @@ def test_the_link_logs_in_and_shows_the_token_no_more(server: Server, visitor: V
     assert visitor.ask("GET", "/api/v1/jobs", Cookie=cookie.partition(";")[0]).status == 200
 
 
+def test_a_link_on_somebodys_page_changes_no_login(visitor: Visitor, tokens: dict[Role, str]) -> None:
+    """Or else users would work as whoever has put the link there. Browsers send no cookie along with the first call."""
+    cookie, link = log_in(visitor, tokens[Role.ADMIN]), f"/workers?token={tokens[Role.VIEWER]}&a=b"
+    foreign = visitor.ask("GET", link, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")
+    assert (foreign.status, foreign.headers["Set-Cookie"]) == (200, None)
+    assert link.replace("&", "&amp;") in foreign.body.decode()
+    for site in ("same-origin", "same-site", "cross-site"):
+        answer = visitor.ask("GET", link, Sec_Fetch_Site=site, Sec_Fetch_Mode="navigate", Cookie=cookie)
+        assert (answer.status, answer.headers["Location"]) == (303, "/workers?a=b"), site
+        assert answer.headers["Set-Cookie"] is None
+    for headers in ({"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none", "Cookie": cookie}):
+        answer = visitor.ask("GET", link, Sec_Fetch_Mode="navigate", **headers)  # whoever has none, or types it
+        assert (answer.status, answer.headers["Location"]) == (303, "/workers?a=b") and answer.headers["Set-Cookie"]
+
+
 def test_a_login_changes_nothing_but_from_our_own_page(
     server: Server, visitor: Visitor, tokens: dict[Role, str], tmp_path: Path
 ) -> None:

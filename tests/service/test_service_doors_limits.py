@@ -316,6 +316,21 @@ def test_logins_outlive_their_server_and_end_in_time(tmp_path: Path) -> None:
     assert again.find(value) is None
 
 
+def test_many_logins_by_one_token_end_nobody_elses(tmp_path: Path) -> None:
+    add_token(tmp_path / TOKENS, "ann", Role.VIEWER)
+    eager = add_token(tmp_path / TOKENS, "eager", Role.VIEWER)
+    tokens = Tokens("the-administrators-own", tmp_path / TOKENS)
+    logins = Logins(tokens, tmp_path / LOGINS)
+    first = logins.begin("the-administrators-own")
+    many = [logins.begin(eager) for _ in range(1100)]
+    assert first is not None and logins.find(first) is not None
+    assert [value is not None and logins.find(value) is not None for value in many] == [False] * 1080 + [True] * 20
+    give_up = time.monotonic() + 20
+    while (last := many[-1]) is None or Logins(tokens, tmp_path / LOGINS).find(last) is None:  # a moment later
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("text", ["", "short", "with a space in the middle", "ü" * 20])
 def test_files_that_hold_no_token(tmp_path: Path, text: str) -> None:
     (tmp_path / "own").write_text(text)

@@ -21,9 +21,9 @@ from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 from gristmill.service.history import Histories
 from gristmill.service.lineage import LineageChannel, dataset
-from gristmill.service.notices import Mail, MailChannel, Notices, Webhook, WebhookChannel
+from gristmill.service.notices import Mail, MailChannel, Notices, Webhook, WebhookChannel, post_json
 from gristmill.service.operations import HistoryKeeper
-from gristmill.service.telling import Tellers
+from gristmill.service.telling import NeverTold, NotToldYet, Tellers
 
 ACCEPTED = JobAccepted("j", "Job", 1.0, "", "boot", ((),), {"spec": {}, "plan": []}, user="ann", deadline_seconds=60.0)
 
@@ -84,6 +84,22 @@ def test_what_does_not_answer_is_tried_again_and_told_once(journal: Journal, hea
     assert len({body["id"] for body in bodies}) == 2  # whoever heard it twice can tell
     assert bodies[0]["job"]["deadline_seconds"] == 60.0 and bodies[0]["job"]["error"] is None
     assert "webhook-signature" not in {name.lower() for name in heard.calls[0].headers}
+
+
+@pytest.mark.parametrize("status", [503, 404, 0])
+def test_a_webhooks_url_comes_into_no_log(
+    journal: Journal, heard: Heard, url: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who knows it may post: it is a secret, as a rule."""
+    heard.answers[:] = [status]
+    there = f"{url.replace('//', '//me:key@', 1)}/T0/secret?key=1" if status else "http://127.0.0.1:1/T0/secret"
+    webhook = Webhook.parse(there)
+    with pytest.raises((NotToldYet, NeverTold)) as told:
+        post_json(there, b"{}", {})
+    host = there.partition("//")[2].partition("/")[0].rpartition("@")[2]
+    assert f"http://{host} " in str(told.value)
+    for text in (str(told.value), repr(webhook)):
+        assert not any(part in text for part in ("secret", "T0", "key"))
 
 
 @pytest.mark.parametrize("status", [400, 404, 302])

@@ -112,7 +112,7 @@ class SubmitRequest:
             code, probe = _text(data["code"]), _text(data.get("probe", ""))
             return cls(submission, code, seen, int(data.get("seen_files", 0)), probe)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            raise UsageError(f"This is not a job: {type(error).__name__}: {error}.") from error
+            raise UsageError(f"This is not a job: {type(error).__name__}: {str(error)[:500]}.") from error
 
 
 def _text(value: Any) -> str:

@@ -13,6 +13,7 @@ import click
 from gristmill.cli.options import server_options
 from gristmill.cli.servers import server_of
 from gristmill.cli.streams import stdout_for_data
+from gristmill.cli.tables import printable_lines
 
 if TYPE_CHECKING:
     from gristmill.api.client import ServerClient
@@ -58,7 +59,7 @@ def logs(
             out.write(text.encode("utf-8", "backslashreplace"))
             out.flush()
 
-        printer = _Printer(write, as_json)
+        printer = _Printer(write, as_json, for_people=out.isatty())
         if follow:
             for name, text in _followed(client, job, attempt, task):
                 printer.add(name, text)
@@ -81,14 +82,16 @@ class _Printer:
     Args:
         write: takes what is to be printed.
         as_json: print each line as a JSON object.
+        for_people: leave out what would command a terminal.
 
     Attributes:
         has_printed: whether there was anything.
     """
 
-    def __init__(self, write: Callable[[str], None], as_json: bool) -> None:
+    def __init__(self, write: Callable[[str], None], as_json: bool, for_people: bool = False) -> None:
         self._write = write
         self._as_json = as_json
+        self._for_people = for_people
         self._last = ""
         self._begun: dict[str, str] = {}  # lines without an end, by attempt
         self.has_printed = False
@@ -116,7 +119,7 @@ class _Printer:
             return
         head = f"==> {attempt} <==\n" if attempt != self._last else ""
         self._last = attempt
-        self._write(head + text)
+        self._write(printable_lines(head + text) if self._for_people else head + text)
 
 
 class _Places(dict[str, int]):

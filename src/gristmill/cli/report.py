@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import textwrap
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
+from gristmill.cli.tables import printable_lines
 from gristmill.config import format_size
 from gristmill.errors import (
     FailureReport,
@@ -38,16 +41,17 @@ def show_error(error: GristmillError) -> None:
 
 
 def error_text(error: GristmillError) -> str:
-    """The whole text for an error, without a newline at the end."""
+    """The whole text for an error, without a newline at the end and without anything that commands the terminal."""
     if isinstance(error, JobCancelled):
         return _cancelled_text(error)
     if isinstance(error, JobFailed):
         return job_failed_text(error)
     if isinstance(error, TaskError):
         return failure_text(error.report)
+    text = printable_lines(str(error))
     if isinstance(error, UsageError):
-        return _usage_text(str(error))
-    return f"{_bad('Error:')} {error or type(error).__name__}"
+        return _usage_text(text)
+    return f"{_bad('Error:')} {text or type(error).__name__}"
 
 
 def _usage_text(message: str) -> str:
@@ -59,24 +63,26 @@ def _usage_text(message: str) -> str:
 def job_failed_text(error: JobFailed) -> str:
     """A failed job: the failure that ended it, then what is left of the job."""
     lines = [failure_text(error.report), ""] if error.report else []
+    reason = printable_lines(str(error))
     if isinstance(error, TooManyBadRecords) or not error.report:
         # The exception's first line says why; what follows there repeats the report for those who only see the text.
-        lines.append(_bad(str(error).partition("\n")[0].removesuffix(" The last one:")))
+        lines.append(_bad(reason.partition("\n")[0].removesuffix(" The last one:")))
     elif str(error.report.details.get("task", "")).startswith("driver "):
         lines.append(f"{_bad('The script failed.')} What it had written before is there.")
     else:
         lines.append(f"{_bad('The job failed.')} No output was written.")
     if error.report and (command := error.report.details.get("replay")):
         # Whole, whatever the width: a terminal that wraps a line copies it as one.
-        lines.append(_label("Replay") + str(command))
+        lines.append(_label("Replay") + printable_lines(str(command)))
         lines.append(_row("", "(that task again, here; with --pdb it stops where it raised)"))
     if error.job_folder:
-        lines.append(_row("Kept", f"{_short(error.job_folder)} (logs of all tasks)"))
+        lines.append(_row("Kept", f"{printable_lines(_short(error.job_folder))} (logs of all tasks)"))
     return "\n".join(lines)
 
 
 def failure_text(report: FailureReport) -> str:
     """One failure: place and source text, what was raised, the record, the attempts, what to do, the last output."""
+    report = _printable(report)
     lines: list[str] = []
     if report.frames:
         lines += _frames(report)
@@ -88,6 +94,18 @@ def failure_text(report: FailureReport) -> str:
         lines += ["", "The last lines of its output:"]
         lines += [f"  | {line}" for line in report.log_tail.rstrip().splitlines()[-_LOG_LINES:]]
     return "\n".join(lines)
+
+
+def _printable(report: FailureReport) -> FailureReport:
+    """A report whose texts, all of which user code can make, are for a terminal."""
+    named = {each.name: getattr(report, each.name) for each in fields(report)}
+    texts: dict[str, Any] = {name: printable_lines(one) for name, one in named.items() if isinstance(one, str)}
+    frames = (
+        Frame(printable_lines(one.file), one.line, printable_lines(one.function), printable_lines(one.source))
+        for one in report.frames
+    )
+    details = {name: printable_lines(one) if isinstance(one, str) else one for name, one in report.details.items()}
+    return replace(report, **texts, frames=tuple(frames), details=details)
 
 
 def _frames(report: FailureReport) -> list[str]:
@@ -160,7 +178,7 @@ def _memory(report: FailureReport) -> str:
 
 
 def _cancelled_text(error: JobCancelled) -> str:
-    return f"{click.style('Cancelled.', fg='yellow', bold=True)} {error}".rstrip()
+    return f"{click.style('Cancelled.', fg='yellow', bold=True)} {printable_lines(str(error))}".rstrip()
 
 
 def _row(label: str, text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -107,6 +108,14 @@ def _cell(value: str | Cell) -> Cell:
 def printable(text: str) -> str:
     """A text of somebody else's, without what could command the terminal."""
     return "".join(each if each.isprintable() else "\ufffd" for each in text)
+
+
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable_lines(text: str) -> str:
+    """Likewise of several lines: newlines and tabs stay, and what would go back in a line begins another."""
+    return _COMMANDS.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _width(text: str) -> int:

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 SOURCES = "_gristmill_sources.json"  # member of a bundle: name of each file in it → where it lay
 TEXTS = "_gristmill_texts/"  # members below it are for tracebacks alone, and are not importable
 _SUFFIX = ".d"
+_MAX_UNPACKED_BYTES = 16 * 2**30
+_MAX_MEMBERS = 200_000
 
 _bundles: dict[str, _Bundle] = {}  # by path
 _hooked = False
@@ -78,6 +80,7 @@ def _unpacked(path: Path) -> str:
         partial = Path(tempfile.mkdtemp(prefix=f"{path.name[:12]}-partial-", dir=path.parent))
         try:
             with zipfile.ZipFile(path) as bundle:
+                _check_size(path, bundle)
                 bundle.extractall(partial)  # which never leads out of the folder
             with suppress(FileExistsError, OSError):
                 partial.rename(target)  # somebody else was as fast: theirs is the same
@@ -88,6 +91,14 @@ def _unpacked(path: Path) -> str:
     with suppress(OSError):
         os.utime(target)  # in use, so not to be pruned
     return str(target)
+
+
+def _check_size(path: Path, bundle: zipfile.ZipFile) -> None:
+    """See that a bundle does not fill the disk: what it says of a member is all that is read of it."""
+    members = bundle.infolist()
+    size = sum(member.file_size for member in members)
+    if size > _MAX_UNPACKED_BYTES or len(members) > _MAX_MEMBERS:
+        raise OSError(f"the bundle {path} is {len(members):,} files of {size:,} bytes when unpacked: too many")
 
 
 def _home_paths(folder: str) -> Mapping[str, str]:

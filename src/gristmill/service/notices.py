@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from gristmill.config import VERSION, format_duration
-from gristmill.errors import UsageError
+from gristmill.errors import UsageError, plain
 from gristmill.runtime.facts import Fact, JobEnded, JobLate
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.outbox import Message
@@ -144,11 +144,11 @@ class Webhook:
     """Where notices are posted.
 
     Attributes:
-        url: there.
+        url: there. Whoever knows it may post, often: it comes into no log.
         secret: notices are signed with it, as https://www.standardwebhooks.com says; empty: they are not.
     """
 
-    url: str
+    url: str = field(repr=False)
     secret: bytes = field(default=b"", repr=False)
 
     @classmethod
@@ -159,7 +159,7 @@ class Webhook:
             UsageError: it is no URL, or no secret.
         """
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise UsageError(f"--webhook {url}: name a URL such as https://HOST/PATH.")
+            raise UsageError("--webhook: name a URL such as https://HOST/PATH.")  # not shown: it may be a secret
         if not secret.startswith(_SECRET_PREFIX):
             return cls(url, secret.encode())
         try:
@@ -215,10 +215,19 @@ def post_json(url: str, body: bytes, headers: dict[str, str]) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code >= 500 or error.code in _TRY_AGAIN:
-            raise NotToldYet(f"{url} answers {error.code} {error.reason}.") from error
-        raise NeverTold(f"{url} refuses it: {error.code} {error.reason}.") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise NotToldYet(f"{url} does not answer: {error}.") from error
+            raise NotToldYet(f"{shown_url(url)} answers {error.code}.") from None
+        raise NeverTold(f"{shown_url(url)} refuses it: {error.code}.") from None
+    except OSError as error:
+        raise NotToldYet(f"{shown_url(url)} does not answer: {error}.") from None
+    except http.client.HTTPException as error:  # its text may be what was answered, or the URL
+        raise NotToldYet(f"{shown_url(url)} does not answer as a web server does: {type(error).__name__}.") from None
+
+
+def shown_url(url: str) -> str:
+    """What may be shown of a URL that lets one in: where it leads to."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}"
 
 
 @dataclass(frozen=True)
@@ -304,11 +313,11 @@ class MailChannel:
 
     def _text(self, notice: Notice) -> EmailMessage:
         text = EmailMessage()
-        text["Subject"] = f"[Gristmill] {notice.subject}"
+        text["Subject"] = plain(f"[Gristmill] {notice.subject}")
         text["From"] = self._mail.sender
         text["To"] = ", ".join(self._mail.to)
         text["Date"] = formatdate(notice.at)
         text["Message-ID"] = f"<{notice.id}@gristmill>"
         text["Auto-Submitted"] = "auto-generated"
-        text.set_content(notice.text)
+        text.set_content(plain(notice.text))
         return text

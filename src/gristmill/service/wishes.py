@@ -22,7 +22,12 @@ from gristmill.errors import UsageError
 MAX_TASKS = 100_000
 """Of reduce tasks; and so of partitions of a stage."""
 _LARGE = 1_000_000_000
-_Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_MAX_ODD = 100  # fields that there are not
+_MAX_WRONG = 20  # fields of which is said what is wrong
+_PLACE = 300  # characters of a name or a reason
+COMMANDS = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""What in a name could command a terminal, or turn the way that text runs; for regular expressions."""
+_Name = Annotated[str, Field(min_length=1, max_length=200, pattern=rf"^[^{COMMANDS}]+$")]
 _Path = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
 _Function = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 _Size = Annotated[str, Field(max_length=40, examples=["16MiB"])] | Annotated[int, Field(ge=1, le=2**60)]
@@ -35,7 +40,8 @@ _Value = (
     | Annotated[str, Field(max_length=100_000)]
     | None
 )
-_Params = Annotated[dict[Annotated[str, Field(max_length=200)], _Value], Field(max_length=1000)]
+_MAX_PARAMS = 1000
+_Params = Annotated[dict[Annotated[str, Field(max_length=200)], _Value], Field(max_length=_MAX_PARAMS)]
 _SPEC = r"^[A-Za-z_][\w.-]*(:[A-Za-z_]\w*)?$"
 _Spec = Annotated[str, Field(max_length=500, pattern=_SPEC, examples=["wordcount", "package.module:Name"])]
 _Format = Literal["text", "whole", "csv", "jsonl", "parquet", "orc", "avro"]
@@ -143,6 +149,7 @@ def wish_of(data: Any) -> JobWish:
     Raises:
         WrongWish: it is none; each wrong field is named.
     """
+    _check_counts(data)
     try:
         wish = JobWish.model_validate(data)
     except ValidationError as error:
@@ -166,12 +173,12 @@ def wish_of_form(fields: Sequence[tuple[str, str]]) -> JobWish:
         if name == "request":
             data = {**_json_object(name, value), **data}
         elif name in ("inputs", "input"):
-            data.setdefault("inputs", []).append(value)
+            _own(data, "inputs", list).append(value)
         elif name == "set":
             key, equals, text = value.partition("=")
             if not equals:
                 raise WrongWish({"set": "A parameter is given as KEY=VALUE."})
-            data.setdefault("params", {})[key] = text
+            _own(data, "params", dict)[key] = text
         elif name in ("params", "options"):
             data[name] = _json_object(name, value)
         elif name in Options.model_fields:
@@ -179,8 +186,16 @@ def wish_of_form(fields: Sequence[tuple[str, str]]) -> JobWish:
         else:
             data[name] = value
     if options:
-        data["options"] = {**data.get("options", {}), **options}
+        _own(data, "options", dict).update(options)
     return wish_of(data)
+
+
+def _own(data: dict[str, Any], name: str, kind: type[Any]) -> Any:
+    """A field that others are added to."""
+    found = data.setdefault(name, kind())
+    if not isinstance(found, kind):
+        raise WrongWish({name: "In the request it is something else than in the form's field of that name."})
+    return found
 
 
 def _json_object(name: str, text: str) -> dict[str, Any]:
@@ -193,13 +208,28 @@ def _json_object(name: str, text: str) -> dict[str, Any]:
     return found
 
 
+def _check_counts(data: Any) -> None:
+    """See that there are no more fields than are looked at: for each wrong one its error takes time and room."""
+    if not isinstance(data, dict):
+        return
+    for place, found, most in (
+        ("request", data, len(JobWish.model_fields)),
+        ("options", data.get("options"), len(Options.model_fields)),
+        ("params", data.get("params"), _MAX_PARAMS),
+    ):
+        if isinstance(found, dict) and len(found) > most + _MAX_ODD:
+            raise WrongWish({place: f"It has {len(found):,} fields: there are at most {most:,}."})
+
+
 def _fields_of(error: ValidationError) -> dict[str, str]:
     """What is wrong, by field; of a field that may be of several kinds, each kind says why not."""
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for one in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(part) for part in one["loc"] if not _KIND.search(str(part))) or "request"
-        found[place] = f"{found[place]}, or {one['msg']}" if place in found else one["msg"]
-    return found
+        place = ".".join(str(part)[:_PLACE] for part in one["loc"] if not _KIND.search(str(part))) or "request"
+        if place not in found and len(found) == _MAX_WRONG:
+            break
+        found.setdefault(place, []).append(one["msg"][:_PLACE])
+    return {place: ", or ".join(why[:_MAX_WRONG]) for place, why in found.items()}
 
 
 _KIND = re.compile(r"^constrained-|^(str|int|float|bool|none)$|\[")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,12 +26,15 @@ from gristmill.service.doors.login import (
     address_of,
     bounce,
     cookie_in,
+    is_led_here,
     is_secure,
     link_answer,
     link_token,
     may_have_cookie,
+    path_of,
     plain_login_page,
     safe_path,
+    without_token,
 )
 from gristmill.service.doors.logins import LOGINS, Logins
 from gristmill.service.doors.roles import CALLER, NOBODY, Caller, Door, Role
@@ -122,7 +125,7 @@ class Guard:
         known = self._who(scope, headers)
         answer = None
         if token := link_token(scope):
-            answer = await self._let_in(scope, headers, token)
+            answer = await self._let_in(scope, headers, token, known)
         elif known is None and not self._is_open(scope):
             answer = self._unknown(scope, headers)
         elif known is not None:
@@ -169,8 +172,17 @@ class Guard:
         path = scope["path"]
         return path in self._open or (path.startswith(LOGIN_ASSETS) and ".." not in path)
 
-    async def _let_in(self, scope: Scope, headers: Mapping[bytes, bytes], token: str) -> Response:
-        """The answer to a link with a token."""
+    async def _let_in(self, scope: Scope, headers: Mapping[bytes, bytes], token: str, known: _Known | None) -> Response:
+        """The answer to a link with a token.
+
+        A link on a page may be somebody else's who wants the user to work as them: it changes no login. Browsers keep
+        the cookie back from calls that other sites' pages lead to; so such a call comes once more, from a page of ours.
+        """
+        if is_led_here(headers):
+            if known is not None and known.by_cookie:
+                return RedirectResponse(without_token(scope), 303)
+            if may_have_cookie(scope, headers):
+                return bounce(path_of(scope))
         value = await run_in_threadpool(self._keys.logins.begin, token)
         return self._unknown(scope, headers, token) if value is None else link_answer(scope, value)
 
@@ -179,8 +191,7 @@ class Guard:
         given = wrong or headers.get(b"authorization", b"") not in (b"", b"Bearer")
         too_fast = bool(given) and self._keys.guesses.is_too_fast(address_of(scope))
         if b"text/html" in headers.get(b"accept", b"") and scope["method"] in ("GET", "HEAD"):
-            query = scope["query_string"].decode("latin-1")
-            path = safe_path(scope["path"] + (f"?{query}" if query and not wrong else ""))
+            path = safe_path(scope["path"]) if wrong else path_of(scope)
             if not wrong and may_have_cookie(scope, headers):
                 return bounce(path)
             why = TOO_FAST if too_fast else WRONG if given else ""

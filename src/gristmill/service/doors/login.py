@@ -91,11 +91,26 @@ def link_token(scope: Scope) -> str:
 
 def link_answer(scope: Scope, value: str) -> Response:
     """The answer to a right link: the cookie, and to the same page without the token."""
-    query = [pair for pair in parse_qsl(scope["query_string"].decode("latin-1")) if pair[0] != "token"]
-    path = safe_path(scope["path"] + (f"?{urlencode(query)}" if query else ""))
-    answer = bounce(path) if _is_foreign_visit(dict(scope["headers"])) else RedirectResponse(path, 303)
+    answer = RedirectResponse(without_token(scope), 303)
     answer.headers.append("Set-Cookie", cookie(scope, value))
     return answer
+
+
+def path_of(scope: Scope) -> str:
+    """The path that is called, with its query."""
+    query = scope["query_string"].decode("latin-1")
+    return safe_path(scope["path"] + (f"?{query}" if query else ""))
+
+
+def without_token(scope: Scope) -> str:
+    """Likewise, but for the token."""
+    query = [pair for pair in parse_qsl(scope["query_string"].decode("latin-1")) if pair[0] != "token"]
+    return safe_path(scope["path"] + (f"?{urlencode(query)}" if query else ""))
+
+
+def is_led_here(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether some page has led the browser here: not a person who has typed an address, and no other program."""
+    return headers.get(b"sec-fetch-site", b"none") != b"none"
 
 
 def may_have_cookie(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:

@@ -12,14 +12,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 
 from gristmill.service.doors.roles import Role
 from gristmill.service.doors.tokens import Entry, Tokens, digest_of, write_private
 
 LOGINS = "logins.json"
 LOGIN_SECONDS = 7 * 86400
-_MOST = 1000  # logins; the oldest gives way
+_MOST = 20  # logins by one token; its oldest gives way, and nobody else's
+_WRITE_SECONDS = 1.0  # between two times that logins are kept, if they come fast
 
 
 class Logins:
@@ -37,6 +38,8 @@ class Logins:
         self._clock = clock
         self._lock = Lock()
         self._known = _read(path)
+        self._written = float("-inf")  # when, of a monotonic clock
+        self._later: Timer | None = None  # writes what was not written at once
 
     def begin(self, token: str) -> str | None:
         """Log in: the value of the cookie; None if the token is not known, or not one for people."""
@@ -46,11 +49,12 @@ class Logins:
         value = secrets.token_urlsafe(32)
         now = self._clock()
         with self._lock:
-            self._known = {key: login for key, login in self._known.items() if login[1] > now}
-            while len(self._known) >= _MOST:
-                del self._known[next(iter(self._known))]
-            self._known[digest_of(value)] = (found.digest, now + LOGIN_SECONDS)
-            self._write()
+            known = {key: one for key, one in self._known.items() if one[1] > now and self._tokens.holder(one[0])}
+            own = [key for key, login in known.items() if login[0] == found.digest]
+            for key in own[: max(0, len(own) - _MOST + 1)]:
+                del known[key]
+            self._known = {**known, digest_of(value): (found.digest, now + LOGIN_SECONDS)}
+            self._write_soon()
         return value
 
     def find(self, value: str) -> Entry | None:
@@ -66,7 +70,22 @@ class Logins:
             if self._known.pop(digest_of(value), None) is not None:
                 self._write()
 
+    def _write_soon(self) -> None:
+        """Keep what is known: at once, or with those that come in the next moment, as each time waits for the disk."""
+        wait = self._written + _WRITE_SECONDS - time.monotonic()
+        if wait <= 0:
+            self._write()
+        elif self._later is None:
+            self._later = Timer(wait, self._write_later)
+            self._later.daemon = True
+            self._later.start()
+
+    def _write_later(self) -> None:
+        with self._lock:
+            self._write()
+
     def _write(self) -> None:
+        self._later, self._written = None, time.monotonic()
         if self._path is not None:
             with suppress(OSError):  # a server whose disk is full can still be looked at
                 write_private(self._path, json.dumps({"logins": self._known}) + "\n")
