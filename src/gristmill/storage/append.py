@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.storage import manifest
-from gristmill.storage.disk import sync_file, sync_folder
+from gristmill.storage.disk import read_plain, sync_file, sync_folder
 from gristmill.storage.failpoints import failpoint
-from gristmill.storage.manifest import SUCCESS, ListedFile
+from gristmill.storage.manifest import MAX_BYTES, SUCCESS, ListedFile
 from gristmill.storage.renames import rename_new
 
 try:
@@ -156,7 +156,7 @@ def _make(folder: Path, output: Path, folders: set[Path]) -> None:
 
 
 def _content(final: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((final / SUCCESS).read_bytes())
+    content: dict[str, Any] = json.loads(read_plain(final / SUCCESS, MAX_BYTES))
     return content
 
 

@@ -9,19 +9,21 @@ to an output that is there as ``append`` says.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gristmill.errors import OutputExists, OutputNotWritable
 from gristmill.storage import manifest, schemas
 from gristmill.storage.append import append as append_files
 from gristmill.storage.append import locked
 from gristmill.storage.contracts import PartFile
-from gristmill.storage.disk import is_disk_full, sync_file, sync_folder, translate_os_error
+from gristmill.storage.disk import is_disk_full, open_plain, sync_file, sync_folder, translate_os_error
 from gristmill.storage.failpoints import failpoint
 from gristmill.storage.manifest import SUCCESS
 from gristmill.storage.renames import exchange, rename_new
@@ -236,6 +238,7 @@ class OutputCommit:
         final = self.staging / FINAL
         final.mkdir()
         folders = {final}
+        real = os.path.realpath(self.staging)
         parts = self._with_one_schema(parts, final)
         for number, part in enumerate(parts):
             target = final / part.final
@@ -243,6 +246,7 @@ class OutputCommit:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 folders.add(target.parent)
             if not os.path.lexists(target):  # else it was written again
+                self._see_plain(part, real)
                 rename_new(self.staging / part.staged, target)
             if number == 0:
                 failpoint("commit.first-part-named")
@@ -257,15 +261,26 @@ class OutputCommit:
             sync_folder(folder)
         failpoint("commit.synced")
 
+    def _see_plain(self, part: PartFile, real: str) -> None:
+        """See that a part is a file in the staging folder: this process may be allowed to move what executors are not.
+
+        Raises:
+            OSError: it is a link, or one leads to it, or it is not there.
+        """
+        path = self.staging / part.staged
+        plain = stat.S_ISREG(path.lstat().st_mode)
+        if not plain or not os.path.realpath(path.parent).startswith(real + os.sep):
+            raise OSError(errno.EPERM, "is no file that an attempt has written", str(path))
+
     def _with_one_schema(self, parts: Sequence[PartFile], final: Path) -> list[PartFile]:
         """Write parts whose columns have not the types of the others' again, under their final names."""
         staging = self.staging
-        schema, others = schemas.to_be_rewritten(parts, lambda part: (staging / part.staged).open("rb"))
+        schema, others = schemas.to_be_rewritten(parts, lambda part: _opened(staging / part.staged))
         again: dict[str, PartFile] = {}
         for part in others:
             target = final / part.final
             target.parent.mkdir(parents=True, exist_ok=True)
-            with (staging / part.staged).open("rb") as source, target.open("wb") as file:
+            with _opened(staging / part.staged) as source, target.open("wb") as file:
                 fits = schemas.rewrite(source, file, schema)
             if fits:
                 again[part.final] = replace(part, size_bytes=target.stat().st_size)
@@ -345,6 +360,10 @@ class LeftOutput:
             made = staging.made_parents
             staging.remove()
             _remove_empty(made)
+
+
+def _opened(part: Path) -> BinaryIO:
+    return os.fdopen(open_plain(part), "rb")
 
 
 def _unname(staging: Path, job: str, parts: Sequence[PartFile], append: bool) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_PART = re.compile(r"(?:[^/]+=[^/]*/)*part-[mr]-\d{5,}[\w.\-]*|_bad_records/[mr]\d+-\d{5,}[\w.\-]*\.jsonl")
 
 
 @dataclass(frozen=True)
@@ -44,3 +47,14 @@ def is_below(path: str) -> bool:
     """Whether a path that is relative to a folder stays in it, by its name."""
     parts = path.replace("\\", "/").split("/")
     return parts[0] != "" and ".." not in parts
+
+
+def is_part_name(name: str) -> bool:
+    """Whether a file of an output can have this name: ``part-r-00000.csv``, in folders such as ``year=2024``."""
+    return _PART.fullmatch(name) is not None and is_below(name)
+
+
+def is_written(part: PartFile) -> bool:
+    """Whether a part is where attempts write, and gets a name that files of outputs have."""
+    staged = part.staged.startswith("attempts/") or is_part_name(part.staged)
+    return staged and is_below(part.staged) and is_part_name(part.final)

@@ -3,7 +3,8 @@
 It is JSON: the summary of the job that wrote it last, and
 
 - ``files``: each file's name, relative to the output, its rows and bytes;
-- ``jobs``: the ids of all jobs whose files these are, where more than one has written them.
+- ``jobs``: the ids of all jobs whose files these are, where more than one has written them;
+- ``others``: how many of the files were there before the first job has added to them, if any were.
 
 Other engines write a ``_SUCCESS`` too, mostly an empty one: that lists nothing, and all files beside it count.
 """
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.storage.contracts import PartFile, is_below
+from gristmill.storage.disk import read_plain
 from gristmill.storage.targets import ObjectTarget, is_object_uri
 
 SUCCESS = "_SUCCESS"
-_MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 28  # a million files have some 100 MB of names
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,12 @@ class Manifest:
     content: Mapping[str, Any]
     files: tuple[ListedFile, ...]
 
+    @property
+    def others(self) -> int:
+        """How many of the files no job has written."""
+        others = self.content.get("others", 0)
+        return others if isinstance(others, int) else 0
+
     def holds(self, job: str) -> bool:
         """Whether a job's files are among these."""
         jobs = self.content.get("jobs")
@@ -85,7 +93,7 @@ def load(place: str | Path) -> Manifest | None:
     if is_object_uri(text):
         return parse(_read_object(ObjectTarget(text)))
     try:
-        return parse(Path(text, SUCCESS).read_bytes())
+        return parse(read_plain(Path(text, SUCCESS), MAX_BYTES, links=True))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -117,11 +125,14 @@ def added(before: Manifest | None, found: Sequence[ListedFile], new: Mapping[str
         new: what it would say of the job's files alone; see :func:`describe`.
     """
     jobs: list[str] = []
+    others = len(found)
     if before is not None:
+        others = before.others
         earlier = before.content.get("jobs") or [before.content.get("job_id")]
         jobs = [job for job in earlier if isinstance(job, str)]
     files = [_entry(file) for file in (found if before is None else before.files)]
-    return {**new, "files": files + list(new["files"]), "jobs": [*jobs, new.get("job_id", "")]}
+    said = {"others": others} if others else {}
+    return {**new, **said, "files": files + list(new["files"]), "jobs": [*jobs, new.get("job_id", "")]}
 
 
 def encode(content: Mapping[str, Any]) -> bytes:
@@ -136,7 +147,7 @@ def _entry(file: ListedFile) -> dict[str, Any]:
 def _read_object(target: ObjectTarget) -> bytes | None:
     try:
         with target.fs.open_input_stream(target.path(SUCCESS)) as stream:
-            data: bytes = stream.read(_MAX_BYTES)
+            data: bytes = stream.read(MAX_BYTES)
             return data
     except FileNotFoundError:
         return None

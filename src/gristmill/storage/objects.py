@@ -23,7 +23,7 @@ from typing import Any
 
 from gristmill.errors import OutputExists, OutputNotWritable
 from gristmill.storage import manifest, schemas
-from gristmill.storage.contracts import PartFile
+from gristmill.storage.contracts import PartFile, is_part_name
 from gristmill.storage.failpoints import failpoint
 from gristmill.storage.manifest import SUCCESS, ListedFile, Manifest
 from gristmill.storage.targets import ObjectTarget, place_of, staging_of, with_mark
@@ -239,6 +239,21 @@ def state_of(output: str) -> str:
     except OSError:
         return ""
     return "" if found is None else f"by {found.content.get('job_id', '')}"
+
+
+def stranger_in(output: str) -> str:
+    """The name of an object at an output's place that no job has written; empty if there is none.
+
+    Raises:
+        OSError: the object store does not answer.
+    """
+    store = _Store(output)
+    found = store.manifest()
+    if found is not None and found.others:
+        return f"something that was there before jobs added to it ({found.others:,} files)"
+    ours = {SUCCESS} | (set() if found is None else {file.name for file in found.files})
+    names = (name for name in store.names() if name not in ours and not _is_marker(name) and not is_part_name(name))
+    return next(names, "")
 
 
 def remove_dead(staging: str) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gristmill.errors import UsageError
-from gristmill.storage import objects, staging
+from gristmill.storage import manifest, objects, staging
 from gristmill.storage.commit import LeftOutput, OutputCommit
 from gristmill.storage.contracts import PartFile
+from gristmill.storage.manifest import SUCCESS
 from gristmill.storage.objects import LeftObjects, ObjectCommit
 from gristmill.storage.places import output_path
 from gristmill.storage.targets import is_object_uri
@@ -141,6 +142,26 @@ def is_published(place: str, job: str) -> bool:
 def state_of(place: str) -> str:
     """Tells what is in an output's place from what was there, or will be; empty when nothing is, or can be seen."""
     return objects.state_of(place) if is_object_uri(place) else staging.state_of(Path(place))
+
+
+def stranger_in(place: str) -> str:
+    """The name of something at an output's place that no job has written; empty if there is none, or nothing at all.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    if is_object_uri(place):
+        return objects.stranger_in(place)
+    path = Path(place)
+    if not os.path.lexists(path) or path.is_symlink():  # only the link would be replaced
+        return ""
+    if not path.is_dir():
+        return path.name
+    found = manifest.load(path)
+    if found is not None and found.others:
+        return f"something that was there before jobs added to it ({found.others:,} files)"
+    ours = set() if found is None else {SUCCESS, *(file.name.split("/")[0] for file in found.files)}
+    return min((entry.name for entry in path.iterdir() if entry.name not in ours), default="")
 
 
 def remove_dead(staged_at: str) -> None:

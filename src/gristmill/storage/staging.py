@@ -9,10 +9,12 @@ with the same number nor by a clock that is set.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +23,7 @@ from typing import Any
 
 from gristmill.storage import append, manifest
 from gristmill.storage.append import APPEND
-from gristmill.storage.disk import sync_file, sync_folder
+from gristmill.storage.disk import is_own_folder, open_plain, read_plain, sync_file, sync_folder
 from gristmill.storage.failpoints import failpoint
 
 try:
@@ -37,6 +39,9 @@ ATTEMPTS = "attempts"  # where attempts write
 _OWNER = "owner.json"
 _NEW = ".new"
 _REMOVE_TRIES = 5
+_MAX_OWNER_BYTES = 1 << 20
+_IN_PLACE = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Staging:
@@ -90,12 +95,15 @@ class Staging:
         """Become the owner of the staging folder of a process that is gone.
 
         Raises:
-            OSError: it is not there, or its owner lives.
+            OSError: it is not there, its owner lives, or another user has made it.
         """
+        if os.path.lexists(path) and not is_own_folder(path):
+            raise PermissionError(errno.EPERM, "another user has made it", str(path))
         lock = _lock(path)
         try:
             owner = {**(_read_owner(path) or {}), "host": socket.gethostname(), "pid": os.getpid()}
-            with (path / _OWNER).open("r+", encoding="utf-8") as file:  # in place: the lock is on this file
+            # In place: the lock is on this file.
+            with os.fdopen(open_plain(path / _OWNER, _IN_PLACE), "r+", encoding="utf-8") as file:
                 file.write(json.dumps(owner) + "\n")
                 file.truncate()
             (path / ATTEMPTS).mkdir(exist_ok=True)
@@ -208,29 +216,43 @@ def write_durably(path: Path, content: Any) -> None:
     sync_folder(path.parent)
 
 
-def remove_tree(path: Path) -> None:
+def remove_tree(path: Path, folder: int | None = None) -> None:
     """Remove a folder, a file or a link, if it is there.
+
+    Args:
+        path: what to remove.
+        folder: the open folder that ``path`` is a name in; None: none.
 
     Raises:
         OSError: it cannot be removed.
     """
     for attempt in range(_REMOVE_TRIES):
         try:
-            if path.is_symlink() or not path.is_dir():
-                path.unlink(missing_ok=True)
+            if stat.S_ISDIR(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode):
+                shutil.rmtree(path, dir_fd=folder)
             else:
-                shutil.rmtree(path)
+                os.unlink(path, dir_fd=folder)
             return
-        except OSError:
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not _is_there(path, folder):
+                return
             # Somebody else removes it too, or a process that is being ended wrote into it one last time.
             if attempt == _REMOVE_TRIES - 1:
                 raise
             time.sleep(0.02)
 
 
+def _is_there(path: Path, folder: int | None) -> bool:
+    try:
+        os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _complete_swap(staging: Path, output: Path) -> None:
     old_moved = os.path.lexists(staging / OLD)
-    if old_moved and not os.path.lexists(output) and (staging / FINAL).is_dir():
+    if old_moved and not os.path.lexists(output) and is_own_folder(staging / FINAL):
         (staging / FINAL).rename(output)
         sync_folder(output.parent)
 
@@ -245,12 +267,25 @@ def _complete_append(staging: Path, output: Path) -> None:
 
 
 def _remove_staging(path: Path) -> None:
-    """Remove a staging folder, its owner last: a removal that is cut short can be taken up by the next run."""
-    if not path.is_dir():
+    """Remove a staging folder, its owner last: a removal that is cut short can be taken up by the next run.
+
+    Whoever may write beside the output could put a link in its place, at any moment: none is followed.
+    """
+    if not is_own_folder(path):
         return
-    for entry in path.iterdir():
-        if entry.name != _OWNER:
-            remove_tree(entry)
+    if os.scandir not in os.supports_fd or not shutil.rmtree.avoids_symlink_attacks:  # Windows
+        for entry in path.iterdir():
+            if entry.name != _OWNER:
+                remove_tree(entry)
+    else:
+        folder = os.open(path, _FOLDER)
+        try:
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in entries if entry.name != _OWNER]
+            for name in names:
+                remove_tree(Path(name), folder)
+        finally:
+            os.close(folder)
     remove_tree(path)
 
 
@@ -259,7 +294,7 @@ def _prefix(output: Path) -> str:
 
 
 def _stagings(output: Path) -> Iterator[Path]:
-    """All staging folders of an output."""
+    """All staging folders of an output that this process's user has made: others may make what looks like them."""
     prefix = _prefix(output)
     try:
         names = sorted(entry.name for entry in output.parent.iterdir() if entry.name.startswith(prefix))
@@ -267,15 +302,18 @@ def _stagings(output: Path) -> Iterator[Path]:
         return
     for name in names:
         # The output "a" and another one "a.gristmill-b" share a prefix; a job's id has no such part.
-        if ".gristmill-" not in name.removeprefix(prefix):
-            yield output.with_name(name)
+        path = output.with_name(name)
+        if ".gristmill-" not in name.removeprefix(prefix) and is_own_folder(path):
+            yield path
 
 
 @contextmanager
 def _seized(path: Path) -> Iterator[bool]:
-    """Whether a staging folder's owner is gone, and nobody else is about to remove it."""
+    """Whether a staging folder is ours, its owner is gone, and nobody else is about to remove it."""
     owner = _read_owner(path)
-    if owner is None:
+    if not is_own_folder(path):  # whoever has made it says in it what he likes
+        yield False
+    elif owner is None:
         yield _is_gone(_pid_in_name(path.name)) if path.name.endswith(_NEW) else _is_empty(path)
     elif fcntl is None:
         yield _is_gone(owner.get("pid"))
@@ -299,7 +337,7 @@ def _lock(staging: Path) -> int | None:
     """
     if fcntl is None:
         return None
-    descriptor = os.open(staging / _OWNER, os.O_RDWR)
+    descriptor = open_plain(staging / _OWNER, _IN_PLACE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -316,7 +354,8 @@ def _unlock(lock: int | None) -> None:
 def _read_owner(staging: Path) -> dict[str, Any] | None:
     try:
         # One line. Behind it may be the end of a longer one, if whoever took the folder over was killed just then.
-        owner = json.loads((staging / _OWNER).read_text("utf-8").partition("\n")[0])
+        text = read_plain(staging / _OWNER, _MAX_OWNER_BYTES).decode()
+        owner = json.loads(text.partition("\n")[0])
     except (OSError, ValueError):
         return None
     return owner if isinstance(owner, dict) else None
@@ -335,4 +374,4 @@ def _is_gone(pid: object) -> bool:
 
 def _is_empty(path: Path) -> bool:
     """Whether nothing is left of a staging folder but itself; one in use is never empty."""
-    return path.is_dir() and not any(path.iterdir())
+    return is_own_folder(path) and not any(path.iterdir())

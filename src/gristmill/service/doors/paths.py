@@ -3,6 +3,8 @@
 A path of this machine is followed through all links before it is compared, also one that is not there yet: as far as it
 is. Of the URI of an object store the scheme, the bucket and the parts of the key are compared, as they are written.
 
+The server's own data directory is closed to jobs, whatever the roots are.
+
 This binds what a job names: its inputs, its output, its shuffle directory. It does not bind code: that may open
 whatever the worker's user may.
 """
@@ -38,13 +40,15 @@ class Roots:
 
     Args:
         roots: directories, and URIs of object stores; none: everything.
+        closed: a directory that no job may read or write, wherever the roots are.
 
     Raises:
         UsageError: one of them is no root.
     """
 
-    def __init__(self, roots: Sequence[str] = ()) -> None:
+    def __init__(self, roots: Sequence[str] = (), closed: str | os.PathLike[str] | None = None) -> None:
         self.given = tuple(roots)
+        self._closed = None if closed is None else os.path.realpath(closed)
         self._folders: list[str] = []
         self._places: list[_Place] = []
         for root in roots:
@@ -63,17 +67,41 @@ class Roots:
         """See that a job may read and write these: paths, globs and URIs, as they were named or found.
 
         Raises:
-            PathNotAllowed: one of them is not below any root.
+            PathNotAllowed: one of them is not below any root, or is the server's own.
         """
-        if not self.given:
-            return
         known: dict[str, str] = {}  # folder as it was named → what it is
         for path in paths:
-            if not self._is_below(path, known):
+            if any(_is_within(real, self._closed) for real in self._reals(path, known)):
+                raise PathNotAllowed(f"{_shown(path)} lies in the data directory of this server. Use another place.")
+            if self.given and not self._is_below(path, known):
                 raise PathNotAllowed(
                     f"{_shown(path)} is outside of what this server lets jobs read and write. Use a path below "
                     f"{' or '.join(map(_shown, self.given))}; the server's operator says which (--allow-path)."
                 )
+
+    def check_written(self, paths: Iterable[str]) -> None:
+        """See that what a job writes, and may replace as a whole, does not hold the server's own files.
+
+        Raises:
+            PathNotAllowed: one of them does.
+        """
+        paths = list(paths)
+        self.check(paths)
+        for path in paths:
+            places = self._reals(path, {}, globs=False)
+            if self._closed is not None and any(_is_within(self._closed, real) for real in places):
+                raise PathNotAllowed(f"The data directory of this server lies in {_shown(path)}. Use another place.")
+
+    def _reals(self, path: str, known: dict[str, str], *, globs: bool = True) -> set[str]:
+        """What a name may mean on this machine, through all links; nothing if it is a URI, or nothing is closed."""
+        match = _URI.match(path)
+        if self._closed is None or "\0" in path or (match is not None and match[1].lower() != "file"):
+            return set()
+        # What only looks like a URI is a path to those who write there.
+        named = {local for local in (_local(path), _absolute(path)) if local is not None}
+        if globs:
+            named |= {_fixed(local) or "/" for local in named if glob.has_magic(local)}
+        return {_real(one, known) for local in named for one in (local, os.path.abspath(local))}  # noqa: PTH100
 
     def _is_below(self, path: str, known: dict[str, str]) -> bool:
         if "\0" in path or not path:
@@ -90,13 +118,21 @@ class Roots:
         return all(self._is_in(one, known) for one in {local, os.path.abspath(local)})  # noqa: PTH100
 
     def _is_in(self, path: str, known: dict[str, str]) -> bool:
-        folder, name = os.path.split(path)
-        if folder not in known:
-            known[folder] = os.path.realpath(folder)
-        real = os.path.join(known[folder], name) if name not in ("", ".", "..") else os.path.realpath(path)  # noqa: PTH118
-        if os.path.islink(real):  # noqa: PTH114
-            real = os.path.realpath(real)
-        return any(real == root or real.startswith(root.rstrip("/") + "/") for root in self._folders)
+        real = _real(path, known)
+        return any(_is_within(real, root) for root in self._folders)
+
+
+def _real(path: str, known: dict[str, str]) -> str:
+    """A path through all links; ``known`` keeps those of folders."""
+    folder, name = os.path.split(path)
+    if folder not in known:
+        known[folder] = os.path.realpath(folder)
+    real = os.path.join(known[folder], name) if name not in ("", ".", "..") else os.path.realpath(path)  # noqa: PTH118
+    return os.path.realpath(real) if os.path.islink(real) else real  # noqa: PTH114
+
+
+def _is_within(real: str, folder: str | None) -> bool:
+    return folder is not None and (real == folder or real.startswith(folder.rstrip("/") + "/"))
 
 
 def check_paths(paths: Iterable[str], roots: Sequence[str]) -> None:
