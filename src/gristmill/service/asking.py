@@ -28,6 +28,7 @@ from gristmill.service.wishes import JobWish, WrongWish
 _FILE = re.compile(r"[^\x00-\x1f/\\]{1,100}\.(py|zip)")
 _MAX_UNPACKED_BYTES = 256 * MIB
 _MAX_MEMBERS = 10_000
+_MAX_TABLE_BYTES = 2 * MIB
 
 
 class Asking:
@@ -143,6 +144,7 @@ def _modules_in(data: bytes) -> list[str]:
         WrongWish: it is none, or too large when unpacked.
     """
     try:
+        _check_table(data)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError, IndexError) as error:
@@ -154,3 +156,21 @@ def _modules_in(data: bytes) -> list[str]:
              f"{format_size(_MAX_UNPACKED_BYTES)} are taken."}
         )  # fmt: skip
     return [name[:-3] for member in members if (name := member.filename).endswith(".py") and name[:-3].isidentifier()]
+
+
+def _check_table(data: bytes) -> None:
+    """See by its last record that the table of a zip file is small, before it is read: it may be all of the file.
+
+    Raises:
+        WrongWish: it is not.
+    """
+    # Found as ZipFile itself finds it: of two such records in one file another reader might take the harmless one.
+    end = zipfile._EndRecData(io.BytesIO(data))  # type: ignore[attr-defined]
+    if end is None:
+        raise zipfile.BadZipFile("it has no table")
+    members, size = end[zipfile._ECD_ENTRIES_TOTAL], end[zipfile._ECD_SIZE]  # type: ignore[attr-defined]
+    if members > _MAX_MEMBERS or size > _MAX_TABLE_BYTES:
+        raise WrongWish(
+            {"code": f"It has {members:,} files in a table of {format_size(size)}: at most {_MAX_MEMBERS:,} in one of "
+             f"{format_size(_MAX_TABLE_BYTES)} are taken."}
+        )  # fmt: skip

@@ -7,6 +7,7 @@ make.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,7 @@ from gristmill.plan.stages import (
     StagePlan,
 )
 from gristmill.runtime.jobs import PreparedJob
-from gristmill.service.wishes import MAX_TASKS
+from gristmill.service.wishes import COMMANDS, MAX_TASKS
 
 _CLOCKS_SECONDS = 2.0  # file systems keep times of change more or less exactly
 _MAX_STAGES = 2000
@@ -36,6 +37,7 @@ _MAX_NAME = 200
 _MAX_KEY = 255
 _MAX_DEEP = 2
 _LARGE = 2**60
+_COMMANDS = re.compile(f"[{COMMANDS}]")
 
 ONLY_THE_CLIENT = "The machine that submits the job sees it, but the server does not: put it where all workers see it."
 
@@ -68,7 +70,7 @@ def checked(submission: Submission) -> Submission:
     _check_plan(submission.plan, len(submission.inputs))
     if submission.output is not None:
         check_text("output", submission.output)
-    name = submission.name.encode("utf-8", "replace").decode().replace("\x00", "?")[:_MAX_NAME] or "job"
+    name = _COMMANDS.sub("?", submission.name.encode("utf-8", "replace").decode())[:_MAX_NAME] or "job"
     return submission if name == submission.name else replace(submission, name=name)
 
 

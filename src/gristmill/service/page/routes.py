@@ -224,15 +224,17 @@ def _submit_routes(routes: APIRouter, asking: Asking, turns: Turns) -> None:
     @routes.post("/submit", dependencies=SUBMITS)
     async def submit(request: Request) -> Response:
         """Submit a job."""
-        fields, code = await form_of(request)
-        given, code = given_in(dict(fields)), code if code is not None and code[1] else None
-        try:
-            wish, caller = await run_in_threadpool(wish_of_form, wish_fields(given)), caller_of(request)
-            job = await turns.take(caller, asking.ask, wish, code, given["key"], caller)
-        except WrongWish as error:
-            return form(request, given, 422, problem="Please look at what is named here.", fields=error.fields)
-        except GristmillError as error:
-            return form(request, given, status_of(error), problem=str(error))
+        async with form_of(request, turns) as (fields, sent):
+            given, code = given_in(dict(fields)), sent if sent is not None and sent[1] else None
+            caller = caller_of(request)
+            try:
+                job = await turns.take(
+                    caller, lambda: asking.ask(wish_of_form(wish_fields(given)), code, given["key"], caller)
+                )
+            except WrongWish as error:
+                return form(request, given, 422, problem="Please look at what is named here.", fields=error.fields)
+            except GristmillError as error:
+                return form(request, given, status_of(error), problem=str(error))
         return RedirectResponse(f"/jobs/{job}", 303)
 
 

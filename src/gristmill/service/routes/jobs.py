@@ -18,7 +18,15 @@ from gristmill.service.asking import Asking
 from gristmill.service.doors.roles import Needs, Role, caller_of
 from gristmill.service.jobs import JobService
 from gristmill.service.problems import problems
-from gristmill.service.routes.requests import API, MAX_WISH_BYTES, JobId, form_of, json_of
+from gristmill.service.routes.requests import (
+    API,
+    MAX_REQUEST_BYTES,
+    MAX_WISH_BYTES,
+    JobId,
+    body_of,
+    form_of,
+    json_in,
+)
 from gristmill.service.turns import Turns
 from gristmill.service.wishes import wish_of, wish_of_form
 
@@ -89,14 +97,17 @@ def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
         key, caller = request.headers.get("idempotency-key", ""), caller_of(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == SUBMISSION_TYPE:
-            wanted = await submission_of(request)
-            job = await turns.take(caller, jobs.submit, wanted, key, None, caller.driver, caller.user)
+            check_client(request)
+            async with body_of(request, MAX_REQUEST_BYTES, turns) as body:
+                job = await turns.take(
+                    caller, lambda: jobs.submit(submission_in(body), key, None, caller.driver, caller.user)
+                )
         elif kind in ("application/json", ""):
-            data = await json_of(request, MAX_WISH_BYTES)
-            job = await turns.take(caller, lambda: asking.ask(wish_of(data), None, key, caller))
+            async with body_of(request, MAX_WISH_BYTES, turns) as body:
+                job = await turns.take(caller, lambda: asking.ask(wish_of(json_in(body)), None, key, caller))
         elif kind == "multipart/form-data":
-            fields, code = await form_of(request)
-            job = await turns.take(caller, lambda: asking.ask(wish_of_form(fields), code, key, caller))
+            async with form_of(request, turns) as (fields, code):
+                job = await turns.take(caller, lambda: asking.ask(wish_of_form(fields), code, key, caller))
         else:
             detail = "Send JSON (curl --json '…') or a form (curl -F code=@job.py -F inputs=… -F output=…)."
             raise HTTPException(415, detail)
@@ -157,8 +168,10 @@ def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
     )  # fmt: skip
     async def fulfil(job: JobId, request: Request) -> models.Submitted:
         """Hand over what was made of a job's code: for the program that the server runs to load it."""
-        wanted = await submission_of(request)
-        await run_in_threadpool(jobs.fulfil, wanted, job, caller_of(request))
+        check_client(request)
+        caller = caller_of(request)
+        async with body_of(request, MAX_REQUEST_BYTES, turns) as body:
+            await turns.take(caller, lambda: jobs.fulfil(submission_in(body), job, caller))
         return models.Submitted(id=job)
 
     return routes
@@ -182,16 +195,24 @@ def builtin_routes() -> APIRouter:
     return routes
 
 
-async def submission_of(request: Request) -> SubmitRequest:
-    """What one of our own clients submits.
+def check_client(request: Request) -> None:
+    """See that it comes from a client of our own version.
 
     Raises:
-        VersionMismatch: it is of another version.
-        UsageError: it is no job.
+        VersionMismatch: not so.
     """
     headers = request.headers
     check_versions(headers.get("gristmill-version", ""), headers.get("gristmill-python", ""), "this client")
-    return await run_in_threadpool(SubmitRequest.from_json, await json_of(request))
+
+
+def submission_in(body: bytearray) -> SubmitRequest:
+    """What one of our own clients submits.
+
+    Raises:
+        HTTPException: it is not JSON.
+        UsageError: it is no job.
+    """
+    return SubmitRequest.from_json(json_in(body))
 
 
 def no_such_job(job: str) -> HTTPException:

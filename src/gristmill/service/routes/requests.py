@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
 from fastapi import Path, Request
 from fastapi.concurrency import run_in_threadpool
@@ -13,13 +16,16 @@ from starlette.types import Message
 
 from gristmill.config import MIB, format_size
 from gristmill.runtime.blobs import BlobStore, is_blob_name
+from gristmill.service.doors.roles import caller_of
+from gristmill.service.turns import Turns
 
 API = "/api/v1"
 
 MAX_BLOB_BYTES = 1024 * MIB
 MAX_CODE_BYTES = 64 * MIB
 """Of a file of code that comes in a form."""
-MAX_REQUEST_BYTES = 64 * MIB
+MAX_REQUEST_BYTES = 16 * MIB
+"""Of what our own clients send: a plan and the names of inputs; code goes as blobs."""
 MAX_WISH_BYTES = 8 * MIB
 _MAX_FIELDS = 20_000
 _MAX_FIELD_BYTES = MIB
@@ -72,61 +78,99 @@ def check_length(request: Request, most: int, what: str = "A request") -> None:
         raise HTTPException(413, f"{what} has at most {format_size(most)}.")
 
 
-async def json_of(request: Request, most: int = MAX_REQUEST_BYTES) -> Any:
-    """The JSON value in its body.
+@asynccontextmanager
+async def body_of(request: Request, most: int, turns: Turns) -> AsyncIterator[bytearray]:
+    """Its body, which has room until the block ends: parse it there, within a turn.
 
     Raises:
-        HTTPException: there is none, or it is too large.
+        HTTPException: it is too large.
+        ServerUnreachable: there is no room now.
     """
     check_length(request, most)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise HTTPException(413, f"A request has at most {format_size(most)}.")
+    with turns.room.hold(caller_of(request)) as take:
+        body = bytearray()
+        async for chunk in request.stream():
+            take(len(chunk))
+            body += chunk
+            if len(body) > most:
+                raise HTTPException(413, f"A request has at most {format_size(most)}.")
+        yield body
+
+
+def json_in(body: bytearray) -> Any:
+    """The JSON value that a body is.
+
+    Raises:
+        HTTPException: it is none.
+    """
     try:
-        return await run_in_threadpool(json.loads, bytes(body))
+        return json.loads(body)
     except ValueError as error:
         raise HTTPException(400, f"The request is not JSON: {error}.") from error
     except RecursionError:
         raise HTTPException(400, "The request is JSON within JSON, too deep to be read.") from None
 
 
-async def form_of(request: Request) -> tuple[list[tuple[str, str]], tuple[str, bytes] | None]:
-    """The fields of a form, and the name and the bytes of the file of code in it, if there is one.
+Form = tuple[list[tuple[str, str]], tuple[str, bytes] | None]
+"""The fields of a form, and the name and the bytes of the file of code in it, if there is one."""
+
+
+@asynccontextmanager
+async def form_of(request: Request, turns: Turns) -> AsyncIterator[Form]:
+    """What is in a form; it has room until the block ends.
 
     Raises:
         HTTPException: it is no form, or too large.
+        ServerUnreachable: there is no room now.
     """
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        async with body_of(request, _MAX_FIELD_BYTES, turns) as body:
+            yield _fields_in(body), None
+        return
     most = MAX_CODE_BYTES + MAX_WISH_BYTES
     check_length(request, most)
-    counted = Request(request.scope, _counting(request, most))
+    with turns.room.hold(caller_of(request)) as take:
+        yield await _parts_of(Request(request.scope, _counting(request, most, take)))
+
+
+def _fields_in(body: bytearray) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError as error:
+        raise HTTPException(400, f"The request is not a form: {error}.") from error
+
+
+async def _parts_of(request: Request) -> Form:
     code: tuple[str, bytes] | None = None
     fields: list[tuple[str, str]] = []
     try:
-        async with counted.form(max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES) as form:
+        async with request.form(max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES) as form:
             for name, value in form.multi_items():
                 if not isinstance(value, UploadFile):
                     fields.append((name, value))
                 elif name != "code":
-                    raise HTTPException(422, f"A file is sent in the field code, not in {name!r}.")
+                    raise HTTPException(422, f"A file is sent in the field code, not in {name[:100]!r}.")
                 else:
                     code = value.filename or "job.py", await value.read()
     except (ValueError, AssertionError, LookupError) as error:  # of the parser: boundaries, encodings
         raise HTTPException(400, f"The request is not a form: {error}.") from error
     if code is not None and len(code[1]) > MAX_CODE_BYTES:
         raise HTTPException(413, f"A file of code has at most {format_size(MAX_CODE_BYTES)}.")
+    if sum(len(name) + len(value) for name, value in fields) > MAX_WISH_BYTES:
+        raise HTTPException(413, f"The fields of a form have at most {format_size(MAX_WISH_BYTES)}.")
     return fields, code
 
 
-def _counting(request: Request, most: int) -> Any:
-    """What gives a request's body, until it is too large."""
+def _counting(request: Request, most: int, take: Callable[[int], None]) -> Any:
+    """What gives a request's body, until it is too large or there is no more room."""
     size = 0
 
     async def counted() -> Message:
         nonlocal size
         message = await request.receive()
-        size += len(message.get("body", b""))
+        came = len(message.get("body", b""))
+        take(came)
+        size += came
         if size > most:
             raise HTTPException(413, f"A request has at most {format_size(most)}.")
         return message

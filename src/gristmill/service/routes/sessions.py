@@ -17,8 +17,18 @@ from gristmill.service import models
 from gristmill.service.doors.roles import Needs, Role, caller_of
 from gristmill.service.problems import problems
 from gristmill.service.routes.blobs import BODY, BYTES
-from gristmill.service.routes.jobs import OURS, submission_of
-from gristmill.service.routes.requests import API, Digest, KeptName, Place, SessionId, check_name, receive
+from gristmill.service.routes.jobs import OURS, check_client, submission_in
+from gristmill.service.routes.requests import (
+    API,
+    MAX_REQUEST_BYTES,
+    Digest,
+    KeptName,
+    Place,
+    SessionId,
+    body_of,
+    check_name,
+    receive,
+)
 from gristmill.service.sessions import SessionService
 from gristmill.service.turns import Turns
 
@@ -61,9 +71,11 @@ def session_routes(sessions: SessionService, turns: Turns) -> APIRouter:
     )  # fmt: skip
     async def submit(session: SessionId, request: Request) -> dict[str, str]:
         """Submit a job of a session, as our own clients do."""
-        wanted = await submission_of(request)
+        check_client(request)
         key = request.headers.get("idempotency-key", "")
-        return {"id": await turns.take(caller_of(request), sessions.submit, session, wanted, key)}
+        async with body_of(request, MAX_REQUEST_BYTES, turns) as body:
+            take = turns.take(caller_of(request), lambda: sessions.submit(session, submission_in(body), key))
+            return {"id": await take}
 
     @routes.put(
         "/{session}/blobs/{name}", dependencies=own, status_code=201, response_model=models.Blob,
