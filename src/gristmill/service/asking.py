@@ -84,6 +84,7 @@ class Asking:
         if key and (known := self._jobs.find_key(key, asked)):
             return known
         self._jobs.check_paths([*wish.inputs, wish.output, *filter(None, [options.shuffle_dir])])
+        self._jobs.check_written([wish.output, *filter(None, [options.shuffle_dir])])
         look_at(wish.inputs, options.input_format, wish.output, options.overwrite)
         now = time.time()
         wanted = JobRequested(

@@ -15,7 +15,7 @@ from typing import Any
 from gristmill.api.messages import SubmitRequest
 from gristmill.api.prepare import Preparation, Submission
 from gristmill.config import OUTPUT_FORMATS, JobOptions
-from gristmill.errors import PathNotShared, UsageError
+from gristmill.errors import OutputNotWritable, PathNotShared, UsageError
 from gristmill.plan.stages import (
     Branch,
     InputSpec,
@@ -30,6 +30,7 @@ from gristmill.plan.stages import (
 )
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.service.wishes import COMMANDS, MAX_TASKS
+from gristmill.storage.outputs import stranger_in
 
 _CLOCKS_SECONDS = 2.0  # file systems keep times of change more or less exactly
 _MAX_STAGES = 2000
@@ -70,6 +71,9 @@ def checked(submission: Submission) -> Submission:
     _check_plan(submission.plan, len(submission.inputs))
     if submission.output is not None:
         check_text("output", submission.output)
+    check_text("base", submission.base)
+    if submission.base and (not os.path.isabs(submission.base) or "://" in submission.base):  # noqa: PTH117
+        raise UsageError(f"The folder {submission.base!r} of relative paths is not absolute.")
     name = _COMMANDS.sub("?", submission.name.encode("utf-8", "replace").decode())[:_MAX_NAME] or "job"
     return submission if name == submission.name else replace(submission, name=name)
 
@@ -77,9 +81,16 @@ def checked(submission: Submission) -> Submission:
 def paths_named(request: SubmitRequest) -> list[str]:
     """All paths and URIs that a client names: what its job reads and writes, and what the server is to look at."""
     job = request.submission
-    options = job.options
-    named = [*(path for spec in job.inputs for path in spec.paths), *(file.path for file in request.seen)]
-    return [*named, *filter(None, [job.output, request.probe, options.shuffle_dir])]
+    inputs = (path for spec in job.inputs for path in spec.paths)
+    shuffle_dir = job.options.shuffle_dir
+    named = [*(_from(job.base, path) for path in inputs), *(file.path for file in request.seen)]
+    return [*named, *filter(None, [job.output, request.probe, shuffle_dir and _from(job.base, shuffle_dir)])]
+
+
+def places_written(job: Submission) -> list[str]:
+    """The places that a job writes to, and may replace as a whole."""
+    shuffle_dir = job.options.shuffle_dir
+    return [*filter(None, [job.output, shuffle_dir and _from(job.base, shuffle_dir)])]
 
 
 def paths_found(prepared: PreparedJob) -> Iterator[str]:
@@ -89,6 +100,30 @@ def paths_found(prepared: PreparedJob) -> Iterator[str]:
         yield prepared.place
     if prepared.spec.shuffle_dir:
         yield prepared.spec.shuffle_dir
+
+
+def check_replaced(prepared: PreparedJob) -> None:
+    """See that what a job replaces is an output: a server does that with its own rights, not with the submitter's.
+
+    Raises:
+        OutputNotWritable: something else is there.
+    """
+    if prepared.output_path is None or prepared.mode != "overwrite":
+        return
+    try:
+        stranger = stranger_in(prepared.place)
+    except OSError as error:
+        raise OutputNotWritable(f"The output {prepared.output_path} cannot be looked at: {error}.") from error
+    if stranger:
+        raise OutputNotWritable(
+            f"The output {prepared.output_path} is not replaced: {stranger} is there, which no job has written. A "
+            "server replaces outputs alone. Remove what is there yourself, or name another place."
+        )
+
+
+def _from(base: str, name: str) -> str:
+    """A path as planning takes it: a relative one begins at the client's folder."""
+    return name if "://" in name else os.path.join(base, name)  # noqa: PTH118
 
 
 def check_text(what: str, text: str) -> None:

@@ -31,10 +31,12 @@ from gristmill.service.checks import (
     ONLY_THE_CLIENT,
     check_count,
     check_key,
+    check_replaced,
     check_sight,
     checked,
     paths_found,
     paths_named,
+    places_written,
 )
 from gristmill.service.doors.roles import Caller
 from gristmill.service.drivers import Drivers
@@ -82,6 +84,7 @@ class JobService(JobLookup):
         closing: the server is about to end: nobody is to be kept waiting.
         drivers: the programs that run as jobs here.
         check_paths: sees that jobs may read and write these; raises UsageError if not.
+        check_written: sees that jobs may write there, and replace it; raises UsageError if not.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class JobService(JobLookup):
         self.blobs = blobs
         self.closing = False
         self.check_paths: Callable[[Iterable[str]], None] = lambda _paths: None
+        self.check_written: Callable[[Iterable[str]], None] = lambda _paths: None
         self._tidy_at = 0.0
         self._submitting = _Turns()
 
@@ -135,6 +139,7 @@ class JobService(JobLookup):
             if missing:
                 raise MissingBlobs(missing)
             self.check_paths(paths_named(request))
+            self.check_written(places_written(job))
             check_sight(request)
             _check_output(job, session)
             if job.driver:
@@ -162,6 +167,9 @@ class JobService(JobLookup):
             UsageError: not so.
         """
         self.check_paths(paths_found(prepared))
+        if prepared.output_path is not None:
+            self.check_written([prepared.place])
+        check_replaced(prepared)
 
     def _is_time_to_tidy(self) -> bool:
         """Whether to look through all folders of old jobs: not with each of hundreds that come at once."""
@@ -240,6 +248,7 @@ class JobService(JobLookup):
         if missing := [name for name in names if not self.blobs.has(name)]:
             raise MissingBlobs(missing)
         self.check_paths(paths_named(replace(request, submission=submission)))
+        self.check_written(places_written(submission))
         check_sight(request)
         options = replace(server_options(submission.options, self.data_dir), priority=wanted.priority)
         preparation = _prepared(

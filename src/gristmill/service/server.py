@@ -21,11 +21,12 @@ from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.cluster import AgentTls
 from gristmill.runtime.coordinator import Coordinator, QueueLimits, RunningJob
 from gristmill.runtime.joblogs import LogKeeper
+from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.runtime.private import claim_folder
 from gristmill.runtime.tls import Trust, check_roots, load_identity
 from gristmill.service.app import create_app
-from gristmill.service.checks import paths_found
+from gristmill.service.checks import check_replaced, paths_found
 from gristmill.service.doors.connections import HEADER_BYTES, Places, run_loop
 from gristmill.service.doors.guard import keys_of
 from gristmill.service.doors.paths import Roots
@@ -191,7 +192,7 @@ class Server:
         self.doubt = claim_folder(data_dir)
         close.callback(os.close, lock_data_dir(data_dir))
         token = self._token = server_token(data_dir, settings.token_file)
-        roots = self._roots = Roots(settings.allowed_paths)
+        roots = self._roots = Roots(settings.allowed_paths, closed=data_dir)
         listening = close.enter_context(_listen(settings.host, settings.port))
         port = listening.getsockname()[1]
         tls = _tls(settings)
@@ -217,7 +218,7 @@ class Server:
         self._fleet = fleet
         assert self._journal is not None
         jobs = self._jobs = JobService(coordinator, blobs, data_dir, self.logs, self._journal)
-        jobs.check_paths = roots.check
+        jobs.check_paths, jobs.check_written = roots.check, roots.check_written
         resumed = self._resumed
         loader = Loader(jobs, resumed)
         close.callback(loader.close)
@@ -272,13 +273,20 @@ class Server:
             limits=self._settings.limits,
         )
         close.callback(coordinator.close)
-        coordinator.hooks.check = lambda prepared: self._roots.check(paths_found(prepared))
+        coordinator.hooks.check = self._check_found
         self._resumed = coordinator.resume_all()
         self.resumed = tuple(running.job for running in self._resumed)
         fleet.await_jobs((*self.resumed, *coordinator.kept_jobs))
         coordinator.start()
         self._coordinator = coordinator
         return coordinator
+
+    def _check_found(self, prepared: PreparedJob) -> None:
+        """See that a job that has waited may read and write what it is about to."""
+        self._roots.check(paths_found(prepared))
+        if prepared.output_path is not None:
+            self._roots.check_written([prepared.place])
+        check_replaced(prepared)
 
 
 def _tls(settings: ServeSettings) -> AgentTls | None:
