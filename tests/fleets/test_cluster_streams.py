@@ -192,18 +192,19 @@ def test_launches_and_their_answers(mill: Mill) -> None:
     mill.fleet.launch("w#1-1", spec())
     mill.fleet.launch("w#1-1", spec(AttemptId("j", 0, 1, 1)))
     wait_until(lambda: agent.heard.kinds() == ["add_job", "add_stage", "launch", "launch"])
-    block = BlockInfo("/blocks/a", (SegmentInfo(0, 1, 2, 3),))
+    kept = "/data/jobs/j/blocks/a"
+    block = BlockInfo(kept, (SegmentInfo(0, 1, 2, 3),))
     agent.done(result=TaskResult(records_in=3, block=block))
     done = mill.wait_for(AttemptDone)
-    assert done == AttemptDone(TASK, TaskResult(records_in=3, block=BlockInfo("/blocks/a", block.segments, "w#1")))
+    assert done == AttemptDone(TASK, TaskResult(records_in=3, block=BlockInfo(kept, block.segments, "w#1")))
     mill.fleet.cancel(AttemptId("j", 0, 1, 1))
-    for path in ("/blocks/a", "/blocks/b"):
+    for path in (kept, "/blocks/b"):
         mill.fleet.free(BlockInfo(path, (), "w#1"))
     mill.fleet.free(BlockInfo("/blocks/c", (), "w#77"))
     mill.fleet.drop_job("j")
     wait_until(lambda: "drop_job" in agent.heard.kinds() and len(freed(agent)) == 2)
     assert set(agent.heard.kinds()[4:]) == {"cancel", "drop_job", "free"}
-    assert freed(agent) == ["/blocks/a", "/blocks/b"]  # in one order or in two
+    assert freed(agent) == [kept, "/blocks/b"]  # in one order or in two
 
 
 def test_a_launch_that_crosses_the_end_of_its_slot_is_answered(mill: Mill) -> None:
@@ -230,19 +231,23 @@ def test_a_launch_that_crosses_the_end_of_its_slot_is_answered(mill: Mill) -> No
         TaskResult(block=BlockInfo("file:///etc/passwd", (SegmentInfo(0, 1, 1, 1),))),
     ],
 )
-def test_a_result_that_names_files_of_others_costs_the_session(mill: Mill, result: TaskResult) -> None:
-    mill.fleet.add_job(replace(job(), shuffle_dir="/shared"))
+@pytest.mark.parametrize("shuffle_dir", ["/shared", ""])
+def test_a_result_that_names_files_of_others_costs_the_attempt(
+    mill: Mill, result: TaskResult, shuffle_dir: str
+) -> None:
+    mill.fleet.add_job(replace(job(), shuffle_dir=shuffle_dir))
     mill.wait_for(JobAdmitted)
     agent = mill.agent().joined()
     wait_until(lambda: agent.heard.kinds() == ["add_job"])
     agent.say(admitted=pb.Admitted(job="j"))
     mill.wait_for(WorkerUp)
-    agent.done(result=TaskResult(block=BlockInfo("/shared/j/a.block", (SegmentInfo(0, 1, 1, 1),), "another")))
-    assert mill.wait_for(AttemptDone).result.block.worker == ""
+    own = "/shared/j/a.block" if shuffle_dir else "/data/jobs/j/blocks/a.block"
+    agent.done(result=TaskResult(block=BlockInfo(own, (SegmentInfo(0, 1, 1, 1),), "another")))
+    assert mill.wait_for(AttemptDone).result.block.worker == ("" if shuffle_dir else agent.heard.welcomes[0].worker)
     agent.done(AttemptId("j", 0, 1, 1), result)
-    mill.wait_for(WorkerDown)
-    assert len(mill.heard(AttemptDone)) == 1
-    assert agent.next_news(Refused).kind == pb.Refusal.FENCED
+    failed = mill.wait_for(AttemptFailed)
+    assert failed.attempt == AttemptId("j", 0, 1, 1) and "makes no sense" in failed.report.message
+    assert len(mill.heard(AttemptDone)) == 1 and not mill.heard(WorkerDown)
 
 
 def test_blocks_of_another_worker_come_with_their_address(mill: Mill) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,5 +46,15 @@ def test_links_out_of_an_output_lead_nowhere(tmp_path: Path) -> None:
     [part] = output_parts(str(place), job)
     (place / part.name).unlink()
     (place / part.name).symlink_to(tmp_path / "in.txt")
-    with pytest.raises(PermissionError):
+    with pytest.raises(OSError, match="is not a file"):
+        list(part.chunks())
+
+
+def test_a_pipe_in_an_output_keeps_nobody_waiting(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    job = written(str(place), tmp_path)
+    [part] = output_parts(str(place), job)
+    (place / part.name).unlink()
+    os.mkfifo(place / part.name)
+    with pytest.raises(OSError, match="is not a file"):
         list(part.chunks())

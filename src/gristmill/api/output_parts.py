@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from gristmill.config import MIB
 from gristmill.errors import GristmillError, UsageError
+from gristmill.runtime.opening import open_inside
 
 _CHUNK_BYTES = MIB
 
@@ -20,7 +20,7 @@ class OutputPart:
     """A file of an output.
 
     Attributes:
-        place: of the output: a folder, or a URI.
+        place: of the output: a folder without links on the way there, or a URI.
         name: relative to that.
         size_bytes: how large it is.
     """
@@ -47,7 +47,7 @@ def output_parts(place: str, job: str) -> list[OutputPart]:
     """The files that a job has written into its output, in order.
 
     Args:
-        place: the output: a folder, or a URI.
+        place: the output, from :func:`real_place`.
         job: its id. There may be files of others, to which it has added its own.
 
     Raises:
@@ -67,10 +67,13 @@ def output_parts(place: str, job: str) -> list[OutputPart]:
     return [OutputPart(place, file.name, file.size_bytes) for file in sorted(own, key=lambda file: file.name)]
 
 
+def real_place(place: str) -> str:
+    """Where an output is, without links. What is checked and then read under this name cannot be exchanged between."""
+    from gristmill.storage.targets import is_object_uri
+
+    return place if is_object_uri(place) else os.path.realpath(place)
+
+
 def _open(place: str, name: str) -> BinaryIO:
-    """A file of a folder, and of nowhere else."""
-    folder = os.path.realpath(place)
-    path = Path(os.path.realpath(Path(folder, name)))
-    if not path.is_relative_to(folder):  # a link that somebody has put there
-        raise PermissionError(f"{name} is not in the output")
-    return path.open("rb")
+    """A file of a folder, and of nowhere else: somebody may have put a link or a pipe there."""
+    return open_inside(place, name)

@@ -39,6 +39,7 @@ from gristmill.runtime.contracts import (
 )
 from gristmill.runtime.front import version_mismatch
 from gristmill.runtime.joblogs import LogKeeper
+from gristmill.runtime.opening import is_block_of
 from gristmill.runtime.plain import read_json
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_id, attempt_message, job_message, launch_order, stage_message
@@ -46,7 +47,7 @@ from gristmill.runtime.watch import not_begun
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.shuffle.store import delete, is_job_block
-from gristmill.storage.contracts import is_below
+from gristmill.storage.contracts import is_written
 from gristmill.storage.targets import is_object_uri
 
 _log = logging.getLogger(__name__)
@@ -276,7 +277,7 @@ class Roster:
                 attempt = attempt_id(event.done.attempt)
                 self._answered(attempt)
                 self._keep_log(attempt, event.done.log, event.done.log_start)
-                self._say(worker, AttemptDone(attempt, self._owned(worker, attempt.job, event.done.result)))
+                self._say(worker, self._done(worker, attempt, event.done.result))
             case "failed":
                 failed = event.failed
                 attempt = attempt_id(failed.attempt)
@@ -317,6 +318,18 @@ class Roster:
             spec = job.spec if epoch is None else replace(job.spec, epoch=epoch)
             self._logs.keep(spec.folder, spec.file_name(attempt), data, start, last=last)
 
+    def _done(self, worker: _Worker, attempt: AttemptId, data: bytes) -> AttemptDone | AttemptFailed:
+        """What an answer means. User code may have written it: what makes no sense is its job's loss, not the worker's.
+
+        The worker has seen that it is a result at all.
+        """
+        try:
+            return AttemptDone(attempt, self._owned(worker, attempt.job, data))
+        except ValueError as error:
+            _log.warning("worker %s: attempt %s sent what makes no sense: %s", worker.up.worker, attempt, error)
+            message = f"The attempt's answer makes no sense: {error}."
+            return AttemptFailed(attempt, FailureReport(error="TaskError", message=message), slot_leaves=None)
+
     def _owned(self, worker: _Worker, job: str, data: bytes) -> TaskResult:
         """A result whose block says who keeps it, unless it lies on storage that all share.
 
@@ -324,12 +337,14 @@ class Roster:
             ValueError: it names files that are not the job's, which this machine would move or delete.
         """
         result = TaskResult.from_json(read_json(data))
-        if not all(is_below(part.staged) and is_below(part.final) for part in result.parts):
+        if not all(is_written(part) for part in result.parts):
             raise ValueError(f"parts that are not in the folder of job {job}")
         known = self._jobs.get(job)
         if result.block is None or not result.block.path:
             return result
         if known is None or not known.spec.shuffle_dir:
+            if known is not None and not is_block_of(result.block.path, (job, known.spec.session)):
+                raise ValueError(f"{result.block.path} is not a block of job {job}")
             return replace(result, block=replace(result.block, worker=worker.up.worker))
         if not is_job_block(result.block.path, known.spec.shuffle_dir, job):
             raise ValueError(f"{result.block.path} is not a block of job {job}")

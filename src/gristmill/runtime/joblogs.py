@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from gristmill.config import KIB, MIB
 from gristmill.runtime.jobfolder import LOGS
+from gristmill.shuffle.opening import open_file
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ _LOOK_SECONDS = 0.005
 _SHOWN_BYTES = 256 * KIB  # of one attempt's log, from its end
 _READ_BYTES = 256 * KIB
 _PIECE = re.compile(r"(.+-s\d+-t\d+[^+]*)\.log(?:\+(\d+))?")  # spools of executors have other names
+
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 Listener = Callable[[str, bytes], None]
 
@@ -198,10 +201,10 @@ class LogKeeper:
 
 def _append(path: Path, data: bytes) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(path, _APPEND, 0o600)
     except FileNotFoundError:  # the job is over, and had printed nothing until now
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(path, _APPEND, 0o600)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.write(data)
 
@@ -231,7 +234,7 @@ def _all_pieces(logs: Path, only: str = "") -> dict[str, list[Piece]]:
             for entry in entries:
                 if entry.name.startswith(only) and (match := _PIECE.fullmatch(entry.name)):
                     try:
-                        size = entry.stat().st_size
+                        size = entry.stat(follow_symlinks=False).st_size
                     except OSError:  # it was deleted meanwhile
                         continue
                     found.setdefault(match[1], []).append(Piece(int(match[2] or 0), size, Path(entry.path)))
@@ -281,7 +284,7 @@ def _left_out(count: int, *, first: bool) -> bytes:
 
 def _read(piece: Piece, at: int, limit: int) -> bytes:
     try:
-        with piece.path.open("rb") as file:
+        with open_file(piece.path) as file:  # a job may reach this folder, if a worker of this machine runs it
             file.seek(at - piece.start)
             return file.read(min(limit, piece.end - at))
     except OSError:  # deleted meanwhile, or cannot be read

@@ -20,6 +20,7 @@ from pathlib import Path
 from gristmill.errors import Frame
 from gristmill.runtime.contracts import JobSpec, TaskSpec
 from gristmill.scheduling.ids import AttemptId
+from gristmill.shuffle.opening import open_file
 
 _LOGS = "logs"
 _TAIL_LINES = 20
@@ -45,7 +46,7 @@ def log_to_send(folder: str, job: JobSpec, attempt: AttemptId, after: int = 0) -
         after: so much is not needed any more.
     """
     try:
-        with open(f"{folder}/{_LOGS}/{job.file_name(attempt)}.log", "rb") as file:  # noqa: PTH123 - once a task
+        with open_file(f"{folder}/{_LOGS}/{job.file_name(attempt)}.log") as file:
             start = max(after, file.seek(0, os.SEEK_END) - SENT_BYTES)
             file.seek(start)
             return file.read(SENT_BYTES), start
@@ -56,7 +57,7 @@ def log_to_send(folder: str, job: JobSpec, attempt: AttemptId, after: int = 0) -
 def log_tail(path: Path) -> str:
     """The last lines of a log; empty when there is none."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
             return tail_of(file.read())

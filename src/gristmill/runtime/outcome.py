@@ -43,7 +43,7 @@ def error_to_json(error: GristmillError) -> dict[str, Any]:
     report: FailureReport | None = getattr(error, "report", None)
     return {
         "type": type(error).__name__,
-        "message": str(error),
+        "message": errors.plain(str(error)),
         "report": None if report is None else report.to_json(),
         "job_folder": getattr(error, "job_folder", ""),
     }

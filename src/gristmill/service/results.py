@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gristmill.api.output_parts import OutputPart, output_parts
+from gristmill.api.output_parts import OutputPart, output_parts, real_place
 from gristmill.config import GIB, MIB, format_size
 from gristmill.service.jobs import JobService
 from gristmill.service.refusals import WrongState
@@ -93,7 +93,7 @@ class ResultService:
             raise WrongState(f"Job {job} has no result: {_WHY.get(state, 'it is not over')}.")
         if status.output is None:
             raise WrongState(f"Job {job} has no output that could be read: its program has the result.")
-        place = self._jobs.result_place(job) or status.output
+        place = real_place(self._jobs.result_place(job) or status.output)
         self._jobs.check_paths([place])
         parts = output_parts(place, job)
         if part is not None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from gristmill.api.messages import SubmitRequest
 from gristmill.errors import GristmillError, SessionClosed
@@ -24,6 +24,7 @@ from gristmill.fleets.cluster import ClusterFleet
 from gristmill.runtime.blobs import BlobStore
 from gristmill.runtime.coordinator import Coordinator, RunningJob
 from gristmill.runtime.jobfolder import JobFolder
+from gristmill.runtime.opening import open_block, open_file
 from gristmill.service.doors.roles import Caller
 from gristmill.service.jobs import JobService, SessionOfJob
 from gristmill.service.refusals import NotTheirs
@@ -208,10 +209,10 @@ class SessionService:
         self.renew(session)
         return self._coordinator.kept(session, kept)
 
-    def read(self, session: str, kept: str, place: int) -> tuple[Path, int, int, bool]:
-        """Make one of these blocks readable here: its file, where it begins and how long it is.
+    def read(self, session: str, kept: str, place: int) -> tuple[BinaryIO, int, Path | None]:
+        """Make one of these blocks readable here: its file, where it begins in that, and how long it is.
 
-        The last value says whether the file is the caller's to delete.
+        The last value is a folder that is the caller's to delete.
 
         Raises:
             SessionClosed: there is no such session, or not any more.
@@ -227,7 +228,11 @@ class SessionService:
 
         brought = bring(block, fleet.block_sources, scratch, session, found.ticket, fleet.peers_ca)
         segment = brought.segments[0]
-        return Path(brought.path), segment.offset, segment.length, brought is not block
+        if brought is block:
+            return open_block(block.path, session, segment), segment.length, None
+        file = open_file(brought.path)
+        file.seek(segment.offset)
+        return file, segment.length, scratch
 
     def forget(self, session: str, kept: str) -> None:
         """Delete what is kept under a name.

@@ -23,6 +23,7 @@ _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 300.0
 _GIVE_UP_SECONDS = 86400.0
 _END_SECONDS = 5.0
+_MOST_DEFECTS = 5  # of ours, with one message
 
 
 class NotToldYet(Exception):
@@ -72,6 +73,7 @@ class Tellers:
         self._channels = channels
         self._first_retry_seconds = first_retry_seconds
         self._closing = threading.Event()
+        self._defects: dict[str, tuple[int, int]] = {}  # by channel: which message met one, and how often
         self._news = {channel.name: threading.Event() for channel in channels}
         self._threads = [
             threading.Thread(target=self._run, args=(channel,), name=f"gristmill-{channel.name}", daemon=True)
@@ -117,9 +119,18 @@ class Tellers:
                 continue
             except Exception:  # the last line of this thread: a defect of ours must not end it for good, nor a job
                 _log.exception("%s: what is to be told could not be.", channel.name)
-                self._closing.wait(_LAST_RETRY_SECONDS)
+                self._closing.wait(patience)
+                patience = min(2 * patience, _LAST_RETRY_SECONDS)
+                continue
             self._news[channel.name].wait(_LOOK_SECONDS)
             self._news[channel.name].clear()
+
+    def _is_hopeless(self, channel: Channel, message: Message) -> bool:
+        """Note that a message could not be told for a defect; whether it was so too often."""
+        number, times = self._defects.get(channel.name, (message.number, 0))
+        times = times + 1 if number == message.number else 1
+        self._defects[channel.name] = message.number, times
+        return times >= _MOST_DEFECTS
 
     def _tell_all(self, channel: Channel) -> None:
         while messages := outbox.pending(self._journal.path, channel.name):
@@ -132,4 +143,10 @@ class Tellers:
                     channel.tell(message)
                 except NeverTold as error:
                     _log.warning("%s: job %s, %s: %s", channel.name, message.job, message.kind, error)
+                except NotToldYet:
+                    raise
+                except Exception:  # a defect of ours: what comes after it is to be told all the same
+                    if not self._is_hopeless(channel, message):
+                        raise
+                    _log.exception("%s: job %s, %s: it is given up.", channel.name, message.job, message.kind)
                 outbox.told(self._journal.path, message.number)

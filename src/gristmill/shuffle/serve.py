@@ -9,9 +9,7 @@ Blocks are read, not mapped: a mapped file that is cut off, or a disk that fails
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +22,13 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import flight
 
+from gristmill.shuffle.opening import open_file
 from gristmill.shuffle.request import BATCH_BYTES, GONE, Piece, Request, answer_schema
 from gristmill.shuffle.shelf import located
 from gristmill.shuffle.tickets import opens
 
 _ALONE_BYTES = 256 * 1024  # from this size on bytes travel in a batch of their own, without being copied
 _MIN_BATCH_BYTES = 4 * 1024
-_NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _CLOSE_SECONDS = 5.0
 
 _Row = tuple[int, Any, str | None]
@@ -141,7 +139,7 @@ class BlockServer:
                 yield number, b"", GONE
                 continue
             try:
-                with _open(located(piece.path)) as file:
+                with open_file(located(piece.path)) as file:
                     yield from _read(file, number, piece, limit)
             except OSError as error:
                 self.on_trouble(piece.path)
@@ -151,24 +149,6 @@ class BlockServer:
 
 def _unheard(_path: str) -> None:
     """Stands in for whoever looks after the data directories."""
-
-
-def _open(path: str) -> FileIO:
-    """Open a block. What is not a file of its own, such as a link or a pipe, is not there.
-
-    Raises:
-        OSError: it is not there, or cannot be read.
-    """
-    try:
-        file = FileIO(os.open(path, os.O_RDONLY | _NO_LINKS))
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise FileNotFoundError(path) from error
-        raise
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise FileNotFoundError(path)
-    return file
 
 
 def _read(file: FileIO, number: int, piece: Piece, limit: int) -> Iterator[_Row]:

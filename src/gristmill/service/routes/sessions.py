@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
@@ -16,6 +16,7 @@ from gristmill.config import MIB
 from gristmill.service import models
 from gristmill.service.doors.roles import Needs, Role, caller_of
 from gristmill.service.problems import problems
+from gristmill.service.readers import Readers
 from gristmill.service.routes.blobs import BODY, BYTES
 from gristmill.service.routes.jobs import OURS, check_client, submission_in
 from gristmill.service.routes.requests import (
@@ -38,6 +39,8 @@ _CHUNK_BYTES = MIB
 def session_routes(sessions: SessionService, turns: Turns) -> APIRouter:
     """Routes about sessions. Their jobs have ``turns``, as all that are submitted."""
     routes = APIRouter(prefix=f"{API}/sessions", tags=["sessions"], dependencies=[Depends(Needs(Role.SUBMITTER))])
+
+    readers = Readers()
 
     async def owner(session: SessionId, request: Request) -> None:
         """See that it is the caller's."""
@@ -118,12 +121,12 @@ def session_routes(sessions: SessionService, turns: Turns) -> APIRouter:
     async def block(session: SessionId, kept: KeptName, place: Place) -> Response:
         """The bytes of one of these blocks."""
         try:
-            path, offset, length, ours = await run_in_threadpool(sessions.read, session, kept, place)
+            file, length, scratch = await readers.call(sessions.read, session, kept, place)
         except IndexError:
             raise HTTPException(404, f"{kept} has no block {place}.") from None
         headers = {"Content-Length": str(length)}
         return StreamingResponse(
-            _bytes_of(path, offset, length, ours), media_type="application/octet-stream", headers=headers
+            readers.each(_bytes_of(file, length, scratch)), media_type="application/octet-stream", headers=headers
         )
 
     @routes.delete(
@@ -137,13 +140,12 @@ def session_routes(sessions: SessionService, turns: Turns) -> APIRouter:
     return routes
 
 
-def _bytes_of(path: Path, offset: int, length: int, ours: bool) -> Iterator[bytes]:
+def _bytes_of(file: BinaryIO, length: int, scratch: Path | None) -> Iterator[bytes]:
     try:
-        with path.open("rb") as file:
-            file.seek(offset)
+        with file:
             while length and (chunk := file.read(min(length, _CHUNK_BYTES))):
                 length -= len(chunk)
                 yield chunk
     finally:
-        if ours:
-            shutil.rmtree(path.parent, ignore_errors=True)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)

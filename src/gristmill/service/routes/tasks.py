@@ -13,6 +13,7 @@ from gristmill.config import MIB
 from gristmill.service import models, shown
 from gristmill.service.jobs import JobService
 from gristmill.service.problems import Responses, problems
+from gristmill.service.readers import Readers
 from gristmill.service.results import LIMIT_BYTES, MOST_BYTES, ResultService
 from gristmill.service.routes.jobs import SEES, no_such_job
 from gristmill.service.routes.requests import API, JobId, TaskName
@@ -85,6 +86,7 @@ def task_routes(jobs: JobService) -> APIRouter:
 def result_routes(results: ResultService) -> APIRouter:
     """The route of results."""
     routes = APIRouter(prefix=f"{API}/jobs/{{job}}", tags=["jobs"])
+    turns = Readers()
 
     @routes.get("/result", dependencies=SEES, responses={**_RESULT, **problems(404, 409)})
     async def result(
@@ -93,7 +95,7 @@ def result_routes(results: ResultService) -> APIRouter:
         part: Annotated[int | None, Query(ge=0, le=10_000_000, description="Only this file of the output.")] = None,
     ) -> StreamingResponse:
         """The output of a job: its parts, one after another. Text ends with a whole line."""
-        found = await run_in_threadpool(results.open, job, limit, part)
+        found = await turns.call(results.open, job, limit, part)
         if found is None:
             raise no_such_job(job)
         headers = {
@@ -101,6 +103,6 @@ def result_routes(results: ResultService) -> APIRouter:
             "Gristmill-Truncated": "true" if found.is_cut else "false",
             "Content-Disposition": f'attachment; filename="{found.file_name}"',
         }
-        return StreamingResponse(found.chunks(), media_type=found.media_type, headers=headers)
+        return StreamingResponse(turns.each(found.chunks()), media_type=found.media_type, headers=headers)
 
     return routes
