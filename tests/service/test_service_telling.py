@@ -15,7 +15,7 @@ from gristmill.errors import JobFailed, UsageError
 from gristmill.runtime.facts import Fact, JobAccepted, JobEnded, JobLate
 from gristmill.runtime.forgetting import KeepHistory
 from gristmill.runtime.journal import JOURNAL, Journal
-from gristmill.runtime.outbox import pending
+from gristmill.runtime.outbox import Message, pending
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
@@ -249,3 +249,40 @@ def test_old_jobs_are_forgotten_with_their_folders(journal: Journal, tmp_path: P
     assert keeper.forget() == ["old"] == gone
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["new"]
     assert histories.of("old") is None and histories.of("new") is not None
+
+
+def test_what_meets_a_defect_again_and_again_is_given_up_and_the_rest_is_told(journal: Journal) -> None:
+    told: list[str] = []
+
+    class Broken:
+        name = "broken"
+
+        def kinds(self, fact: Fact) -> list[str]:
+            return ["ended"] if isinstance(fact, JobEnded) else []
+
+        def tell(self, message: Message) -> None:
+            if message.job == "j":
+                raise ValueError("a defect")
+            told.append(message.job)
+
+    journal.open()
+    telling = Tellers(journal, [Broken()], first_retry_seconds=0.01)
+    telling.start()
+    write(journal, ACCEPTED, ended("j", JobState.FAILED), ended("k", JobState.FAILED))
+    give_up = time.monotonic() + 20
+    while pending(journal.path, "broken"):
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    telling.close()
+    assert told == ["k"]
+
+
+def test_a_mail_takes_any_text(journal: Journal, heard: Heard) -> None:
+    with mail_server(heard) as smtp:
+        mail = Mail.parse(smtp, "", "mill@example.org", ("ann@example.org",))
+        journal.open()
+        telling = Tellers(journal, [MailChannel(mail, Notices(journal, "http://mill"))])
+        telling.start()
+        write(journal, replace(ACCEPTED, name="\ud800"), ended("j", JobState.FAILED))
+        heard.wait(mails=1)
+        telling.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from gristmill.api.output_parts import OutputPart, output_parts, real_place
 from gristmill.config import GIB, MIB, format_size
+from gristmill.errors import GristmillError
 from gristmill.service.jobs import JobService
 from gristmill.service.refusals import WrongState
 
@@ -61,6 +63,18 @@ class Result:
                 left = 0
                 yield last[: last.rfind(b"\n") + 1] if self.lines and self.is_cut else last
                 break
+
+
+def begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same, when the first is there: what cannot be opened is said before anything is answered.
+
+    Raises:
+        GristmillError: it cannot be read.
+    """
+    try:
+        return chain([next(chunks, b"")], chunks)
+    except OSError as error:
+        raise GristmillError(f"The output cannot be read: {error}.") from error
 
 
 class ResultService:

@@ -14,7 +14,7 @@ from gristmill.service import models, shown
 from gristmill.service.jobs import JobService
 from gristmill.service.problems import Responses, problems
 from gristmill.service.readers import Readers
-from gristmill.service.results import LIMIT_BYTES, MOST_BYTES, ResultService
+from gristmill.service.results import LIMIT_BYTES, MOST_BYTES, ResultService, begun
 from gristmill.service.routes.jobs import SEES, no_such_job
 from gristmill.service.routes.requests import API, JobId, TaskName
 
@@ -88,7 +88,7 @@ def result_routes(results: ResultService) -> APIRouter:
     routes = APIRouter(prefix=f"{API}/jobs/{{job}}", tags=["jobs"])
     turns = Readers()
 
-    @routes.get("/result", dependencies=SEES, responses={**_RESULT, **problems(404, 409)})
+    @routes.get("/result", dependencies=SEES, responses={**_RESULT, **problems(404, 409, 500)})
     async def result(
         job: JobId,
         limit: Annotated[int, Query(ge=0, le=MOST_BYTES, description="At most so many bytes.")] = LIMIT_BYTES,
@@ -103,6 +103,7 @@ def result_routes(results: ResultService) -> APIRouter:
             "Gristmill-Truncated": "true" if found.is_cut else "false",
             "Content-Disposition": f'attachment; filename="{found.file_name}"',
         }
-        return StreamingResponse(turns.each(found.chunks()), media_type=found.media_type, headers=headers)
+        chunks = await turns.call(begun, found.chunks())
+        return StreamingResponse(turns.each(chunks), media_type=found.media_type, headers=headers)
 
     return routes
