@@ -89,3 +89,11 @@ def test_a_fact_that_cannot_be_written_fails_the_journal_by_name(tmp_path: Path)
         journal.durable(number, 20)
     assert told and journal.failure is not None
     journal.close()
+
+
+@pytest.mark.parametrize(
+    "forged", [{"records_in": "3"}, {"counters": {"a": {"b": "c"}}}, {"counters": {"a": 1}}, {"bytes_out": None}]
+)
+def test_what_is_counted_is_a_number(forged: dict[str, object]) -> None:
+    with pytest.raises((TypeError, AttributeError)):
+        TaskResult.from_json(forged)

@@ -169,8 +169,17 @@ class TaskResult:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TaskResult:
-        """The inverse of :meth:`to_json`."""
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none. User code may have written it.
+        """
         fields = dict(data)
+        counts = [fields.get(name, 0) for name in _COUNTS]
+        for names in fields.get("counters", _NO_COUNTERS).values():
+            counts += names.values()
+        if not all(isinstance(count, int) for count in counts):
+            raise TypeError("what is counted is no number")
         if block := fields.get("block"):
             fields["block"] = BlockInfo.from_json(block)
         if last_bad := fields.get("last_bad"):
@@ -185,6 +194,8 @@ class TaskResult:
 
 
 _NOTHING = vars(TaskResult())
+_COUNTS = tuple(name for name, value in _NOTHING.items() if type(value) is int)
+_NO_COUNTERS: Mapping[str, Mapping[str, int]] = {}
 
 
 def numbers_to_json(numbers: Mapping[str, int | float]) -> dict[str, int | str]:

@@ -24,6 +24,7 @@ from typing import Any
 from gristmill.config import GIB
 from gristmill.errors import UsageError
 from gristmill.runtime.private import make_folder
+from gristmill.shuffle.opening import open_file
 from gristmill.shuffle.shelf import clear, sweep
 from gristmill.shuffle.store import delete_job
 
@@ -39,6 +40,7 @@ LOGS = "logs"
 _LOCK = "lock"
 _WORKER_LOCK = "worker.lock"  # of the whole data directory, held by ``gristmill worker``
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 5, 0.005
+_MOST_FACTS_BYTES = 1 << 20
 _SIZE = "size"
 _claimed: deque[str] = deque(maxlen=10_000)  # the last ids that this process has used: none is used twice
 _SETTLING_SECONDS = 60.0  # a folder without facts may be one that is just being made
@@ -361,7 +363,8 @@ def _start_time(pid: int) -> float | None:
 
 def _read_facts(path: Path) -> dict[str, Any]:
     try:
-        facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
+        with open_file(path / _FACTS) as file:  # user code may have put something else there
+            facts = json.loads(file.read(_MOST_FACTS_BYTES))
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
@@ -377,7 +380,8 @@ def _modified(path: Path) -> float | None:
 def _size_of(path: Path) -> int:
     """The bytes of a dead job's folder. They do not change: they are counted once, then known."""
     with suppress(OSError, ValueError):
-        return int((path / _SIZE).read_text())
+        with open_file(path / _SIZE) as file:
+            return int(file.read(_MOST_FACTS_BYTES))
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:

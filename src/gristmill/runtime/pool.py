@@ -191,7 +191,12 @@ class ExecutorPool:
         for note in slot.read(now):
             try:
                 self._on_note(slot, note, now)
-            except (KeyError, TypeError, ValueError):  # user code has written into the channel, by its descriptor
+            except (
+                AttributeError,
+                KeyError,
+                TypeError,
+                ValueError,
+            ):  # user code has written into the channel, by its descriptor
                 _log.warning("executor %s sent what makes no sense", slot.id)
                 self._end(slot, Ending.UNREACHABLE)
 
