@@ -226,6 +226,8 @@ def test_a_launch_that_crosses_the_end_of_its_slot_is_answered(mill: Mill) -> No
     [
         TaskResult(parts=(PartFile("../../secret", "part-r-00000", 1, 1),)),
         TaskResult(parts=(PartFile("attempts/a", "/etc/part", 1, 1),)),
+        TaskResult(parts=(PartFile("attempts/a", "tokens.json", 1, 1),)),
+        TaskResult(parts=(PartFile("owner.json", "part-r-00000", 1, 1),)),
         TaskResult(block=BlockInfo("/shared/j/../../etc/passwd", (SegmentInfo(0, 1, 1, 1),))),
         TaskResult(block=BlockInfo("/etc/passwd", (SegmentInfo(0, 1, 1, 1),))),
         TaskResult(block=BlockInfo("file:///etc/passwd", (SegmentInfo(0, 1, 1, 1),))),

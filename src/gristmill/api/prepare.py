@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gristmill.config import JobOptions
-from gristmill.errors import UsageError
+from gristmill.errors import OutputNotWritable, UsageError
 from gristmill.plan.keys import stage_keys
 from gristmill.plan.stages import InputSpec, OutputSink, StagePlan
 from gristmill.runtime.contracts import KEPT_SHARE, JobSpec
@@ -180,6 +180,27 @@ def prepare(submission: Submission, *, job: str = "", tidy: bool = True) -> Prep
             origins=submission.origins,
         )
         return Preparation(prepared, folder, undo.pop_all().close, notice=notice)
+
+
+def check_replaced(prepared: PreparedJob) -> None:
+    """See that what a job replaces is an output: a server does that with its own rights, not with the submitter's.
+
+    Raises:
+        OutputNotWritable: something else is there.
+    """
+    from gristmill.storage.outputs import stranger_in
+
+    if prepared.output_path is None or prepared.mode != "overwrite":
+        return
+    try:
+        stranger = stranger_in(prepared.place)
+    except OSError as error:
+        raise OutputNotWritable(f"The output {prepared.output_path} cannot be looked at: {error}.") from error
+    if stranger:
+        raise OutputNotWritable(
+            f"The output {prepared.output_path} is not replaced: {stranger} is there, which no job has written. A "
+            "server replaces outputs alone. Remove what is there yourself, or name another place."
+        )
 
 
 def _taken_up(found: TakenUp) -> Preparation:

@@ -15,7 +15,7 @@ from typing import Any
 from gristmill.api.messages import SubmitRequest
 from gristmill.api.prepare import Preparation, Submission
 from gristmill.config import OUTPUT_FORMATS, JobOptions
-from gristmill.errors import OutputNotWritable, PathNotShared, UsageError
+from gristmill.errors import PathNotShared, UsageError
 from gristmill.plan.stages import (
     Branch,
     InputSpec,
@@ -30,7 +30,6 @@ from gristmill.plan.stages import (
 )
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.service.wishes import COMMANDS, MAX_TASKS
-from gristmill.storage.outputs import stranger_in
 
 _CLOCKS_SECONDS = 2.0  # file systems keep times of change more or less exactly
 _MAX_STAGES = 2000
@@ -100,25 +99,6 @@ def paths_found(prepared: PreparedJob) -> Iterator[str]:
         yield prepared.place
     if prepared.spec.shuffle_dir:
         yield prepared.spec.shuffle_dir
-
-
-def check_replaced(prepared: PreparedJob) -> None:
-    """See that what a job replaces is an output: a server does that with its own rights, not with the submitter's.
-
-    Raises:
-        OutputNotWritable: something else is there.
-    """
-    if prepared.output_path is None or prepared.mode != "overwrite":
-        return
-    try:
-        stranger = stranger_in(prepared.place)
-    except OSError as error:
-        raise OutputNotWritable(f"The output {prepared.output_path} cannot be looked at: {error}.") from error
-    if stranger:
-        raise OutputNotWritable(
-            f"The output {prepared.output_path} is not replaced: {stranger} is there, which no job has written. A "
-            "server replaces outputs alone. Remove what is there yourself, or name another place."
-        )
 
 
 def _from(base: str, name: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from gristmill.api.job import replay_command
 from gristmill.api.layouts import Layouts
 from gristmill.api.messages import SubmitRequest, server_options
-from gristmill.api.prepare import Preparation, Submission, prepare
+from gristmill.api.prepare import Preparation, Submission, check_replaced, prepare
 from gristmill.errors import InputMissing, PathNotShared, UsageError
 from gristmill.plan.stages import InputSpec
 from gristmill.runtime.blobs import BlobStore
@@ -31,7 +31,6 @@ from gristmill.service.checks import (
     ONLY_THE_CLIENT,
     check_count,
     check_key,
-    check_replaced,
     check_sight,
     checked,
     paths_found,

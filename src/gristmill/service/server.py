@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import uvicorn
 
+from gristmill.api.prepare import check_replaced
 from gristmill.config import default_data_dir
 from gristmill.errors import JournalFailed, UsageError
 from gristmill.fleets.cluster import BEAT_SECONDS, LOST_SECONDS, ClusterFleet
@@ -26,7 +27,7 @@ from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.runtime.private import claim_folder
 from gristmill.runtime.tls import Trust, check_roots, load_identity
 from gristmill.service.app import create_app
-from gristmill.service.checks import check_replaced, paths_found
+from gristmill.service.checks import paths_found
 from gristmill.service.doors.connections import HEADER_BYTES, Places, run_loop
 from gristmill.service.doors.guard import keys_of
 from gristmill.service.doors.paths import Roots

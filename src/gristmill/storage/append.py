@@ -101,7 +101,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     until = time.monotonic() + _LOCK_SECONDS
     while True:
-        descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else -1
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY) if fcntl is not None else -1
         try:
             if fcntl is None or (_lock(descriptor) and _is_same(descriptor, folder)):
                 yield

@@ -96,7 +96,7 @@ def sync_folder(path: Path) -> None:
     if os.name == "nt":  # a folder cannot be opened there
         return
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except PermissionError:  # who may make files there need not be allowed to list them
         return
     try:
