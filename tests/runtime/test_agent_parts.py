@@ -68,7 +68,7 @@ def test_frames_arrive_whole_however_they_are_cut(payloads: list[bytes], size: i
 
 
 def test_a_note_comes_back_as_it_was() -> None:
-    note = {"type": "failed", "attempt": "a", "report": {"record": "caf\udce9", "offset": -1}}
+    note = {"type": "failed", "attempt": "a", "report": {"path": "caf\udce9", "offset": -1}}
     (payload,) = FrameReader().feed(note_frame(note))
     assert parse_note(payload) == note
 

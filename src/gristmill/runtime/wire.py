@@ -79,7 +79,7 @@ def parse_note(payload: bytes) -> dict[str, Any]:
         ChannelClosed: it is not a note; whatever wrote it cannot be talked to.
     """
     try:
-        note = read_json(payload)
+        note = read_json(payload, files=True)
     except ValueError as error:
         raise ChannelClosed("an executor sent what is not JSON") from error
     if not isinstance(note, dict):
