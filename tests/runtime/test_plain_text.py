@@ -97,3 +97,9 @@ def test_a_fact_that_cannot_be_written_fails_the_journal_by_name(tmp_path: Path)
 def test_what_is_counted_is_a_number(forged: dict[str, object]) -> None:
     with pytest.raises((TypeError, AttributeError)):
         TaskResult.from_json(forged)
+
+
+@pytest.mark.parametrize("segments", [[[0, -1, 1, 1]], [["a", 1, 1, 1]], [[0, 1 << 64, 1, 1]], [[0, 1.5, 1, 1]]])
+def test_segments_are_numbers_that_can_be(segments: list[object]) -> None:
+    with pytest.raises(ValueError, match="not the segments"):
+        TaskResult.from_json({"block": {"path": "/x", "segments": segments}})

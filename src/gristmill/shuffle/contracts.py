@@ -77,8 +77,17 @@ class BlockInfo:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BlockInfo:
-        """The inverse of :meth:`to_json`."""
-        return cls(data["path"], tuple(SegmentInfo(*segment) for segment in data["segments"]), data.get("worker", ""))
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ValueError: its segments are no segments: user code has spoken in its executor's name, say.
+        """
+        segments = data["segments"]
+        try:
+            array("Q", chain.from_iterable(segments))
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"not the segments of a block: {error}") from error
+        return cls(data["path"], tuple(SegmentInfo(*segment) for segment in segments), data.get("worker", ""))
 
 
 def owner_of(block: BlockInfo) -> str:

@@ -26,7 +26,7 @@ MAX_CODE_BYTES = 64 * MIB
 """Of a file of code that comes in a form."""
 MAX_REQUEST_BYTES = 16 * MIB
 """Of what our own clients send: a plan and the names of inputs; code goes as blobs."""
-MAX_WISH_BYTES = 8 * MIB
+MAX_WISH_BYTES = 2 * MIB
 _MAX_FIELDS = 20_000
 _MAX_FIELD_BYTES = MIB
 

@@ -29,9 +29,7 @@ def system_routes(jobs: JobService, join_facts: JoinFacts) -> APIRouter:
     routes = APIRouter(tags=["system"])
     looks = _Looks(jobs)
 
-    @routes.get(
-        "/livez", dependencies=[Depends(Needs(Role.ANYONE))], response_model=models.Alive, responses=problems()
-    )
+    @routes.get("/livez", dependencies=[Depends(Needs(Role.ANYONE))], response_model=models.Alive, responses=problems())
     async def livez() -> dict[str, str]:
         """Whether the server lives."""
         return {"status": "ok"}
