@@ -87,8 +87,8 @@ def test_a_cancelled_job_stays_cancelled_when_the_server_dies_before_it_is_over(
     "served", ["commit.published", pytest.param("commit.cleaned", marks=pytest.mark.soak)], indirect=True
 )
 def test_a_result_that_replaced_a_published_one_is_not_replaced_in_turn(served: Mortal, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old").touch()
+    (tmp_path / "old.txt").write_text("old\n")
+    assert served.run("run", "count.py", "old.txt", "-o", "out", "--on", "inline").returncode == 0
     job = submit(served, "count.py", "--overwrite")
     served.wait_for_death()
     assert output(tmp_path / "out") == "A\t2\nB\t1\n"

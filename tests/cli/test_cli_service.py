@@ -51,7 +51,12 @@ Say = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
-    for name, text in {"count": COUNT, "helpers": HELPERS, "talk": TALK, "frail": FRAIL}.items():
+    for name, text in {
+        "count": COUNT.replace("helpers", "shouts"),
+        "shouts": HELPERS,
+        "talk": TALK,
+        "frail": FRAIL,
+    }.items():
         (folder / f"{name}.py").write_text(text)
     (folder / "in.txt").write_text("b a\na\n")
     (folder / "boom.txt").write_text("boom\n")
@@ -144,7 +149,7 @@ def test_status_tells_how_a_job_stands(say: Say, done: str, failed: str) -> None
     code, out, _ = say("status", done)
     assert code == 0 and out.startswith(f"Count  {done}  succeeded  for ") and "Done in" in out
     code, out, _ = say("status", failed)
-    assert code == 0 and "ValueError: a bad word" in out and "helpers.py:5, in shout" in out
+    assert code == 0 and "ValueError: a bad word" in out and "shouts.py:5, in shout" in out
     code, out, _ = say("status", "--watch", done)  # which is over
     assert code == 0 and "Done in" in out
     [line] = say("status", "--watch", "--json", failed)[1].splitlines()

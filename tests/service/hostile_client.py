@@ -162,7 +162,7 @@ class Attack:
         return self._call("GET", "/api/v1/jobs", b"", token=token)
 
     def odd_wish(self) -> bytes:
-        wish = {"job": "wordcount", "inputs": ["/etc/hostname"], "output": "/nowhere/at/all"}
+        wish = {"job": "wordcount", "inputs": ["/etc/hostname"], "output": "/proc/nowhere/at/all"}
         change = self._random.choice(
             (
                 {"inputs": ["/\x00"]}, {"inputs": ["../../etc/passwd"]}, {"output": "/etc/passwd/x"}, {"inputs": []},

@@ -32,16 +32,16 @@ ODD: tuple[Any, ...] = (
 class Mill:
     """A server without workers, and a submission that it would take."""
 
-    def __init__(self, server: Server, data_dir: Path) -> None:
+    def __init__(self, server: Server, data_dir: Path, folder: Path) -> None:
         self.server = server
         self._http = {"Authorization": f"Bearer {(data_dir / 'token').read_text().strip()}", **VERSION_HEADERS}
-        (data_dir / "in.txt").write_text("a b\n" * 100)
+        (folder / "in.txt").write_text("a b\n" * 100)
         job: Job = load_builtin("wordcount")
         code = pickle_code(job.code, stable=True)
-        options = job.resolve(JobOptions(reducers=2, split_bytes=100), data_dir / "out")
+        options = job.resolve(JobOptions(reducers=2, split_bytes=100), folder / "out")
         submission = Submission(
             name="words", code=b"", plan=job.plan(options, private=False), options=options,
-            inputs=(InputSpec((str(data_dir / "in.txt"),)),), output=str(data_dir / "out"),
+            inputs=(InputSpec((str(folder / "in.txt"),)),), output=str(folder / "out"),
         )  # fmt: skip
         self.body = SubmitRequest(submission, digest_of(code)).to_json()
         answer = httpx.put(f"{server.url}/api/v1/blobs/{digest_of(code)}", content=code, headers=self._http)
@@ -57,7 +57,7 @@ class Mill:
 def mill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
     data_dir = tmp_path_factory.mktemp("server")
     with Server(ServeSettings(port=0, data_dir=data_dir)) as server:
-        yield Mill(server, data_dir)
+        yield Mill(server, data_dir, tmp_path_factory.mktemp("files"))
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:

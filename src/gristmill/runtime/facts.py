@@ -17,7 +17,6 @@ from gristmill.errors import FailureReport, JournalFailed
 from gristmill.plan.decision import Decision
 from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.plain import read_json
 from gristmill.runtime.tally import digest_of, packed
 from gristmill.scheduling.events import AttemptId, TaskId
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
@@ -437,8 +436,8 @@ def from_row(job: str, kind: str, version: int, data: str) -> list[Fact]:
             f"a newer one has written it. Use that one, or another --data-dir."
         )
     try:
-        return [cls.from_json(job, each) for each in read_json(data)]
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+        return [cls.from_json(job, each) for each in json.loads(data)]
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise JournalFailed(f"The journal is damaged: a fact about job {job} ({kind}) makes no sense.") from error
 
 

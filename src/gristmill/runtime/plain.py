@@ -1,4 +1,4 @@
-"""JSON of others: of executors, in which user code lives, of workers, and of the journal, which keeps what they said.
+"""JSON of others: of executors, in which user code lives, and of workers.
 
 What is read here can be written anywhere: into the journal, an answer of REST, a mail. JSON can say what UTF-8 cannot,
 one half of a surrogate pair: it becomes an escape.

@@ -120,6 +120,7 @@ class Workplace:
         self._specs: dict[str, JobSpec] = {}
         self._made: deque[tuple[str, str]] = deque()  # blocks that the chores have yet to take note of, and their jobs
         self._jobs: set[str] = set()  # the chores' own
+        self._put_by: set[str] = set()  # likewise: jobs that are over, and may be tried again
         self._closing = False
         self._chores: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._chores_thread = threading.Thread(target=self._do_chores, name="gristmill-chores", daemon=True)
@@ -311,8 +312,8 @@ class Workplace:
     # Chores: in their own thread.
 
     def keeps_blocks(self) -> bool:
-        """Whether blocks are kept here that somebody may still read."""
-        return bool(self._premises.dirs.inventory())
+        """Whether blocks are kept here that somebody reads: others are for another try of a job that is over."""
+        return any(job not in self._put_by for job in self._premises.dirs.inventory())
 
     def _do_chores(self) -> None:
         while (chore := self._chores.get()) is not None:
@@ -366,6 +367,7 @@ class Workplace:
             except OSError:
                 self._retire_if_bad(str(root))
         self._jobs.add(job.job)
+        self._put_by.discard(job.job)
         self._specs[job.job] = spec
         # The secrets are not for executors. A driver's is what its token is made of.
         self._agent.add_job(replace(spec, ticket=spec.ticket if spec.driver else "", session_ticket=""))
@@ -381,12 +383,14 @@ class Workplace:
             self._code.forget(broadcast, session)
             return
         self._jobs.discard(job)
+        self._put_by.discard(job)
         self._premises.blocks.forget(job)
         self._premises.dirs.remove_job(job)
 
     def _keep_job(self, job: str) -> None:
         """Its blocks stay, but nobody can ask for them."""
         self._jobs.discard(job)
+        self._put_by.add(job)
         self._premises.blocks.forget(job)
 
     def _free(self, paths: Sequence[str]) -> None:
