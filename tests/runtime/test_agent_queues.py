@@ -71,6 +71,13 @@ def answers(mill: Mill, count: int) -> dict[AttemptId, str]:
     return found
 
 
+def until_heard(mill: Mill) -> None:
+    """Wait until the agent has done what it was asked: it does one thing after the other, and answers this at once."""
+    late = mill.spec(mill.job(harmless))
+    mill.fleet.launch("no such slot", late)
+    assert answers(mill, 1) == {late.attempt: "AttemptNotBegun"}
+
+
 def test_a_slot_says_how_many_it_takes(mill: Mill) -> None:
     assert mill.wait_for(SlotUp).depth > 1
 
@@ -124,6 +131,7 @@ def test_what_waits_is_called_back_and_what_runs_goes_on(mill: Mill, tmp_path: P
     one, two, three = launch_all(mill, [first, second, harmless])
     read_when_there(begun)
     mill.fleet.cancel(two)
+    until_heard(mill)
     gate.touch()
     assert answers(mill, 3) == {one: "done", two: "AttemptNotBegun", three: "done"}
     assert not never.exists()
