@@ -12,7 +12,7 @@ import pytest
 from coordinator_kit import Server, ended
 
 from gristmill.errors import JobCancelled, JobFailed, KeyTaken, UsageError
-from gristmill.runtime.facts import fold
+from gristmill.runtime.job_records import fold
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.registry import EndedJob, RunningJob
 from gristmill.runtime.reopening import reopen

@@ -21,10 +21,10 @@ from gristmill.runtime.facts import (
     JobEnded,
     JobTakenUp,
     TaskDone,
-    fold,
     from_row,
     to_rows,
 )
+from gristmill.runtime.job_records import fold
 from gristmill.runtime.journal import Journal
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView, StageView

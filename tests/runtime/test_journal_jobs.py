@@ -24,9 +24,9 @@ from gristmill.runtime.facts import (
     JobTakenUp,
     TaskDone,
     WorkerJoined,
-    fold,
 )
 from gristmill.runtime.forgetting import KeepHistory, forget_old_jobs
+from gristmill.runtime.job_records import fold
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.summaries import loader_name

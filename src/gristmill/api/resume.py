@@ -16,7 +16,7 @@ from gristmill.config import PYTHON_VERSION, VERSION, JobOptions
 from gristmill.errors import JournalFailed
 from gristmill.plan.keys import what_changed
 from gristmill.plan.stages import InputSpec, StagePlan
-from gristmill.runtime.facts import JobRecord, fold
+from gristmill.runtime.job_records import JobRecord, fold
 from gristmill.runtime.jobfolder import JobFolder, dead_jobs
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.journal import JOURNAL, Journal

@@ -1,4 +1,4 @@
-"""What the journal holds: facts, as plain data. How a job stands is a fold over them.
+"""What the journal holds: facts, as plain data. How a job stands is a fold over them: see ``job_records``.
 
 Each kind of fact has a version of its own. A kind or version that is not known here was written by a newer Gristmill,
 and is refused rather than guessed at.
@@ -7,20 +7,33 @@ and is refused rather than guessed at.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from gristmill.errors import FailureReport, JournalFailed
 from gristmill.plan.decision import Decision
 from gristmill.runtime.contracts import TaskResult
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.tally import digest_of, packed
-from gristmill.scheduling.events import AttemptId, TaskId
+from gristmill.runtime.tally import packed
+from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
 from gristmill.storage.contracts import PartFile
+
+
+class _Listed:
+    """A fact that is kept as the list of its fields, in their order; they may be added to at the end."""
+
+    def to_json(self) -> Any:
+        """As values that ``json.dumps`` takes."""
+        return [value for name, value in vars(self).items() if name != "job"]
+
+    @classmethod
+    def from_json(cls, job: str, data: Any) -> Self:
+        """The inverse of :meth:`to_json`."""
+        return cls(job, *data)  # type: ignore[call-arg]  # of the classes that are made of this one
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,7 @@ class JobRequested:
 
 
 @dataclass(frozen=True)
-class JobTakenUp:
+class JobTakenUp(_Listed):
     """Another coordinator goes on with a job, or the same one tries it again. What it launches is of this epoch.
 
     Attributes:
@@ -121,32 +134,14 @@ class JobTakenUp:
     boot: str
     queued: bool = False
 
-    def to_json(self) -> Any:
-        """As values that ``json.dumps`` takes."""
-        return [self.epoch, self.at, self.boot, self.queued]
-
-    @classmethod
-    def from_json(cls, job: str, data: Any) -> JobTakenUp:
-        """The inverse of :meth:`to_json`."""
-        return cls(job, *data)
-
 
 @dataclass(frozen=True)
-class JobBegun:
+class JobBegun(_Listed):
     """A job that waited for its turn has left the queue."""
 
     kind: ClassVar[str] = "job begun"
     job: str
     at: float
-
-    def to_json(self) -> Any:
-        """As values that ``json.dumps`` takes."""
-        return [self.at]
-
-    @classmethod
-    def from_json(cls, job: str, data: Any) -> JobBegun:
-        """The inverse of :meth:`to_json`."""
-        return cls(job, *data)
 
 
 class Span(NamedTuple):
@@ -266,25 +261,16 @@ class StageReplanned:
 
 
 @dataclass(frozen=True)
-class JobLate:
+class JobLate(_Listed):
     """A job has outlived its deadline; whoever wanted to know is told once."""
 
     kind: ClassVar[str] = "job late"
     job: str
     at: float
 
-    def to_json(self) -> Any:
-        """As values that ``json.dumps`` takes."""
-        return [self.at]
-
-    @classmethod
-    def from_json(cls, job: str, data: Any) -> JobLate:
-        """The inverse of :meth:`to_json`."""
-        return cls(job, *data)
-
 
 @dataclass(frozen=True)
-class WorkerJoined:
+class WorkerJoined(_Listed):
     """A worker is there. It belongs to no job."""
 
     kind: ClassVar[str] = "worker joined"
@@ -296,18 +282,9 @@ class WorkerJoined:
     cpus: float | None = None
     memory_bytes: int | None = None
 
-    def to_json(self) -> Any:
-        """As values that ``json.dumps`` takes."""
-        return [self.at, self.worker, self.host, self.rack, self.cpus, self.memory_bytes]
-
-    @classmethod
-    def from_json(cls, job: str, data: Any) -> WorkerJoined:
-        """The inverse of :meth:`to_json`."""
-        return cls(job, *data)
-
 
 @dataclass(frozen=True)
-class WorkerGone:
+class WorkerGone(_Listed):
     """A worker has left in good order, or is lost. It belongs to no job."""
 
     kind: ClassVar[str] = "worker gone"
@@ -317,32 +294,14 @@ class WorkerGone:
     reason: str = ""
     left: bool = False
 
-    def to_json(self) -> Any:
-        """As values that ``json.dumps`` takes."""
-        return [self.at, self.worker, self.reason, self.left]
-
-    @classmethod
-    def from_json(cls, job: str, data: Any) -> WorkerGone:
-        """The inverse of :meth:`to_json`."""
-        return cls(job, *data)
-
 
 @dataclass(frozen=True)
-class JobCancelling:
+class JobCancelling(_Listed):
     """Somebody wants a job to end. Whoever takes the job up next ends it."""
 
     kind: ClassVar[str] = "job cancelling"
     job: str
     at: float
-
-    def to_json(self) -> Any:
-        """As values that ``json.dumps`` takes."""
-        return [self.at]
-
-    @classmethod
-    def from_json(cls, job: str, data: Any) -> JobCancelling:
-        """The inverse of :meth:`to_json`."""
-        return cls(job, *data)
 
 
 @dataclass(frozen=True)
@@ -475,117 +434,3 @@ def result_from_json(data: list[Any]) -> TaskResult:
     if len(fields) > _HOT_KEYS:
         fields[_HOT_KEYS] = tuple((key, rows) for key, rows in fields[_HOT_KEYS])
     return packed(TaskResult(*fields))
-
-
-# The fold.
-
-
-@dataclass
-class JobRecord:
-    """How a job stands by the journal.
-
-    Attributes:
-        accepted: how it began.
-        begun: it waits for its turn no more.
-        begun_at: when it began; None as long as it waits.
-        epoch: of the coordinator that had it last.
-        boots: the run of the system in which each epoch was.
-        done: what each finished task made. A task is not in it if it read what was made otherwise later.
-        attempts: how many attempts were accepted.
-        replanned: how stages were cut after others were whole, in that order.
-        cancelled: somebody wanted it to end.
-        committing: its output was, or is, being put in place.
-        ended: how it ended.
-        late: whoever wanted to know has been told that it has outlived its deadline.
-    """
-
-    accepted: JobAccepted
-    epoch: int = 0
-    boots: dict[int, str] = field(default_factory=dict)
-    done: dict[TaskId, TaskDone] = field(default_factory=dict)
-    attempts: int = 0
-    replanned: list[StageReplanned] = field(default_factory=list)
-    cancelled: bool = False
-    committing: JobCommitting | None = None
-    ended: JobEnded | None = None
-    begun: bool = False
-    begun_at: float | None = None
-    late: bool = False
-    _digests: dict[TaskId, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.accepted.queued:
-            self.begun, self.begun_at = True, self.accepted.at
-
-    @property
-    def next_epoch(self) -> int:
-        """Of what is launched next: as long as a job waits for its turn, nothing of its epoch was."""
-        return self.epoch + 1 if self.begun else self.epoch
-
-    @property
-    def job(self) -> str:
-        """The job's id."""
-        return self.accepted.job
-
-    @property
-    def parents(self) -> Sequence[tuple[int, ...]]:
-        """The parents of each stage, as they are now."""
-        if not self.replanned:
-            return self.accepted.parents
-        changed = {id: parents for fact in self.replanned for id, parents in fact.parents}
-        known = dict(enumerate(self.accepted.parents)) | changed
-        return [known[stage] for stage in range(len(known))]
-
-    def add(self, fact: Fact) -> None:
-        """Take in the next fact."""
-        match fact:
-            case JobBegun(_, at):
-                self.begun, self.begun_at = True, at
-            case JobLate():
-                self.late = True
-            case JobTakenUp(_, epoch, _, boot, queued):
-                self.epoch, self.boots[epoch] = epoch, boot
-                self.ended = None  # it may have failed before
-                if queued:
-                    self.cancelled, self.committing, self.begun_at, self.late = False, None, None, False
-                self.begun = not queued
-            case TaskDone():
-                self._task_done(fact)
-            case StageReplanned():
-                self.replanned.append(fact)
-            case JobCancelling():
-                self.cancelled = True
-            case JobCommitting():
-                self.committing = fact
-            case JobEnded():
-                self.ended = fact
-
-    def _task_done(self, fact: TaskDone) -> None:
-        task = fact.attempt.task
-        self.attempts += 1
-        self.done[task] = fact
-        if fact.result.block is None:
-            return
-        digest = digest_of(fact.result.block)
-        if self._digests.setdefault(task, digest) != digest:
-            # It ran again and made other data: what has read the old data does not count. What follows from that
-            # is found in the same way, when those tasks have run again.
-            self._digests[task] = digest
-            readers = {stage for stage, parents in enumerate(self.parents) if task.stage in parents}
-            self.done = {other: done for other, done in self.done.items() if other.stage not in readers}
-
-
-def fold(facts: Iterable[Fact]) -> dict[str, JobRecord]:
-    """How all jobs stand. Facts of jobs whose beginning is not among them are left out."""
-    records: dict[str, JobRecord] = {}
-    begun: dict[str, float] = {}  # when the turn of jobs came whose code had to be loaded then
-    for fact in facts:
-        if isinstance(fact, JobAccepted):
-            record = records[fact.job] = JobRecord(fact, boots={0: fact.boot})
-            if record.begun:
-                record.begun_at = begun.pop(fact.job, fact.at)
-        elif found := records.get(fact.job):
-            found.add(fact)
-        elif isinstance(fact, JobBegun):
-            begun[fact.job] = fact.at
-    return records

@@ -23,7 +23,8 @@ from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.queueing import QueueLimits, WaitingJob
 
 if TYPE_CHECKING:
-    from gristmill.runtime.facts import JobRecord, JobRequested
+    from gristmill.runtime.facts import JobRequested
+    from gristmill.runtime.job_records import JobRecord
     from gristmill.runtime.jobfolder import JobFolder
     from gristmill.runtime.journal import Journal
     from gristmill.runtime.reopening import Reopened, StorageWatch
@@ -226,7 +227,7 @@ class Intake:
     def resume_all(self) -> list[RunningJob]:
         """Go on with all jobs: see :meth:`~gristmill.runtime.coordinator.Coordinator.resume_all`."""
         assert self._journal is not None, "there is nothing to resume from"
-        from gristmill.runtime.facts import fold
+        from gristmill.runtime.job_records import fold
 
         resumed = []
         for found in self._journal.unfinished():

@@ -12,7 +12,8 @@ from typing import Any
 from gristmill.errors import GristmillError, JobFailed, JournalFailed, PayloadAltered
 from gristmill.plan.encoding import plan_from_json, plan_to_json, tupled
 from gristmill.runtime.contracts import JobSpec
-from gristmill.runtime.facts import JobAccepted, JobBegun, JobEnded, JobRecord, JobTakenUp
+from gristmill.runtime.facts import JobAccepted, JobBegun, JobEnded, JobTakenUp
+from gristmill.runtime.job_records import JobRecord
 from gristmill.runtime.jobs import NoOutput, PreparedJob
 from gristmill.runtime.outcome import Outcome, job_cancelled
 from gristmill.runtime.replanning import of_facts

@@ -24,8 +24,8 @@ from gristmill.errors import (
     UsageError,
     VersionMismatch,
 )
-from gristmill.runtime.facts import JobRecord
 from gristmill.runtime.inbox import StorageBack
+from gristmill.runtime.job_records import JobRecord
 from gristmill.runtime.jobfolder import JobFolder
 from gristmill.runtime.jobs import Job, PreparedJob
 from gristmill.runtime.outcome import job_cancelled, job_failed

@@ -21,7 +21,8 @@ from gristmill.plan.stages import OutputSink, StagePlan
 from gristmill.runtime.attempts import load_code
 from gristmill.runtime.blobs import BlobStore, is_blob_name
 from gristmill.runtime.contracts import JobSpec, Progress, TaskEnvironment, TaskResult, TaskSpec
-from gristmill.runtime.facts import JobRecord, TaskDone, fold
+from gristmill.runtime.facts import TaskDone
+from gristmill.runtime.job_records import JobRecord, fold
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.journal import JOURNAL, Journal
 from gristmill.runtime.recovery import read_job

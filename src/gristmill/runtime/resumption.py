@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from gristmill.runtime.facts import JobRecord, TaskDone
+from gristmill.runtime.facts import TaskDone
+from gristmill.runtime.job_records import JobRecord
 from gristmill.runtime.jobs import PreparedJob
 from gristmill.runtime.tally import JobTally
 from gristmill.scheduling.events import TaskId

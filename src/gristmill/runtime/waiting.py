@@ -30,12 +30,11 @@ from gristmill.runtime.facts import (
     JobCancelling,
     JobEnded,
     JobLate,
-    JobRecord,
     JobRequested,
     JobTakenUp,
-    fold,
 )
 from gristmill.runtime.hooks import Hooks
+from gristmill.runtime.job_records import JobRecord, fold
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.registry import KnownJob, QueuedJob, Registry, ended
 from gristmill.runtime.resumption import boot_id
