@@ -26,9 +26,9 @@ import psutil
 from results import table, write_section
 
 from gristmill.runtime.contracts import TaskResult
-from gristmill.runtime.facts import JobAccepted, JobCommitting, JobEnded, Span, TaskDone
-from gristmill.runtime.forgetting import KeepHistory, forget_old_jobs
-from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.journal.facts import JobAccepted, JobCommitting, JobEnded, Span, TaskDone
+from gristmill.runtime.journal.forgetting import KeepHistory, forget_old_jobs
+from gristmill.runtime.journal.journal import JOURNAL, Journal
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView, StageView
 from gristmill.scheduling.commands import JobState

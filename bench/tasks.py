@@ -30,10 +30,10 @@ from gristmill.fleets.local import LocalFleet
 from gristmill.plan.build import build_plan, shapes_of
 from gristmill.plan.functions import JobCode, StepFunctions
 from gristmill.runtime.contracts import JobSpec
-from gristmill.runtime.coordinator import Coordinator
-from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.journal import Journal
-from gristmill.runtime.processes import collect_garbage_rarely
+from gristmill.runtime.coordinator.coordinator import Coordinator
+from gristmill.runtime.coordinator.jobs import PreparedJob
+from gristmill.runtime.journal.journal import Journal
+from gristmill.runtime.process.processes import collect_garbage_rarely
 from gristmill.scheduling.commands import JobState
 from gristmill.storage.commit import OutputCommit
 

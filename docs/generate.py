@@ -63,9 +63,15 @@ def rooms_page() -> str:
     """The picture of rooms, and the whole table."""
     rooms = {room: may for room, may in import_rules.ROOMS.items() if room not in import_rules.EVERYONE}
     lines = ["```mermaid", "flowchart TD"]
-    lines += [f"    {room} --> {target}" for room, may in rooms.items() for target in _direct(may)]
+    lines += [f"    {room} --> {target}" for room, may in rooms.items() for target in _direct(may, rooms)]
     lines += ["```", "", "| room | may import |", "| --- | --- |"]
     lines += [f"| `{room}` | {_names(may) or 'no other room'} |" for room, may in rooms.items()]
+    floors = import_rules.FLOORS
+    lines += ["", "Inside `runtime/`, where every folder may import the files beside the folders:", ""]
+    lines += ["```mermaid", "flowchart TD"]
+    lines += [f"    {floor} --> {target}" for floor, may in floors.items() for target in _direct(may, floors)]
+    lines += ["```", "", "| folder | may import |", "| --- | --- |"]
+    lines += [f"| `runtime/{floor}` | {_names(may) or 'no other folder'} |" for floor, may in floors.items()]
     lines += ["", "Exceptions, inside one function each:", ""]
     for (file, function), room in import_rules.EXCEPTIONS.items():
         lines.append(f"- `{function}` in `{file}` may import `{room}`")
@@ -75,17 +81,17 @@ def rooms_page() -> str:
     return ROOMS_HEAD + "\n".join(lines) + "\n"
 
 
-def _direct(may: tuple[str, ...]) -> Iterator[str]:
+def _direct(may: tuple[str, ...], table: dict[str, tuple[str, ...]]) -> Iterator[str]:
     """The rooms of these that no other of them leads to."""
     for target in may:
-        if not any(target in _reachable(other) for other in may if other != target):
+        if not any(target in _reachable(other, table) for other in may if other != target):
             yield target
 
 
-def _reachable(room: str) -> set[str]:
+def _reachable(room: str, table: dict[str, tuple[str, ...]]) -> set[str]:
     found: set[str] = set()
-    for target in import_rules.ROOMS[room]:
-        found |= {target} | _reachable(target)
+    for target in table[room]:
+        found |= {target} | _reachable(target, table)
     return found
 
 

@@ -12,7 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
-from gristmill.runtime import facts, protocol
+from gristmill.runtime import protocol
+from gristmill.runtime.journal import facts
 
 PROTO = Path(protocol.__file__).parent / "agents.proto"
 
@@ -27,7 +28,7 @@ Change that file, not this page.
 FACTS_HEAD = """\
 # What the journal holds
 
-Written by `docs/generate.py` from `src/gristmill/runtime/facts.py`. Change the classes, not this page.
+Written by `docs/generate.py` from `src/gristmill/runtime/journal/facts.py`. Change the classes, not this page.
 
 """
 

@@ -30,6 +30,19 @@ ROOMS: dict[str, tuple[str, ...]] = {
 }
 """For each room, the rooms that it may import."""
 
+FLOORS: dict[str, tuple[str, ...]] = {
+    "process": (),
+    "protocol": ("process",),
+    "files": ("process",),
+    "journal": ("process",),
+    "transport": ("protocol",),
+    "executor": ("process", "files"),
+    "agent": ("process", "executor"),
+    "worker": ("process", "protocol", "files", "transport", "executor", "agent"),
+    "coordinator": ("process", "files", "journal"),
+}
+"""For each folder of ``runtime``, the folders of it that it may import; all may import the files beside the folders."""
+
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("api/mapreduce.py", "MapReduce.main"): "cli",  # `python wordcount.py` is the command line of one job
     ("api/mapreduce.py", "Bars.__init__"): "cli",  # `progress=True` draws the bars that the command line draws
@@ -61,6 +74,12 @@ def room_of(module: str) -> str:
     """The room of one of the package's modules: ``gristmill.plan.stages`` is of ``plan``."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in ROOMS else parts[0]
+
+
+def floor_of(module: str) -> str:
+    """The folder of ``runtime`` of one of its modules; empty: none, or not of ``runtime``."""
+    parts = module.split(".")
+    return parts[2] if parts[:2] == ["gristmill", "runtime"] and len(parts) > 2 and parts[2] in FLOORS else ""
 
 
 def all_imports() -> Iterator[Import]:

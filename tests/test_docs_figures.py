@@ -14,12 +14,12 @@ from gristmill.cli.serve import serve
 from gristmill.compute.values import HELD_BYTES
 from gristmill.config import GIB, MIB, MIN_EXECUTOR_MEMORY_BYTES, JobOptions, format_size
 from gristmill.plan.adapt import LIMITS
-from gristmill.runtime import blobs
-from gristmill.runtime.agent import AgentSettings
+from gristmill.runtime.agent.agent import AgentSettings
 from gristmill.runtime.contracts import KEPT_SHARE
-from gristmill.runtime.datadirs import FULL_SECONDS
-from gristmill.runtime.jobfolder import MAX_AGE_SECONDS, MAX_TOTAL_BYTES
-from gristmill.runtime.worker import WorkerSettings
+from gristmill.runtime.files import blobs
+from gristmill.runtime.files.jobfolder import MAX_AGE_SECONDS, MAX_TOTAL_BYTES
+from gristmill.runtime.worker.datadirs import FULL_SECONDS
+from gristmill.runtime.worker.worker import WorkerSettings
 from gristmill.scheduling import breaker
 from gristmill.scheduling.events import RetryPolicy
 

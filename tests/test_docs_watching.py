@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from gristmill.runtime.facts import Fact
-from gristmill.service.exposition import families_of
-from gristmill.service.figures import Figures
+from gristmill.runtime.journal.facts import Fact
+from gristmill.service.metrics.exposition import families_of
+from gristmill.service.metrics.figures import Figures
 
 PAGE = (Path(__file__).parents[1] / "docs" / "watching.md").read_text("utf-8")
 

@@ -6,7 +6,22 @@ import subprocess
 import sys
 from functools import cache
 
-from import_rules import EVERYONE, EXCEPTIONS, LIBRARIES, ROOMS, SLOW, SOURCE, Import, all_imports, imports_of, room_of
+import pytest
+
+from import_rules import (
+    EVERYONE,
+    EXCEPTIONS,
+    FLOORS,
+    LIBRARIES,
+    ROOMS,
+    SLOW,
+    SOURCE,
+    Import,
+    all_imports,
+    floor_of,
+    imports_of,
+    room_of,
+)
 
 
 @cache
@@ -33,12 +48,25 @@ def test_every_room_is_in_the_table() -> None:
     assert rooms | modules == ROOMS.keys() - {"gristmill"}
 
 
-def test_the_table_has_no_circle() -> None:
+@pytest.mark.parametrize("table", [ROOMS, FLOORS])
+def test_the_table_has_no_circle(table: dict[str, tuple[str, ...]]) -> None:
     order: list[str] = []
-    while len(order) < len(ROOMS):
-        free = [room for room, imports in ROOMS.items() if room not in order and set(imports) <= set(order)]
-        assert free, f"these import each other: {ROOMS.keys() - set(order)}"
+    while len(order) < len(table):
+        free = [room for room, imports in table.items() if room not in order and set(imports) <= set(order)]
+        assert free, f"these import each other: {table.keys() - set(order)}"
         order += free
+
+
+def test_folders_of_the_runtime_import_only_what_they_may() -> None:
+    folders = {path.name for path in (SOURCE / "runtime").iterdir() if (path / "__init__.py").exists()}
+    assert folders == FLOORS.keys()
+    wrong = []
+    for found in everything():
+        floor = floor_of(f"gristmill.{found.file}".replace("/", ".").removesuffix(".py"))
+        target = floor_of(found.module)
+        if floor and target and target not in (floor, *FLOORS[floor]):
+            wrong.append(f"{found.file}:{found.line} imports {found.module}: {floor} may not import {target}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_exception_is_used() -> None:

@@ -186,7 +186,7 @@ class JobOptions:
     shuffle_dir: str | None = None
     py_files: tuple[str, ...] = ()
     token_file: Path | None = None  # holds the server's token
-    max_processes: int | None = None  # of a task's code at a time; None: see runtime/limits.py
+    max_processes: int | None = None  # of a task's code at a time; None: see runtime/process/limits.py
     max_file_bytes: int | None = None  # that a task writes; None: as the system allows
     deaths_expected: bool = False  # processes may die, and attempts run too long, without limit
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gristmill
-from gristmill.runtime.facts import TaskDone
-from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.journal.facts import TaskDone
+from gristmill.runtime.journal.journal import JOURNAL, Journal
 
 SCRIPT = """
 import os, time

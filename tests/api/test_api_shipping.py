@@ -22,9 +22,9 @@ from gristmill.api.pickling import pickle_code
 from gristmill.api.shipping import Shipment, add_to_path
 from gristmill.api.stable import stable_pickle
 from gristmill.errors import UsageError
-from gristmill.runtime.bundles import SOURCES
 from gristmill.runtime.contracts import JobSpec
-from gristmill.runtime.modules import JobModules
+from gristmill.runtime.executor.modules import JobModules
+from gristmill.runtime.files.bundles import SOURCES
 
 SCRIPT = """
 import json, click
@@ -224,7 +224,7 @@ def test_errors_in_modules_that_came_along_show_the_authors_line(project: Path, 
     program = (
         "import sys, traceback\n"
         "from gristmill.runtime.contracts import JobSpec\n"
-        "from gristmill.runtime.modules import JobModules\n"
+        "from gristmill.runtime.executor.modules import JobModules\n"
         f"JobModules().enter(JobSpec('j', b'', (), '', '', 0, 0, 0, None, bundles=({str(bundle)!r},)))\n"
         "import helpers, words\n"
         "from pathlib import Path\n"

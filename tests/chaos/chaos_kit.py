@@ -116,7 +116,7 @@ def forkservers(pid: int) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(pid).children():
         try:
-            if "gristmill.runtime.forkserver" in child.cmdline():
+            if "gristmill.runtime.agent.forkserver" in child.cmdline():
                 found.append(child)
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue

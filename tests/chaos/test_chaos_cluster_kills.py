@@ -15,8 +15,8 @@ from chaos_cluster_kit import CLUSTER_JOBS, Havoc, Site, read_rows, site, split_
 from chaos_kit import Command, read_output, seeds
 from cluster_jobs import counts_in, write_words
 
-from gristmill.runtime.facts import TaskDone
-from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.journal.facts import TaskDone
+from gristmill.runtime.journal.journal import JOURNAL, Journal
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes by /proc")
 

@@ -22,8 +22,8 @@ from gristmill.api.client import connect
 from gristmill.api.loading import load_job
 from gristmill.api.remote import submit_to
 from gristmill.config import JobOptions
-from gristmill.runtime.facts import Fact, JobAccepted, JobBegun, JobCommitting, JobEnded, TaskDone
-from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.journal.facts import Fact, JobAccepted, JobBegun, JobCommitting, JobEnded, TaskDone
+from gristmill.runtime.journal.journal import JOURNAL, Journal
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes by /proc")
 

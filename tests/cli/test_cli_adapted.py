@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gristmill.cli.progress import summary_lines
-from gristmill.runtime.tally import summary_of
+from gristmill.runtime.coordinator.tally import summary_of
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from gristmill.cli.main import main
-from gristmill.runtime.facts import JobAccepted
-from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.journal.facts import JobAccepted
+from gristmill.runtime.journal.journal import JOURNAL, Journal
 
 COUNT = """
 from gristmill import MapReduce

@@ -13,7 +13,7 @@ from gristmill.cli.serve import serve
 from gristmill.cli.worker import worker
 from gristmill.config import GIB
 from gristmill.errors import ServerUnreachable
-from gristmill.runtime.whereabouts import address_towards
+from gristmill.runtime.process.whereabouts import address_towards
 
 ELSEWHERE = ("--host", "192.0.2.7")
 

@@ -23,8 +23,8 @@ import psutil
 from gristmill import MapReduce
 from gristmill.fleets.cluster import ClusterFleet
 from gristmill.runtime.contracts import FleetEvent, Post, WorkerUp
-from gristmill.runtime.coordinator import Coordinator, RunningJob
-from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.coordinator.coordinator import Coordinator, RunningJob
+from gristmill.runtime.coordinator.jobs import PreparedJob
 from gristmill.runtime.outcome import Outcome
 
 TOKEN = "open sesame"

@@ -13,8 +13,8 @@ import pytest
 from cluster_kit import Cluster, cluster
 
 from gristmill import MapReduce
-from gristmill.runtime.coordinator import RunningJob
-from gristmill.runtime.joblogs import LogKeeper, list_logs, read_log
+from gristmill.runtime.coordinator.coordinator import RunningJob
+from gristmill.runtime.files.joblogs import LogKeeper, list_logs, read_log
 from gristmill.runtime.views import WorkerView
 
 

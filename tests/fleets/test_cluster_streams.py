@@ -15,7 +15,6 @@ from gristmill.config import PYTHON_VERSION, VERSION
 from gristmill.errors import FailureReport, UsageError
 from gristmill.fleets.cluster import ClusterFleet
 from gristmill.plan.stages import Branch, MapOp, OutputSink, SplitSource, Stage
-from gristmill.runtime.attendance import Attendance, Crashed, Refused, StreamOver
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,
@@ -33,6 +32,7 @@ from gristmill.runtime.contracts import (
 )
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_message, json_bytes
+from gristmill.runtime.transport.attendance import Attendance, Crashed, Refused, StreamOver
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
 from gristmill.storage.contracts import PartFile, Split

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gristmill.config import parse_size
 from gristmill.errors import GristmillError
-from gristmill.runtime.worker import WorkerSettings, run_worker
+from gristmill.runtime.worker.worker import WorkerSettings, run_worker
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from gristmill.errors import FailureReport, Frame
 from gristmill.runtime.contracts import TaskResult
-from gristmill.runtime.facts import AttemptOver, JobAccepted, Span, TaskDone
-from gristmill.runtime.history import JobHistory
+from gristmill.runtime.journal.facts import AttemptOver, JobAccepted, Span, TaskDone
+from gristmill.runtime.journal.history import JobHistory
 from gristmill.runtime.views import JobView, RunningView, StageView
 from gristmill.scheduling.commands import JobState
 from gristmill.service.page.jobview import JobValues

@@ -7,7 +7,7 @@ import re
 import pytest
 from page_values import BEGUN, done, failed, history, running
 
-from gristmill.runtime.facts import AttemptOver, Span
+from gristmill.runtime.journal.facts import AttemptOver, Span
 from gristmill.service.page.timeline import COLUMNS, task_at, ticks, timeline
 
 

@@ -8,7 +8,7 @@ import pytest
 from page_values import BEGUN, JOB, REPORT, done, failed, history, job, running
 
 from gristmill.errors import FailureReport, Frame, JobCancelled, JobFailed, UsageError
-from gristmill.runtime.history import StageHistory
+from gristmill.runtime.journal.history import StageHistory
 from gristmill.runtime.outcome import error_to_json
 from gristmill.runtime.views import JobView, StageView
 from gristmill.scheduling.commands import JobState

@@ -17,7 +17,7 @@ from gristmill.errors import FailureReport
 from gristmill.fleets.local import LocalFleet
 from gristmill.plan.functions import JobCode, StepFunctions
 from gristmill.plan.stages import Branch, MapOp, OutputSink, SplitSource, Stage
-from gristmill.runtime.agent import AgentSettings
+from gristmill.runtime.agent.agent import AgentSettings
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,

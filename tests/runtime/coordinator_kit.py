@@ -10,12 +10,12 @@ from typing import Any
 from gristmill.errors import FailureReport, Frame
 from gristmill.plan.build import StepShape, build_plan
 from gristmill.runtime.contracts import AttemptDone, JobAdmitted, JobSpec, Post, SlotUp, TaskResult, TaskSpec, WorkerUp
-from gristmill.runtime.coordinator import Coordinator
-from gristmill.runtime.jobfolder import JobFolder
-from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.journal import Journal
+from gristmill.runtime.coordinator.coordinator import Coordinator
+from gristmill.runtime.coordinator.jobs import PreparedJob
+from gristmill.runtime.coordinator.registry import EndedJob, KnownJob, RunningJob
+from gristmill.runtime.files.jobfolder import JobFolder
+from gristmill.runtime.journal.journal import Journal
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.registry import EndedJob, KnownJob, RunningJob
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
 from gristmill.storage import staging

@@ -23,13 +23,13 @@ from gristmill.runtime.contracts import (
     TaskSpec,
     WorkerUp,
 )
-from gristmill.runtime.coordinator import Coordinator
-from gristmill.runtime.hooks import Hooks
-from gristmill.runtime.jobfolder import JobFolder
-from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.journal import Journal
+from gristmill.runtime.coordinator.coordinator import Coordinator
+from gristmill.runtime.coordinator.hooks import Hooks
+from gristmill.runtime.coordinator.jobs import PreparedJob
+from gristmill.runtime.coordinator.registry import EndedJob, KnownJob, RunningJob
+from gristmill.runtime.files.jobfolder import JobFolder
+from gristmill.runtime.journal.journal import Journal
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.registry import EndedJob, KnownJob, RunningJob
 from gristmill.scheduling.events import AttemptId
 from gristmill.scheduling.queueing import QueueLimits
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo

@@ -17,7 +17,7 @@ import pytest
 from agent_kit import Mill, is_gone, read_when_there, wait_until
 
 from gristmill.config import MIB
-from gristmill.runtime.agent import AgentSettings
+from gristmill.runtime.agent.agent import AgentSettings
 from gristmill.runtime.contracts import AttemptFailed, SlotDown, SlotUp
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -19,7 +19,7 @@ import pytest
 from agent_kit import Mill, is_gone, read_when_there, wait_until
 
 from gristmill.errors import FailureReport
-from gristmill.runtime.agent import AgentSettings
+from gristmill.runtime.agent.agent import AgentSettings
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,

@@ -23,9 +23,9 @@ from agent_kit import Mill, is_gone, wait_until
 
 from gristmill.config import MIB
 from gristmill.errors import FailureReport
-from gristmill.runtime.agent import AgentSettings
+from gristmill.runtime.agent.agent import AgentSettings
 from gristmill.runtime.contracts import AttemptDone, AttemptFailed, FleetEvent, SlotDown, SlotUp, TaskResult
-from gristmill.runtime.limits import Limits
+from gristmill.runtime.process.limits import Limits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and needs a subreaper")
 

@@ -19,8 +19,8 @@ from gristmill.fleets.local import LocalFleet
 from gristmill.plan.build import build_plan, shapes_of
 from gristmill.plan.functions import JobCode, StepFunctions
 from gristmill.runtime.contracts import JobSpec
-from gristmill.runtime.coordinator import Coordinator
-from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.coordinator.coordinator import Coordinator
+from gristmill.runtime.coordinator.jobs import PreparedJob
 from gristmill.runtime.outcome import Outcome
 from gristmill.scheduling.commands import JobState
 from gristmill.storage.commit import OutputCommit

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from gristmill.config import MIB
 from gristmill.errors import FailureReport, TaskError, task_error
 from gristmill.plan.stages import Branch, MapOp, OutputSink, SplitSource, Stage
-from gristmill.runtime.attempts import unforeseen_report
+from gristmill.runtime.agent.slots import Run
 from gristmill.runtime.contracts import JobSpec, TaskSpec
-from gristmill.runtime.environment import set_for_this_process
-from gristmill.runtime.limits import Limits
-from gristmill.runtime.logs import crash_frames, log_tail, tail_of
-from gristmill.runtime.processes import (
+from gristmill.runtime.executor.attempts import unforeseen_report
+from gristmill.runtime.executor.logs import crash_frames, log_tail, tail_of
+from gristmill.runtime.process.environment import set_for_this_process
+from gristmill.runtime.process.limits import Limits
+from gristmill.runtime.process.processes import (
     ProcessEnd,
     child_environment,
     descendants,
@@ -31,9 +32,17 @@ from gristmill.runtime.processes import (
     process_end,
     signal_name,
 )
-from gristmill.runtime.slots import Run
-from gristmill.runtime.watch import Death, Ending, Vitals, death_report, look_again, memory_limit, start_pause, verdict
-from gristmill.runtime.wire import (
+from gristmill.runtime.process.watch import (
+    Death,
+    Ending,
+    Vitals,
+    death_report,
+    look_again,
+    memory_limit,
+    start_pause,
+    verdict,
+)
+from gristmill.runtime.process.wire import (
     ChannelClosed,
     FrameReader,
     OrderReader,
@@ -230,7 +239,7 @@ def test_hashes_are_fixed_whatever_the_caller_has(monkeypatch: pytest.MonkeyPatc
 def test_what_is_set_for_this_process_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
     monkeypatch.setenv("GRPC_TRACE", "http")
-    monkeypatch.setattr("gristmill.runtime.environment._for_this_process", set())
+    monkeypatch.setattr("gristmill.runtime.process.environment._for_this_process", set())
     for name in ("GRPC_VERBOSITY", "GRPC_TRACE"):
         set_for_this_process(name, "ours")
     assert os.environ["GRPC_VERBOSITY"] == "ours"

@@ -15,7 +15,7 @@ import cloudpickle
 import pytest
 from agent_kit import Mill, read_when_there, wait_until
 
-from gristmill.runtime.agent import AgentSettings
+from gristmill.runtime.agent.agent import AgentSettings
 from gristmill.runtime.contracts import AttemptDone, AttemptFailed, Beat, SlotDown, SlotUp
 from gristmill.scheduling.events import AttemptId
 

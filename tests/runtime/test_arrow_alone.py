@@ -17,7 +17,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 cloudpickle.register_pickle_by_value(agent_kit)
 
 
-WITHOUT_PANDAS = "from gristmill.runtime.arrow_alone import defer_pandas\ndefer_pandas()"
+WITHOUT_PANDAS = "from gristmill.runtime.executor.arrow_alone import defer_pandas\ndefer_pandas()"
 
 
 def in_a_new_process(program: str, first: str = WITHOUT_PANDAS) -> None:
@@ -55,14 +55,14 @@ def test_a_worker_does_without_numpy() -> None:
         "assert pa.table({'a': [1, None]})['a'].to_pylist() == [1, None]\n"
         "import numpy\n"
         "assert numpy.arange(3).sum() == 3",
-        first="import sys\nfrom gristmill.runtime.arrow_lean import import_arrow\nimport_arrow()",
+        first="import sys\nfrom gristmill.runtime.worker.arrow_lean import import_arrow\nimport_arrow()",
     )
 
 
 def test_numpy_stays_known_where_it_is_used() -> None:
     in_a_new_process(
         "import pyarrow as pa\nassert pa.array(numpy.arange(3)).to_numpy().sum() == 3",
-        first="import numpy\nfrom gristmill.runtime.arrow_lean import import_arrow\nimport_arrow()",
+        first="import numpy\nfrom gristmill.runtime.worker.arrow_lean import import_arrow\nimport_arrow()",
     )
 
 

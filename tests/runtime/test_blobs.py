@@ -11,12 +11,12 @@ import pytest
 from test_workplace import Heard, NoBlocks
 
 from gristmill.errors import UsageError
-from gristmill.runtime.blobs import BlobStore, digest_of
-from gristmill.runtime.datadirs import DataDirs
-from gristmill.runtime.front import Front
-from gristmill.runtime.premises import Premises
+from gristmill.runtime.files.blobs import BlobStore, digest_of
 from gristmill.runtime.protocol import agents as pb
-from gristmill.runtime.workplace import Workplace
+from gristmill.runtime.worker.datadirs import DataDirs
+from gristmill.runtime.worker.front import Front
+from gristmill.runtime.worker.premises import Premises
+from gristmill.runtime.worker.workplace import Workplace
 
 DATA = b"what was uploaded"
 NAME = digest_of(DATA)

@@ -14,10 +14,10 @@ from coordinator_kit import Server, begun, ended
 
 from gristmill.errors import FailureReport, JobCancelled, JournalFailed
 from gristmill.runtime.contracts import AttemptFailed, BlocksGone, JobRejected
-from gristmill.runtime.jobfolder import prune
-from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.recovery import input_state
-from gristmill.runtime.registry import RunningJob
+from gristmill.runtime.coordinator.jobs import PreparedJob
+from gristmill.runtime.coordinator.recovery import input_state
+from gristmill.runtime.coordinator.registry import RunningJob
+from gristmill.runtime.files.jobfolder import prune
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId
 from gristmill.storage.staging import Staging, _unlock

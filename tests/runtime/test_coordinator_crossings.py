@@ -17,8 +17,8 @@ from hostile_fleet import HostileFleet
 from gristmill.errors import JobCancelled
 from gristmill.plan.build import StepShape, build_plan
 from gristmill.runtime.contracts import JobSpec
-from gristmill.runtime.coordinator import Coordinator, RunningJob
-from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.coordinator.coordinator import Coordinator, RunningJob
+from gristmill.runtime.coordinator.jobs import PreparedJob
 from gristmill.runtime.outcome import Outcome
 from gristmill.scheduling.events import AttemptId
 from gristmill.scheduling.invariants import check

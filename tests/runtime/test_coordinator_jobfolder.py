@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gristmill.errors import UsageError
-from gristmill.runtime import jobfolder
-from gristmill.runtime.jobfolder import JobFolder, dead_jobs, new_job_id, prune
+from gristmill.runtime.files import jobfolder
+from gristmill.runtime.files.jobfolder import JobFolder, dead_jobs, new_job_id, prune
 
 NOW = 1_795_000_000.0
 DAY = 86400.0
@@ -95,7 +95,7 @@ def test_prune_goes_by_the_process_id_where_locks_say_nothing(tmp_path: Path) ->
 @pytest.mark.skipif(os.name == "nt", reason="locks")
 def test_prune_knows_living_and_dead_processes(tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib; from gristmill.runtime.jobfolder import JobFolder\n"
+        "import sys, pathlib; from gristmill.runtime.files.jobfolder import JobFolder\n"
         f"folder = JobFolder.create(pathlib.Path({str(tmp_path)!r}), {{}}, 0.0)\n"
         "folder.update(host='elsewhere', pid=0)\n"
         "print(folder.job, flush=True); sys.stdin.read()"
@@ -112,7 +112,7 @@ def test_prune_knows_living_and_dead_processes(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="zombies")
 def test_a_dead_process_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib; from gristmill.runtime.jobfolder import JobFolder\n"
+        "import sys, pathlib; from gristmill.runtime.files.jobfolder import JobFolder\n"
         f"folder = JobFolder.create(pathlib.Path({str(tmp_path)!r}), {{}}, 0.0)\n"
         "folder.release(); print(flush=True); sys.stdin.read()"
     )

@@ -23,8 +23,8 @@ from gristmill.runtime.contracts import (
     SlotUp,
     TaskResult,
 )
-from gristmill.runtime.coordinator import Coordinator, RunningJob
-from gristmill.runtime.jobs import PreparedJob
+from gristmill.runtime.coordinator.coordinator import Coordinator, RunningJob
+from gristmill.runtime.coordinator.jobs import PreparedJob
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState

@@ -12,8 +12,8 @@ import pytest
 from queue_kit import QueueServer, outcome_of, wait_until
 
 from gristmill.errors import JobCancelled, KeyTaken, ServerUnreachable
-from gristmill.runtime.facts import JobAccepted, JobBegun
-from gristmill.runtime.registry import KnownJob, QueuedJob, RunningJob
+from gristmill.runtime.coordinator.registry import KnownJob, QueuedJob, RunningJob
+from gristmill.runtime.journal.facts import JobAccepted, JobBegun
 from gristmill.scheduling.commands import JobState
 
 

@@ -12,10 +12,10 @@ import pytest
 from coordinator_kit import Server, ended
 
 from gristmill.errors import JobCancelled, JobFailed, KeyTaken, UsageError
-from gristmill.runtime.job_records import fold
-from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.registry import EndedJob, RunningJob
-from gristmill.runtime.reopening import reopen
+from gristmill.runtime.coordinator.job_records import fold
+from gristmill.runtime.coordinator.jobs import PreparedJob
+from gristmill.runtime.coordinator.registry import EndedJob, RunningJob
+from gristmill.runtime.coordinator.reopening import reopen
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId
 
@@ -24,7 +24,7 @@ PATIENCE = 20.0
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gristmill.runtime.reopening._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("gristmill.runtime.coordinator.reopening._LOOK_SECONDS", 0.02)
 
 
 def submit(server: Server, file: Path | None = None, *, overwrite: bool = False) -> RunningJob:

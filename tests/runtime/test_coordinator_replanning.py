@@ -22,10 +22,10 @@ from gristmill.plan.stages import (
     StagePlan,
 )
 from gristmill.runtime.contracts import AttemptDone, JobSpec, TaskResult, TaskSpec
-from gristmill.runtime.history import replay
-from gristmill.runtime.jobfolder import JobFolder
-from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.registry import RunningJob
+from gristmill.runtime.coordinator.jobs import PreparedJob
+from gristmill.runtime.coordinator.registry import RunningJob
+from gristmill.runtime.files.jobfolder import JobFolder
+from gristmill.runtime.journal.history import replay
 from gristmill.runtime.replay import find_task
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo

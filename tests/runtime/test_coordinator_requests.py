@@ -14,11 +14,11 @@ import pytest
 from queue_kit import QueueServer, outcome_of, wait_until
 
 from gristmill.errors import GristmillError, JobCancelled, PayloadAltered, RetryRefused, UsageError
-from gristmill.runtime.facts import JobLate, JobRequested
-from gristmill.runtime.hooks import Hooks
-from gristmill.runtime.jobfolder import claim_job
+from gristmill.runtime.coordinator.hooks import Hooks
+from gristmill.runtime.coordinator.registry import KnownJob, RunningJob
+from gristmill.runtime.files.jobfolder import claim_job
+from gristmill.runtime.journal.facts import JobLate, JobRequested
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.registry import KnownJob, RunningJob
 
 
 class Loader:

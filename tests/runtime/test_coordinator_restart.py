@@ -21,10 +21,10 @@ from gristmill.runtime.contracts import (
     WorkerDown,
     WorkerUp,
 )
-from gristmill.runtime.coordinator import Coordinator
-from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.journal import Journal
-from gristmill.runtime.registry import EndedJob, RunningJob
+from gristmill.runtime.coordinator.coordinator import Coordinator
+from gristmill.runtime.coordinator.jobs import PreparedJob
+from gristmill.runtime.coordinator.registry import EndedJob, RunningJob
+from gristmill.runtime.journal.journal import Journal
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId
 from gristmill.storage.contracts import Split

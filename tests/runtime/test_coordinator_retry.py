@@ -12,7 +12,7 @@ from queue_kit import QueueServer, outcome_of, wait_until
 
 from gristmill.errors import JobCancelled, JobNotFound, RetryRefused
 from gristmill.runtime.contracts import WorkerDown
-from gristmill.runtime.leftovers import Leftovers
+from gristmill.runtime.coordinator.leftovers import Leftovers
 
 
 def failed(place: Path) -> tuple[QueueServer, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gristmill.errors import UsageError
-from gristmill.runtime.datadirs import FULL_SECONDS, MIN_FREE_BYTES, PROBE_SECONDS, DataDirs
+from gristmill.runtime.worker.datadirs import FULL_SECONDS, MIN_FREE_BYTES, PROBE_SECONDS, DataDirs
 
 
 class Disks:
@@ -158,7 +158,7 @@ def test_two_names_of_one_directory(tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from gristmill.runtime.datadirs import DataDirs
+from gristmill.runtime.worker.datadirs import DataDirs
 dirs = DataDirs.open([Path(sys.argv[1])])
 print("held", flush=True)
 sys.stdin.read()

@@ -19,9 +19,9 @@ from gristmill.config import MIB
 from gristmill.errors import FailureReport, UsageError
 from gristmill.plan.functions import JobCode, StepFunctions
 from gristmill.plan.stages import Branch, MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource, SplitSource, Stage
-from gristmill.runtime.attempts import prepare_folder, run_attempt
 from gristmill.runtime.contracts import JobSpec, Progress, TaskResult, TaskSpec
-from gristmill.runtime.disks import mark_shared
+from gristmill.runtime.executor.attempts import prepare_folder, run_attempt
+from gristmill.runtime.executor.disks import mark_shared
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle import store
 from gristmill.shuffle.contracts import BlockInfo, BlockSource

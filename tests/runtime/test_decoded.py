@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gristmill.runtime.decoded import Decoded, rows_to_share
+from gristmill.runtime.executor.decoded import Decoded, rows_to_share
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from coordinator_kit import HandPlayedFleet, NotedOutput
 from gristmill.errors import FailureKind
 from gristmill.plan.build import StepShape, build_plan
 from gristmill.runtime.contracts import AttemptDone, JobSpec, SlotUp, TaskResult, TaskSpec
-from gristmill.runtime.coordinator import Coordinator
-from gristmill.runtime.event_log import EVENT_LOG, EventLog
-from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.journal import Journal
+from gristmill.runtime.coordinator.coordinator import Coordinator
+from gristmill.runtime.coordinator.event_log import EVENT_LOG, EventLog
+from gristmill.runtime.coordinator.jobs import PreparedJob
+from gristmill.runtime.journal.journal import Journal
 from gristmill.scheduling import events
 from gristmill.scheduling.commands import Command, Launch
 from gristmill.scheduling.events import AttemptId, Event, TaskFailed, TaskFinished, TimePassed

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from gristmill.errors import ServerUnreachable
-from gristmill.runtime.front import Front
+from gristmill.runtime.worker.front import Front
 
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf of it"
 

@@ -11,7 +11,7 @@ import pytest
 
 import gristmill
 from gristmill.runtime.contracts import JobSpec
-from gristmill.runtime.modules import JobModules
+from gristmill.runtime.executor.modules import JobModules
 
 SPEC = JobSpec("a", b"", (), "", "", 0, 0, 0, None)
 

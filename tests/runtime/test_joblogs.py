@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gristmill.runtime.joblogs import LogInfo, LogKeeper, list_logs, logs_below, read_log
+from gristmill.runtime.files.joblogs import LogInfo, LogKeeper, list_logs, logs_below, read_log
 
 NAME = "j-s0-t00000-a1"
 

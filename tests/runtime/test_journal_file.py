@@ -14,7 +14,8 @@ import pytest
 import gristmill
 from gristmill.errors import FailureReport, JobFailed, JournalFailed
 from gristmill.runtime.contracts import TaskResult
-from gristmill.runtime.facts import (
+from gristmill.runtime.coordinator.job_records import fold
+from gristmill.runtime.journal.facts import (
     JobAccepted,
     JobCancelling,
     JobCommitting,
@@ -24,8 +25,7 @@ from gristmill.runtime.facts import (
     from_row,
     to_rows,
 )
-from gristmill.runtime.job_records import fold
-from gristmill.runtime.journal import Journal
+from gristmill.runtime.journal.journal import Journal
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView, StageView
 from gristmill.scheduling.commands import JobState
@@ -156,7 +156,7 @@ def test_nothing_that_was_durable_is_lost_by_a_kill(tmp_path: Path) -> None:
     script = (
         "import sys, os, pathlib; sys.path.insert(0, sys.argv[2])\n"
         "from test_journal_file import ACCEPTED, done\n"
-        "from gristmill.runtime.journal import Journal\n"
+        "from gristmill.runtime.journal.journal import Journal\n"
         "journal = Journal(pathlib.Path(sys.argv[1]))\n"
         "journal.add(ACCEPTED)\n"
         "for index in range(50):\n"

@@ -14,7 +14,8 @@ import pytest
 
 from gristmill.errors import JobFailed
 from gristmill.runtime.contracts import TaskResult
-from gristmill.runtime.facts import (
+from gristmill.runtime.coordinator.job_records import fold
+from gristmill.runtime.journal.facts import (
     Fact,
     JobAccepted,
     JobBegun,
@@ -25,11 +26,10 @@ from gristmill.runtime.facts import (
     TaskDone,
     WorkerJoined,
 )
-from gristmill.runtime.forgetting import KeepHistory, forget_old_jobs
-from gristmill.runtime.job_records import fold
-from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.journal.forgetting import KeepHistory, forget_old_jobs
+from gristmill.runtime.journal.journal import JOURNAL, Journal
+from gristmill.runtime.journal.summaries import loader_name
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.summaries import loader_name
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from gristmill.config import MIB
-from gristmill.runtime import environment
-from gristmill.runtime.limits import Limits, file_limit, limit_this_process, limits_of, user_processes
-from gristmill.runtime.processes import hide_this_process
+from gristmill.runtime.process import environment
+from gristmill.runtime.process.limits import Limits, file_limit, limit_this_process, limits_of, user_processes
+from gristmill.runtime.process.processes import hide_this_process
 
 NOBODY = 65_534
 _PR_GET_DUMPABLE = 3

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from gristmill.errors import BlockMissing
-from gristmill.runtime.joblogs import LogKeeper, list_logs, read_log
-from gristmill.runtime.logs import log_tail
-from gristmill.runtime.opening import is_block_of, open_block, open_inside
+from gristmill.runtime.executor.logs import log_tail
+from gristmill.runtime.files.joblogs import LogKeeper, list_logs, read_log
+from gristmill.runtime.files.opening import is_block_of, open_block, open_inside
 from gristmill.shuffle.contracts import SegmentInfo
 
 WHOLE = SegmentInfo(1, 3, 1, 0)

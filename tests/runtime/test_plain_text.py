@@ -9,12 +9,12 @@ import pytest
 
 from gristmill.errors import FailureReport, Frame, JobFailed, JournalFailed
 from gristmill.runtime.contracts import TaskResult
-from gristmill.runtime.facts import JobAccepted, JobEnded, from_row, to_rows
-from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.journal.facts import JobAccepted, JobEnded, from_row, to_rows
+from gristmill.runtime.journal.journal import JOURNAL, Journal
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.plain import read_json
+from gristmill.runtime.process.plain import read_json
+from gristmill.runtime.process.wire import ChannelClosed, note_frame, parse_note
 from gristmill.runtime.views import JobView
-from gristmill.runtime.wire import ChannelClosed, note_frame, parse_note
 from gristmill.scheduling.commands import JobState
 
 HALF = "\ud800"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill.runtime.session import Session, SessionBroken
+from gristmill.runtime.transport.session import Session, SessionBroken
 
 
 def said(*items: str) -> Session[str]:

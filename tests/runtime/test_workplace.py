@@ -12,15 +12,15 @@ import pytest
 from agent_kit import wait_until
 
 from gristmill.plan.stages import Branch, MapOp, OutputSink, SplitSource, Stage
-from gristmill.runtime import workplace as module
-from gristmill.runtime.blobs import BlobStore, digest_of
 from gristmill.runtime.contracts import Progress, TaskSpec
-from gristmill.runtime.datadirs import DataDirs
-from gristmill.runtime.front import Front
-from gristmill.runtime.premises import Premises
+from gristmill.runtime.files.blobs import BlobStore, digest_of
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_message, launch_order, stage_message
-from gristmill.runtime.workplace import Workplace
+from gristmill.runtime.worker import workplace as module
+from gristmill.runtime.worker.datadirs import DataDirs
+from gristmill.runtime.worker.front import Front
+from gristmill.runtime.worker.premises import Premises
+from gristmill.runtime.worker.workplace import Workplace
 from gristmill.scheduling.events import AttemptId
 from gristmill.storage.contracts import Split
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.journal.journal import JOURNAL, Journal
 from gristmill.service.doors.roles import Door, Role
 from gristmill.service.doors.tokens import TOKENS, add_token
 from gristmill.service.server import Server

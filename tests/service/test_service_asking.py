@@ -341,7 +341,7 @@ def test_code_is_loaded_by_nobody_else(site: Site) -> None:
 
 NOSY = b"""
 import json, sys, urllib.error, urllib.request
-from gristmill.runtime.here import job_here
+from gristmill.runtime.executor.here import job_here
 
 here = job_here()
 def ask(method, path, data=None):

@@ -16,9 +16,9 @@ from operations_kit import ask, finish, write_job
 from gristmill.cli.main import main
 from gristmill.errors import JournalFailed, OutputExists, UsageError
 from gristmill.runtime.contracts import TaskResult
-from gristmill.runtime.coordinator import QueueLimits
-from gristmill.runtime.facts import JobAccepted, TaskDone
-from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.coordinator.coordinator import QueueLimits
+from gristmill.runtime.journal.facts import JobAccepted, TaskDone
+from gristmill.runtime.journal.journal import JOURNAL, Journal
 from gristmill.service.backup import back_up, restore
 from gristmill.service.server import Server, ServeSettings
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gristmill.runtime.contracts import TaskResult
-from gristmill.runtime.facts import Fact, JobAccepted, JobTakenUp, TaskDone
-from gristmill.runtime.history import JobHistory
-from gristmill.service.cutoff import attempts_over
+from gristmill.runtime.journal.facts import Fact, JobAccepted, JobTakenUp, TaskDone
+from gristmill.runtime.journal.history import JobHistory
+from gristmill.service.looking.cutoff import attempts_over
 
 ACCEPTED = JobAccepted("j", "Job", 1.0, "", "boot", ((),), {"spec": {}, "plan": []})
 

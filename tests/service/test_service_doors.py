@@ -15,7 +15,7 @@ from doors_kit import JOB, PEOPLE, Visitor, bearer, facts_in, path_of, tokens_of
 
 from gristmill.config import PYTHON_VERSION, VERSION
 from gristmill.runtime.protocol import agents as pb
-from gristmill.runtime.protocol.seal import opened, sealed
+from gristmill.runtime.transport.seal import opened, sealed
 from gristmill.service.doors.roles import Door, Role
 from gristmill.service.doors.tokens import TOKENS, add_token, remove_token
 from gristmill.service.server import Server, ServeSettings

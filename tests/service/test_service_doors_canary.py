@@ -33,7 +33,7 @@ from gristmill.api.prepare import Submission
 from gristmill.config import PYTHON_VERSION, VERSION, JobOptions
 from gristmill.plan.stages import InputSpec
 from gristmill.runtime.protocol import agents as pb
-from gristmill.runtime.protocol.seal import opened, sealed
+from gristmill.runtime.transport.seal import opened, sealed
 from gristmill.service.doors.roles import Role
 from gristmill.service.doors.tokens import TOKENS, add_token
 from gristmill.service.server import Server, ServeSettings

@@ -21,10 +21,10 @@ from doors_kit import Visitor, bearer, path_of
 
 from gristmill.cli.main import main
 from gristmill.errors import UsageError
-from gristmill.runtime.jobfolder import JobFolder
-from gristmill.runtime.journal import JOURNAL, Journal
-from gristmill.runtime.private import claim_folder
-from gristmill.runtime.registry import RunningJob
+from gristmill.runtime.coordinator.registry import RunningJob
+from gristmill.runtime.files.jobfolder import JobFolder
+from gristmill.runtime.journal.journal import JOURNAL, Journal
+from gristmill.runtime.process.private import claim_folder
 from gristmill.service.doors.limits import Exchange, Guesses
 from gristmill.service.doors.logins import LOGIN_SECONDS, LOGINS, Logins
 from gristmill.service.doors.roles import Role

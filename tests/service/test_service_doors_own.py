@@ -15,9 +15,9 @@ from gristmill.api.prepare import Submission
 from gristmill.config import JobOptions
 from gristmill.errors import PathNotAllowed, UsageError
 from gristmill.plan.stages import Branch, InputSpec, OutputSink, SplitSource, Stage, StagePlan
-from gristmill.service.checks import checked, paths_named, places_written
 from gristmill.service.doors.paths import Roots
 from gristmill.service.server import Server, ServeSettings
+from gristmill.service.submission.checks import checked, paths_named, places_written
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from gristmill.config import JobOptions
 from gristmill.plan.cut import cut
 from gristmill.plan.logical import Read
 from gristmill.plan.stages import InputSpec, RowsSink
-from gristmill.runtime.blobs import digest_of
+from gristmill.runtime.files.blobs import digest_of
 from gristmill.service.drivers import MAX_DRIVERS, loader_name
 from gristmill.service.server import Server, ServeSettings
 

@@ -9,7 +9,7 @@ from typing import Any
 from gristmill.errors import FailureReport, JobFailed
 from gristmill.plan.decision import Decision
 from gristmill.runtime.contracts import TaskResult
-from gristmill.runtime.facts import (
+from gristmill.runtime.journal.facts import (
     AttemptOver,
     Fact,
     JobAccepted,
@@ -23,13 +23,13 @@ from gristmill.runtime.facts import (
     StageReplanned,
     TaskDone,
 )
-from gristmill.runtime.history import JobHistory, replay
+from gristmill.runtime.journal.history import JobHistory, replay
+from gristmill.runtime.journal.summaries import loader_name
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.summaries import loader_name
 from gristmill.runtime.views import JobView, RunningView
 from gristmill.scheduling.commands import JobState
-from gristmill.service.figures import MOST_NAMES, OTHER, Figures, Histogram
-from gristmill.service.trace import trace_of, trace_text
+from gristmill.service.looking.trace import trace_of, trace_text
+from gristmill.service.metrics.figures import MOST_NAMES, OTHER, Figures, Histogram
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
 from gristmill.storage.contracts import PartFile
 

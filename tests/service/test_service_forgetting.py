@@ -6,7 +6,7 @@ from pathlib import Path
 
 from operations_kit import ask, finish
 
-from gristmill.runtime.forgetting import KeepHistory
+from gristmill.runtime.journal.forgetting import KeepHistory
 from gristmill.service.operations import HistoryKeeper, OperationSettings
 from gristmill.service.server import Server, ServeSettings
 

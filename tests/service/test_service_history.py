@@ -12,7 +12,7 @@ import pytest
 
 from gristmill.errors import FailureReport, JobFailed
 from gristmill.runtime.contracts import TaskResult
-from gristmill.runtime.facts import (
+from gristmill.runtime.journal.facts import (
     AttemptOver,
     Fact,
     JobAccepted,
@@ -28,12 +28,12 @@ from gristmill.runtime.facts import (
     WorkerGone,
     WorkerJoined,
 )
-from gristmill.runtime.history import replay
-from gristmill.runtime.journal import JOURNAL, Journal
+from gristmill.runtime.journal.history import replay
+from gristmill.runtime.journal.journal import JOURNAL, Journal
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView, StageView
 from gristmill.scheduling.commands import JobState
-from gristmill.service.history import Histories, event_json
+from gristmill.service.looking.history import Histories, event_json
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
 from gristmill.storage.contracts import PartFile
 

@@ -15,8 +15,8 @@ from gristmill.api.loading import load_job
 from gristmill.api.remote import RemoteHandle, submit
 from gristmill.config import JobOptions
 from gristmill.errors import JobFailed
-from gristmill.runtime.jobfolder import prune
-from gristmill.runtime.joblogs import LogKeeper, logs_below
+from gristmill.runtime.files.jobfolder import prune
+from gristmill.runtime.files.joblogs import LogKeeper, logs_below
 from gristmill.service.server import Server, ServeSettings
 
 SCRIPT = """

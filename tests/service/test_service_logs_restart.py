@@ -16,7 +16,7 @@ import httpx
 from gristmill.api.loading import load_job
 from gristmill.api.remote import submit
 from gristmill.config import JobOptions
-from gristmill.runtime.joblogs import list_logs, read_log
+from gristmill.runtime.files.joblogs import list_logs, read_log
 
 SECONDS = 40.0
 WORKER = Path(__file__).parents[1] / "fleets" / "worker_process.py"

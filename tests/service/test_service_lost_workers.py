@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from gristmill.cli.workers import workers as workers_command
 from gristmill.runtime.contracts import WorkerUp
-from gristmill.runtime.crew import Crew
-from gristmill.runtime.facts import WorkerGone, WorkerJoined
+from gristmill.runtime.coordinator.crew import Crew
+from gristmill.runtime.journal.facts import WorkerGone, WorkerJoined
 from gristmill.service.server import Server, ServeSettings
 
 SECONDS = 40.0

@@ -19,7 +19,7 @@ from gristmill.api.pickling import pickle_code
 from gristmill.api.prepare import Submission
 from gristmill.config import JobOptions
 from gristmill.plan.stages import InputSpec
-from gristmill.runtime.blobs import digest_of
+from gristmill.runtime.files.blobs import digest_of
 from gristmill.service.server import Server, ServeSettings
 
 ODD: tuple[Any, ...] = (

@@ -20,11 +20,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from gristmill.cli.main import main
-from gristmill.runtime.journal import JOURNAL, Journal
-from gristmill.service.history import Histories
-from gristmill.service.notices import Mail, Webhook
+from gristmill.runtime.journal.journal import JOURNAL, Journal
+from gristmill.service.looking.history import Histories
 from gristmill.service.operations import OperationSettings
 from gristmill.service.server import Server, ServeSettings
+from gristmill.service.telling.notices import Mail, Webhook
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of ours").decode()
 JOB = """

@@ -38,9 +38,9 @@ from gristmill.errors import (
     VersionMismatch,
 )
 from gristmill.plan.stages import InputSpec
-from gristmill.runtime.blobs import digest_of
-from gristmill.service.jobs import JobService
+from gristmill.runtime.files.blobs import digest_of
 from gristmill.service.server import Server, ServeSettings
+from gristmill.service.submission.jobs import JobService
 
 
 class Answer(NamedTuple):

@@ -69,7 +69,7 @@ print(kept.map(wait).sum())
 FORBIDDEN = """
 import json, sys, urllib.error, urllib.request
 import gristmill as gm
-from gristmill.runtime.here import job_here
+from gristmill.runtime.executor.here import job_here
 
 job = job_here()
 server, token = job.server + "/api/v1", f"{job.job}.{job.ticket}"

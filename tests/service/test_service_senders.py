@@ -16,11 +16,11 @@ from starlette.requests import Request
 
 from gristmill.api.loading import load_builtin
 from gristmill.errors import ServerUnreachable, UsageError
-from gristmill.service.asking import _modules_in
 from gristmill.service.doors.roles import CALLER, Caller, Role
 from gristmill.service.routes.requests import MAX_REQUEST_BYTES, body_of, form_of, json_in
-from gristmill.service.turns import Room, Turns
-from gristmill.service.wishes import WrongWish, wish_of, wish_of_form
+from gristmill.service.submission.asking import _modules_in
+from gristmill.service.submission.turns import Room, Turns
+from gristmill.service.submission.wishes import WrongWish, wish_of, wish_of_form
 
 ANN, BOB = Caller("ann", Role.SUBMITTER), Caller("bob", Role.SUBMITTER)
 WISH = {"job": "wordcount", "inputs": ["/in"], "output": "/out"}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gristmill.errors import PayloadAltered, UsageError
-from gristmill.runtime.facts import JobAccepted, JobRequested, from_row, to_rows
-from gristmill.runtime.signing import check_signature, read_key, signature_of
+from gristmill.runtime.journal.facts import JobAccepted, JobRequested, from_row, to_rows
+from gristmill.runtime.journal.signing import check_signature, read_key, signature_of
 from gristmill.service.signing import SIGNING_KEY, signing_key
 
 KEY = bytes(range(32))

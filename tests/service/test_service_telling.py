@@ -12,18 +12,18 @@ from operations_kit import Heard, mail_server, web_server
 
 from gristmill.cli.main import main
 from gristmill.errors import JobFailed, UsageError
-from gristmill.runtime.facts import Fact, JobAccepted, JobEnded, JobLate
-from gristmill.runtime.forgetting import KeepHistory
-from gristmill.runtime.journal import JOURNAL, Journal
-from gristmill.runtime.outbox import Message, pending
+from gristmill.runtime.journal.facts import Fact, JobAccepted, JobEnded, JobLate
+from gristmill.runtime.journal.forgetting import KeepHistory
+from gristmill.runtime.journal.journal import JOURNAL, Journal
+from gristmill.runtime.journal.outbox import Message, pending
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
-from gristmill.service.history import Histories
-from gristmill.service.lineage import LineageChannel, dataset
-from gristmill.service.notices import Mail, MailChannel, Notices, Webhook, WebhookChannel, post_json
+from gristmill.service.looking.history import Histories
 from gristmill.service.operations import HistoryKeeper
-from gristmill.service.telling import NeverTold, NotToldYet, Tellers
+from gristmill.service.telling.lineage import LineageChannel, dataset
+from gristmill.service.telling.notices import Mail, MailChannel, Notices, Webhook, WebhookChannel, post_json
+from gristmill.service.telling.telling import NeverTold, NotToldYet, Tellers
 
 ACCEPTED = JobAccepted("j", "Job", 1.0, "", "boot", ((),), {"spec": {}, "plan": []}, user="ann", deadline_seconds=60.0)
 

@@ -21,8 +21,8 @@ import trustme
 import gristmill as gm
 from gristmill.api.client import ServerClient, connect
 from gristmill.errors import NotAuthorized, ServerUnreachable, UsageError
-from gristmill.runtime.front import Front
-from gristmill.runtime.tls import Identity, Trust, load_identity
+from gristmill.runtime.transport.tls import Identity, Trust, load_identity
+from gristmill.runtime.worker.front import Front
 from gristmill.service.server import Server, ServeSettings
 
 PATIENCE = 40.0

@@ -21,10 +21,10 @@ from gristmill.api.prepare import Submission
 from gristmill.config import JobOptions
 from gristmill.errors import ServerUnreachable
 from gristmill.plan.stages import InputSpec
-from gristmill.runtime.blobs import digest_of
+from gristmill.runtime.files.blobs import digest_of
 from gristmill.service.doors.roles import Caller, Role
 from gristmill.service.server import Server, ServeSettings
-from gristmill.service.turns import Turns
+from gristmill.service.submission.turns import Turns
 
 
 def test_of_each_user_few_run_at_a_time_and_nobody_waits_for_anothers() -> None:

@@ -14,7 +14,7 @@ from enum import Enum
 
 from sim_world import World
 
-from gristmill.runtime.session import Session
+from gristmill.runtime.transport.session import Session
 
 SILENCE_SECONDS = 2.5
 """An agent that hears nothing for so long takes its stream for broken."""

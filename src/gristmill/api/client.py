@@ -25,7 +25,7 @@ from gristmill.api.messages import VERSION_HEADERS
 from gristmill.config import default_data_dir
 from gristmill.errors import GristmillError, KeyTaken, NotAuthorized, ServerUnreachable, UsageError
 from gristmill.runtime.outcome import error_from_json
-from gristmill.runtime.tls import Trust, distrust, speaks_tls
+from gristmill.runtime.transport.tls import Trust, distrust, speaks_tls
 
 FIRST_PATIENCE_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0

@@ -103,7 +103,7 @@ class Driver:
     def make(self, task: int) -> Iterator[Any]:  # noqa: ARG002 - there is one
         """Run the script, in an executor of a server."""
         from gristmill.api.session import session_defaults
-        from gristmill.runtime.here import job_here, scratch_here
+        from gristmill.runtime.executor.here import job_here, scratch_here
 
         job, scratch = job_here(), scratch_here()
         assert job is not None and scratch is not None, "a driver is a task"
@@ -173,7 +173,7 @@ def submit_script(
     from gristmill.plan.cut import cut
     from gristmill.plan.logical import Read
     from gristmill.plan.stages import InputSpec, RowsSink
-    from gristmill.runtime.blobs import digest_of
+    from gristmill.runtime.files.blobs import digest_of
 
     name = Path(script.file).name
     folder = os.getcwd()  # noqa: PTH109 - as it is, not resolved

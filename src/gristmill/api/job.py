@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from gristmill.api.remote import RemoteHandle
     from gristmill.api.result import JobResult
     from gristmill.runtime.contracts import Fleet
-    from gristmill.runtime.coordinator import Coordinator, RunningJob
-    from gristmill.runtime.jobfolder import JobFolder
+    from gristmill.runtime.coordinator.coordinator import Coordinator, RunningJob
+    from gristmill.runtime.files.jobfolder import JobFolder
     from gristmill.runtime.outcome import Outcome
     from gristmill.runtime.views import JobView, Observer
 
@@ -298,7 +298,7 @@ def _start_job(
     path = None if output is None else output_path(output)
     options = job.resolve(options, None if path is None else Path(path))
     plan = job.plan(options, private=path is None)
-    from gristmill.runtime.coordinator import Coordinator
+    from gristmill.runtime.coordinator.coordinator import Coordinator
 
     options = within_this_machine(options)
     # Executors come up while the rest is planned. If that finds a fault, they go down again.
@@ -332,8 +332,8 @@ def _start_job(
 
 def _begin(coordinator: Coordinator, preparation: Preparation, observer: Observer | None) -> RunningJob:
     """Start a job, or go on with it; with a journal of its own, in its folder."""
-    from gristmill.runtime.coordinator import RunningJob
-    from gristmill.runtime.journal import JOURNAL, Journal
+    from gristmill.runtime.coordinator.coordinator import RunningJob
+    from gristmill.runtime.journal.journal import JOURNAL, Journal
 
     folder = preparation.folder
     prepared = replace(preparation.prepared, replay=replay_command(folder))
@@ -409,8 +409,8 @@ def open_fleet(options: JobOptions) -> Fleet:
 
         return InlineFleet()
     from gristmill.fleets.local import LocalFleet
-    from gristmill.runtime.agent import AgentSettings
-    from gristmill.runtime.limits import limits_of
+    from gristmill.runtime.agent.agent import AgentSettings
+    from gristmill.runtime.process.limits import limits_of
 
     limits = limits_of(options.max_processes, options.max_file_bytes)
     return LocalFleet(options.executor_count, AgentSettings(limits=limits))

@@ -16,7 +16,7 @@ from gristmill.api.prepare import Submission
 from gristmill.config import PYTHON_VERSION, VERSION, JobOptions
 from gristmill.errors import UsageError, VersionMismatch
 from gristmill.plan.encoding import inputs_from_json, inputs_to_json, plan_from_json, plan_to_json
-from gristmill.runtime.tally import summary_of
+from gristmill.runtime.coordinator.tally import summary_of
 from gristmill.runtime.views import JobView
 
 VERSION_HEADERS = {"Gristmill-Version": VERSION, "Gristmill-Python": PYTHON_VERSION}

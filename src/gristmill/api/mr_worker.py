@@ -14,8 +14,8 @@ from gristmill.api.mr_file import HIDDEN, MrFacts, error_of, find_coordinator
 from gristmill.api.remote import submit_to
 from gristmill.config import MIN_EXECUTOR_MEMORY_BYTES, available_cpus, available_memory
 from gristmill.errors import NotAuthorized, ServerUnreachable
-from gristmill.runtime.front import Front
-from gristmill.runtime.worker import WorkerSettings, run_worker
+from gristmill.runtime.worker.front import Front
+from gristmill.runtime.worker.worker import WorkerSettings, run_worker
 
 _KEY = "the job"
 """A coordinator has but one job: whoever submits it first, the others find it there."""

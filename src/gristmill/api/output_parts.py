@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from gristmill.config import MIB
 from gristmill.errors import GristmillError, UsageError
-from gristmill.runtime.opening import open_inside
+from gristmill.runtime.files.opening import open_inside
 
 _CHUNK_BYTES = MIB
 

@@ -19,12 +19,12 @@ from gristmill.errors import OutputNotWritable, UsageError
 from gristmill.plan.keys import stage_keys
 from gristmill.plan.stages import InputSpec, OutputSink, StagePlan
 from gristmill.runtime.contracts import KEPT_SHARE, JobSpec
-from gristmill.runtime.jobs import JobOutput, NoOutput, PreparedJob
+from gristmill.runtime.coordinator.jobs import JobOutput, NoOutput, PreparedJob
 
 if TYPE_CHECKING:
     from gristmill.api.resume import TakenUp
-    from gristmill.runtime.jobfolder import JobFolder
-    from gristmill.runtime.resumption import Resumption
+    from gristmill.runtime.coordinator.resumption import Resumption
+    from gristmill.runtime.files.jobfolder import JobFolder
     from gristmill.storage.inputs import InputFile
 
 _SAMPLE_FILES = 1000
@@ -109,7 +109,7 @@ def prepare(submission: Submission, *, job: str = "", tidy: bool = True) -> Prep
         UsageError: something is wrong with the inputs or the output; nothing was left behind.
     """
     from gristmill.api.resume import ingredients_of, take_up
-    from gristmill.runtime.jobfolder import JobFolder, prune
+    from gristmill.runtime.files.jobfolder import JobFolder, prune
     from gristmill.storage.contracts import Split
     from gristmill.storage.inputs import default_reducers, plan_tasks, resolve_inputs
     from gristmill.storage.outputs import open_output
@@ -147,7 +147,7 @@ def prepare(submission: Submission, *, job: str = "", tidy: bool = True) -> Prep
         folder = JobFolder.create(options.data_dir, _facts(submission, [file.place for file in files]), now, job)
         undo.callback(folder.remove)
         if shuffle_dir := _shuffle_dir(options.shuffle_dir, submission.base):
-            from gristmill.runtime.disks import mark_shared
+            from gristmill.runtime.executor.disks import mark_shared
 
             mark_shared(shuffle_dir, folder.job)
         output: JobOutput
@@ -209,7 +209,7 @@ def _taken_up(found: TakenUp) -> Preparation:
         found.folder.update(state="cancelled")
         found.folder.release()
 
-    from gristmill.runtime.recovery import KEPT_PARTS
+    from gristmill.runtime.coordinator.recovery import KEPT_PARTS
 
     return Preparation(found.prepared, found.folder, undo, found.resumption, found.notice)
 

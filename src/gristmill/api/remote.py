@@ -19,7 +19,7 @@ from gristmill.api.messages import MAX_SEEN_FILES, SUBMISSION_TYPE, JobStatus, S
 from gristmill.api.shared import tell_accumulators
 from gristmill.errors import FailureReport, GristmillError, JobFailed, KeyTaken, UsageError
 from gristmill.plan.stages import InputSpec
-from gristmill.runtime.blobs import digest_of
+from gristmill.runtime.files.blobs import digest_of
 from gristmill.runtime.outcome import error_from_json
 
 if TYPE_CHECKING:

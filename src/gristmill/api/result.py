@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from gristmill.errors import GristmillError
-from gristmill.runtime.tally import summary_of
+from gristmill.runtime.coordinator.tally import summary_of
 from gristmill.runtime.views import JobView
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from gristmill.runtime.jobfolder import JobFolder
+    from gristmill.runtime.files.jobfolder import JobFolder
     from gristmill.storage.manifest import ListedFile
 
 

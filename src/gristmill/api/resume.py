@@ -16,12 +16,12 @@ from gristmill.config import PYTHON_VERSION, VERSION, JobOptions
 from gristmill.errors import JournalFailed
 from gristmill.plan.keys import what_changed
 from gristmill.plan.stages import InputSpec, StagePlan
-from gristmill.runtime.job_records import JobRecord, fold
-from gristmill.runtime.jobfolder import JobFolder, dead_jobs
-from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.journal import JOURNAL, Journal
-from gristmill.runtime.recovery import input_state, restore
-from gristmill.runtime.resumption import Resumption
+from gristmill.runtime.coordinator.job_records import JobRecord, fold
+from gristmill.runtime.coordinator.jobs import PreparedJob
+from gristmill.runtime.coordinator.recovery import input_state, restore
+from gristmill.runtime.coordinator.resumption import Resumption
+from gristmill.runtime.files.jobfolder import JobFolder, dead_jobs
+from gristmill.runtime.journal.journal import JOURNAL, Journal
 
 if TYPE_CHECKING:
     from gristmill.api.prepare import Submission

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from gristmill.errors import BlockUnreachable
 
 if TYPE_CHECKING:
-    from gristmill.runtime.reading import BlockInfo
+    from gristmill.runtime.executor.reading import BlockInfo
     from gristmill.runtime.views import JobView
 
 
@@ -77,7 +77,7 @@ class Rows:
 
     def _lists(self, skipped: int) -> Iterator[list[Any]]:
         """The elements, some at a time, but for the first ones."""
-        from gristmill.runtime.reading import records_of
+        from gristmill.runtime.executor.reading import records_of
 
         place = 0
         while place < len(self._blocks) and (rows := self._blocks[place].segment(0).rows) <= skipped:

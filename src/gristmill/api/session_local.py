@@ -33,8 +33,8 @@ class LocalEngine:
     """See :class:`~gristmill.api.session.Engine`."""
 
     def __init__(self, options: JobOptions, observe: Callable[[], Observer | None] = lambda: None) -> None:
-        from gristmill.runtime.coordinator import Coordinator
-        from gristmill.runtime.jobfolder import JobFolder
+        from gristmill.runtime.coordinator.coordinator import Coordinator
+        from gristmill.runtime.files.jobfolder import JobFolder
 
         self._options = within_this_machine(options)
         self._observe = observe
@@ -95,7 +95,7 @@ class LocalEngine:
 
     def _start(self, made: Cut, name: str, output: str | None, mode: str) -> JobHandle:
         from gristmill.api.prepare import prepare
-        from gristmill.runtime.registry import RunningJob
+        from gristmill.runtime.coordinator.registry import RunningJob
 
         with sigint_held(), ExitStack() as undo:
             options = replace(self._options, overwrite=mode == "overwrite")

@@ -22,8 +22,8 @@ from gristmill.errors import GristmillError, SessionClosed
 from gristmill.plan.cut import Cut, cut
 from gristmill.plan.logical import Node
 from gristmill.plan.stages import OutputSink, RowsSink
-from gristmill.runtime.blobs import digest_of
-from gristmill.runtime.reading import BlockInfo, SegmentInfo
+from gristmill.runtime.executor.reading import BlockInfo, SegmentInfo
+from gristmill.runtime.files.blobs import digest_of
 
 if TYPE_CHECKING:
     from gristmill.api.result import JobResult
@@ -41,7 +41,7 @@ class RemoteEngine:
     """
 
     def __init__(self, options: JobOptions, observe: Callable[[], Observer | None] = lambda: None) -> None:
-        from gristmill.runtime.jobfolder import JobFolder, prune
+        from gristmill.runtime.files.jobfolder import JobFolder, prune
 
         self._options = options
         self._observe = observe

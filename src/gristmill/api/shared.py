@@ -38,7 +38,7 @@ class Broadcast(Generic[T]):
     def __init__(self, value: T) -> None:
         import cloudpickle
 
-        from gristmill.runtime.blobs import digest_of
+        from gristmill.runtime.files.blobs import digest_of
 
         try:
             # Now rather than when a job starts: changes to the value after this are not seen, wherever it runs.
@@ -67,7 +67,7 @@ class Broadcast(Generic[T]):
             BroadcastDestroyed: it was destroyed.
         """
         if self._in_task:
-            from gristmill.runtime.broadcasts import value_of
+            from gristmill.runtime.executor.broadcasts import value_of
 
             found: T = value_of(self._digest)
             return found

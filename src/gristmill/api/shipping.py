@@ -25,7 +25,7 @@ from types import ModuleType
 
 from gristmill.config import MIB, format_size
 from gristmill.errors import UsageError
-from gristmill.runtime.bundles import SOURCES, TEXTS, home_of
+from gristmill.runtime.files.bundles import SOURCES, TEXTS, home_of
 
 MAX_BUNDLE_BYTES = 256 * MIB
 _ARCHIVES = (".zip", ".whl", ".egg")

@@ -57,7 +57,7 @@ class LoadTask:
         """Load it, and hand it to the server, in an executor of that."""
         from gristmill.api.client import connect
         from gristmill.api.remote import fulfil
-        from gristmill.runtime.here import job_here, scratch_here
+        from gristmill.runtime.executor.here import job_here, scratch_here
 
         here, scratch = job_here(), scratch_here()
         assert here is not None and scratch is not None, "it is a task"

@@ -53,7 +53,7 @@ def export(
     """
     journal = journal_here(ctx, server, data_dir, job)
     if journal is not None:
-        from gristmill.service.history import event_lines
+        from gristmill.service.looking.history import event_lines
 
         lines = event_lines(journal, job)
     else:

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from gristmill.config import default_data_dir
 
 if TYPE_CHECKING:
-    from gristmill.runtime.journal import Journal
+    from gristmill.runtime.journal.journal import Journal
 
 
 def journal_here(ctx: click.Context, server: str | None, data_dir: Path | None, job: str | None) -> Journal | None:
@@ -30,7 +30,7 @@ def journal_here(ctx: click.Context, server: str | None, data_dir: Path | None, 
         UsageError: there is none where it was said to be.
     """
     from gristmill.errors import UsageError
-    from gristmill.runtime.journal import JOURNAL, Journal
+    from gristmill.runtime.journal.journal import JOURNAL, Journal
 
     here, there = (ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("data_dir", "server"))
     if there or (server is not None and not here):

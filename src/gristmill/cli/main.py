@@ -124,7 +124,7 @@ def _fix_hashes() -> None:
 
 def run_guarded(command: Callable[[], object]) -> int:
     """Call a click command; say what failed, for people, and return the exit code."""
-    from gristmill.runtime.processes import collect_garbage_rarely
+    from gristmill.runtime.process.processes import collect_garbage_rarely
 
     collect_garbage_rarely()
     try:

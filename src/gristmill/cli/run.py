@@ -118,7 +118,7 @@ def execute(job: Job, inputs: Sequence[str], output: str | None, options: JobOpt
     """Run a job with progress, then print its result or its summary."""
     from gristmill.cli.display import ProgressDisplay, show_summary
     from gristmill.cli.running import run_interruptibly
-    from gristmill.runtime.tally import summary_of
+    from gristmill.runtime.coordinator.tally import summary_of
 
     display = ProgressDisplay(live=False if options.on == "inline" else None)
     try:

@@ -153,8 +153,8 @@ def serve(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    from gristmill.runtime.coordinator import QueueLimits
-    from gristmill.runtime.processes import hide_this_process
+    from gristmill.runtime.coordinator.coordinator import QueueLimits
+    from gristmill.runtime.process.processes import hide_this_process
     from gristmill.service.server import Server, ServeSettings
 
     hide_this_process()

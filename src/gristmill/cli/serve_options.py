@@ -60,18 +60,18 @@ def operation_settings(named: dict[str, Any]) -> OperationSettings:
     Raises:
         UsageError: some of them make no sense.
     """
-    from gristmill.runtime.forgetting import KeepHistory
+    from gristmill.runtime.journal.forgetting import KeepHistory
     from gristmill.service.operations import OperationSettings
 
     webhook = mail = None
     if named["webhook"]:
-        from gristmill.service.notices import Webhook
+        from gristmill.service.telling.notices import Webhook
 
         webhook = Webhook.parse(named["webhook"], _secret(named["webhook_secret_file"], "--webhook-secret-file"))
     elif named["webhook_secret_file"]:
         raise UsageError("--webhook-secret-file signs what goes to a --webhook: name one.")
     if named["smtp_url"]:
-        from gristmill.service.notices import Mail
+        from gristmill.service.telling.notices import Mail
 
         password = _secret(named["smtp_password_file"], "--smtp-password-file")
         mail = Mail.parse(named["smtp_url"], password, named["mail_from"] or "", named["mail_to"])

@@ -43,8 +43,8 @@ def trace(
         server_of(server, token_file, data_dir).download(f"/jobs/{quoted(job)}/trace", target)
     else:
         from gristmill.errors import UsageError
-        from gristmill.service.history import Histories
-        from gristmill.service.trace import trace_of, trace_text
+        from gristmill.service.looking.history import Histories
+        from gristmill.service.looking.trace import trace_of, trace_text
 
         history = Histories(journal).of(job)
         if history is None:  # it was forgotten just now

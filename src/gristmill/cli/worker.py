@@ -93,11 +93,11 @@ def worker(
     # The server has told of its own worker already.
     show_log(say_with_time, logging.WARNING if ends_with_stdin else logging.INFO)
     from gristmill.api.client import checked_url, token_for
-    from gristmill.runtime.limits import limits_of
-    from gristmill.runtime.tls import TLS_CA as CA
-    from gristmill.runtime.tls import Trust, load_identity
-    from gristmill.runtime.watch import EXIT_RETIRED
-    from gristmill.runtime.worker import WorkerSettings, run_worker
+    from gristmill.runtime.process.limits import limits_of
+    from gristmill.runtime.process.watch import EXIT_RETIRED
+    from gristmill.runtime.transport.tls import TLS_CA as CA
+    from gristmill.runtime.transport.tls import Trust, load_identity
+    from gristmill.runtime.worker.worker import WorkerSettings, run_worker
 
     checked_url(url)
     if (tls_cert is None) != (tls_key is None):
@@ -136,7 +136,7 @@ def _seen_by_others(url: str, host: str | None) -> str:
         UsageError: they would, though the server speaks TLS.
     """
     from gristmill.errors import UsageError
-    from gristmill.runtime.whereabouts import address_towards
+    from gristmill.runtime.process.whereabouts import address_towards
     from gristmill.service.doors.site import is_loopback
 
     parts = urlsplit(url)

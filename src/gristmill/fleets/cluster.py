@@ -19,8 +19,8 @@ from gristmill.shuffle.contracts import BlockInfo, BlockSource
 
 if TYPE_CHECKING:
     from gristmill.fleets.roster import Roster
-    from gristmill.runtime.cluster import AgentServer, AgentTls
-    from gristmill.runtime.joblogs import LogKeeper
+    from gristmill.runtime.files.joblogs import LogKeeper
+    from gristmill.runtime.transport.cluster import AgentServer, AgentTls
 
 BEAT_SECONDS = 1.0
 LOST_SECONDS = 10.0
@@ -111,7 +111,7 @@ class ClusterFleet:
             UsageError: the address cannot be bound.
         """
         from gristmill.fleets.roster import Roster
-        from gristmill.runtime.cluster import AgentServer
+        from gristmill.runtime.transport.cluster import AgentServer
 
         self._roster = Roster(post, self._beat_seconds, self._lost_seconds, self._awaited, self._logs)
         self._server = AgentServer(self._roster, self._host, self._port, self._allows, self._beat_seconds, self._tls)

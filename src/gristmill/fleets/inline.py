@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from gristmill.errors import FailureReport
-from gristmill.runtime.attempts import prepare_folder, run_attempt
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,
@@ -26,7 +25,8 @@ from gristmill.runtime.contracts import (
     TaskSpec,
     WorkerUp,
 )
-from gristmill.runtime.processes import children, descendants, kill
+from gristmill.runtime.executor.attempts import prepare_folder, run_attempt
+from gristmill.runtime.process.processes import children, descendants, kill
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.shuffle.store import delete

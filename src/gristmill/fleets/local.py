@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gristmill.runtime.agent import Agent, AgentSettings
+from gristmill.runtime.agent.agent import Agent, AgentSettings
 from gristmill.runtime.contracts import JobSpec, Post, TaskSpec
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo

@@ -16,7 +16,6 @@ from gristmill.config import PYTHON_VERSION, VERSION
 from gristmill.errors import FailureReport, PathNotShared
 from gristmill.fleets.admission import Admission, AdmitJob, AdmitWorker, GiveUpWorker, RefuseWorker, RejectJob, Verdict
 from gristmill.plan.stages import Stage
-from gristmill.runtime.cluster import AgentServer, Link
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,
@@ -37,13 +36,14 @@ from gristmill.runtime.contracts import (
     WorkerLeaving,
     WorkerUp,
 )
-from gristmill.runtime.front import version_mismatch
-from gristmill.runtime.joblogs import LogKeeper
-from gristmill.runtime.opening import is_block_of
-from gristmill.runtime.plain import read_json
+from gristmill.runtime.files.joblogs import LogKeeper
+from gristmill.runtime.files.opening import is_block_of
+from gristmill.runtime.process.plain import read_json
+from gristmill.runtime.process.watch import not_begun
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_id, attempt_message, job_message, launch_order, stage_message
-from gristmill.runtime.watch import not_begun
+from gristmill.runtime.transport.cluster import AgentServer, Link
+from gristmill.runtime.worker.front import version_mismatch
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.shuffle.store import delete, is_job_block
@@ -78,7 +78,7 @@ class _Job:
 
 
 class Roster:
-    """Implements :class:`~gristmill.runtime.cluster.Desk`. All calls come from the server's thread.
+    """Implements :class:`~gristmill.runtime.transport.cluster.Desk`. All calls come from the server's thread.
 
     Args:
         post: who is told what happens.
@@ -231,7 +231,7 @@ class Roster:
     # What workers say.
 
     def join(self, link: Link, join: pb.Join) -> pb.Welcome | pb.Refusal:
-        """A worker wants in: see :class:`~gristmill.runtime.cluster.Desk`."""
+        """A worker wants in: see :class:`~gristmill.runtime.transport.cluster.Desk`."""
         if self._dismissed:
             return pb.Refusal(kind=pb.Refusal.DISMISSED, reason="The work is done.")
         if (join.python, join.version) != (PYTHON_VERSION, VERSION):

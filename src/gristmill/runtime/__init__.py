@@ -1,1 +1,1 @@
-"""What moves: coordinator, agent, executor process, task runner, job folder."""
+"""What moves. Beside the folders: what all of them speak of (tasks and jobs as values), and ``replay``, above them."""

@@ -6,15 +6,17 @@ Everything that an executor sends back is plain data (JSON), so that a coordinat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from gristmill.errors import FailureReport
 from gristmill.plan.stages import Stage
 from gristmill.scheduling.ids import AttemptId
-from gristmill.shuffle.contracts import BlockInfo, BlockSource
+from gristmill.shuffle.contracts import BlockInfo, BlockSource, PackedSegments
 from gristmill.storage.contracts import PartFile, Split
+
+_MANY_SEGMENTS = 16  # of a block: so many are worth packing
 
 KEPT_SHARE = 4
 """Of the memory of all executors, this part may be taken by what sessions keep."""
@@ -153,6 +155,13 @@ class TaskResult:
     seconds: float = 0.0  # from its begin to its end, in the executor
     hot_keys: tuple[tuple[str, int], ...] = ()  # for people: keys with many rows, and how many; the most first
     accumulated: Mapping[str, int | float] = field(default_factory=dict)  # what was added to accumulators, by their ids
+
+    def packed(self) -> TaskResult:
+        """The same, if need be in a form that takes less memory: there are tasks times partitions of segments."""
+        block = self.block
+        if block is None or len(block.segments) < _MANY_SEGMENTS or isinstance(block.segments, PackedSegments):
+            return self
+        return replace(self, block=replace(block, segments=PackedSegments(block.segments)))
 
     def to_json(self) -> dict[str, Any]:
         """As values that ``json.dumps`` takes. What is as it is by default is left out: many tasks make little."""

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from gristmill.errors import FailureReport, JobNotFound, UsageError
 from gristmill.plan.stages import OutputSink, StagePlan
-from gristmill.runtime.attempts import load_code
-from gristmill.runtime.blobs import BlobStore, is_blob_name
 from gristmill.runtime.contracts import JobSpec, Progress, TaskEnvironment, TaskResult, TaskSpec
-from gristmill.runtime.facts import TaskDone
-from gristmill.runtime.job_records import JobRecord, fold
-from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.journal import JOURNAL, Journal
-from gristmill.runtime.recovery import read_job
-from gristmill.runtime.signing import check_signature, read_key
-from gristmill.runtime.tally import JobTally
+from gristmill.runtime.coordinator.job_records import JobRecord, fold
+from gristmill.runtime.coordinator.jobs import PreparedJob
+from gristmill.runtime.coordinator.recovery import read_job
+from gristmill.runtime.coordinator.tally import JobTally
+from gristmill.runtime.executor.attempts import load_code
+from gristmill.runtime.files.blobs import BlobStore, is_blob_name
+from gristmill.runtime.journal.facts import TaskDone
+from gristmill.runtime.journal.journal import JOURNAL, Journal
+from gristmill.runtime.journal.signing import check_signature, read_key
 from gristmill.scheduling.events import AttemptId
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Replay:
     """
 
     def __init__(self, task: Task, folder: Path) -> None:
-        from gristmill.runtime.modules import JobModules
+        from gristmill.runtime.executor.modules import JobModules
 
         JobModules().enter(task.job)
         self._task = task
@@ -249,7 +249,7 @@ class Replay:
         return replace(spec, blocks=tuple(replace(block, worker="") for block in spec.blocks))
 
     def _run(self, spec: TaskSpec) -> TaskResult:
-        from gristmill.runtime.task import run_task
+        from gristmill.runtime.executor.task import run_task
 
         here = replace(self._task.job, staging=str(self._folder / "staging"), folder=str(self._folder), shuffle_dir="")
         return run_task(

@@ -8,12 +8,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from gristmill.config import VERSION
-from gristmill.service.asking import Asking
 from gristmill.service.doors.guard import Guard, Keys
 from gristmill.service.doors.login import login_routes
 from gristmill.service.doors.roles import doors_of
-from gristmill.service.jobs import JobService
-from gristmill.service.metrics import Measured, Metrics
+from gristmill.service.metrics.metrics import Measured, Metrics
 from gristmill.service.openapi import document_of
 from gristmill.service.page.routes import login_page, page_routes
 from gristmill.service.problems import answer_errors
@@ -28,7 +26,9 @@ from gristmill.service.routes.system import JoinFacts, description_routes, syste
 from gristmill.service.routes.tasks import result_routes, task_routes
 from gristmill.service.routes.workers import worker_routes
 from gristmill.service.sessions import SessionService
-from gristmill.service.turns import Turns
+from gristmill.service.submission.asking import Asking
+from gristmill.service.submission.jobs import JobService
+from gristmill.service.submission.turns import Turns
 
 
 def create_app(

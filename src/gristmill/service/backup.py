@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gristmill.errors import JournalFailed, OutputExists, UsageError
-from gristmill.runtime.blobs import is_blob_name
-from gristmill.runtime.journal import JOURNAL
-from gristmill.runtime.journal_file import check, connect, failed
-from gristmill.runtime.private import claim_folder
-from gristmill.runtime.signing import SIGNING_KEY
+from gristmill.runtime.files.blobs import is_blob_name
+from gristmill.runtime.journal.journal import JOURNAL
+from gristmill.runtime.journal.journal_file import check, connect, failed
+from gristmill.runtime.journal.signing import SIGNING_KEY
+from gristmill.runtime.process.private import claim_folder
 from gristmill.service.doors.logins import LOGINS
 from gristmill.service.doors.tokens import TOKEN, TOKENS
 from gristmill.service.lock import lock_data_dir

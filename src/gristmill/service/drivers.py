@@ -11,10 +11,10 @@ import threading
 from dataclasses import dataclass, field
 
 from gristmill.errors import ServerUnreachable
-from gristmill.runtime.facts import JobRequested
-from gristmill.runtime.registry import RunningJob
-from gristmill.runtime.summaries import is_loader as is_loader
-from gristmill.runtime.summaries import loader_name as loader_name
+from gristmill.runtime.coordinator.registry import RunningJob
+from gristmill.runtime.journal.facts import JobRequested
+from gristmill.runtime.journal.summaries import is_loader as is_loader
+from gristmill.runtime.journal.summaries import loader_name as loader_name
 from gristmill.service.doors.tokens import same
 
 MAX_DRIVERS = 16

@@ -11,8 +11,8 @@ from contextlib import suppress
 from fastapi.concurrency import run_in_threadpool
 
 from gristmill.errors import GristmillError
-from gristmill.service.history import event_json
-from gristmill.service.jobs import JobService
+from gristmill.service.looking.history import event_json
+from gristmill.service.submission.jobs import JobService
 
 LISTENERS = 1000
 """So many may listen at a time, to all jobs together."""

@@ -10,9 +10,9 @@ from pydantic.json_schema import models_json_schema
 
 from gristmill.config import VERSION
 from gristmill.service.doors.roles import Caller
-from gristmill.service.models import Problem
+from gristmill.service.looking.models import Problem
 from gristmill.service.page.render import page
-from gristmill.service.wishes import JobWish
+from gristmill.service.submission.wishes import JobWish
 
 _DESCRIPTION = """Submit, watch, cancel and retry jobs of this server.
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gristmill.errors import JournalFailed
-from gristmill.runtime.forgetting import KeepHistory, forget_old_jobs
-from gristmill.runtime.journal import Journal
-from gristmill.service.telling import Channel, Tellers
+from gristmill.runtime.journal.forgetting import KeepHistory, forget_old_jobs
+from gristmill.runtime.journal.journal import Journal
+from gristmill.service.telling.telling import Channel, Tellers
 
 if TYPE_CHECKING:
-    from gristmill.service.history import Histories
-    from gristmill.service.notices import Mail, Webhook
+    from gristmill.service.looking.history import Histories
+    from gristmill.service.telling.notices import Mail, Webhook
 
 _log = logging.getLogger(__name__)
 _EVERY_SECONDS = 600.0
@@ -57,7 +57,7 @@ def tellers_of(settings: OperationSettings, journal: Journal, url: str) -> Telle
     """
     channels: list[Channel] = []  # their libraries are loaded where they are used
     if settings.webhook is not None or settings.mail is not None:
-        from gristmill.service.notices import MailChannel, Notices, WebhookChannel
+        from gristmill.service.telling.notices import MailChannel, Notices, WebhookChannel
 
         notices = Notices(journal, url)
         if settings.webhook is not None:
@@ -65,7 +65,7 @@ def tellers_of(settings: OperationSettings, journal: Journal, url: str) -> Telle
         if settings.mail is not None:
             channels.append(MailChannel(settings.mail, notices))
     if settings.openlineage:
-        from gristmill.service.lineage import LineageChannel
+        from gristmill.service.telling.lineage import LineageChannel
 
         channels.append(LineageChannel(settings.openlineage, journal))
     return Tellers(journal, channels)

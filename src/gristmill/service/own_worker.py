@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from gristmill.runtime.cluster import AgentTls
-from gristmill.runtime.processes import child_environment, kill_tree
-from gristmill.runtime.tls import TLS_CA, TLS_NAME, TLS_PEERS_CA
-from gristmill.runtime.watch import EXIT_RETIRED
+from gristmill.runtime.process.processes import child_environment, kill_tree
+from gristmill.runtime.process.watch import EXIT_RETIRED
+from gristmill.runtime.transport.cluster import AgentTls
+from gristmill.runtime.transport.tls import TLS_CA, TLS_NAME, TLS_PEERS_CA
 
 OWN_CERTIFICATE = "server-cert.pem"
 """In the data directory: the server's certificate, for those on this machine to know it by."""

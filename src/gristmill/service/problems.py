@@ -23,7 +23,7 @@ from gristmill.errors import (
 )
 from gristmill.runtime.outcome import error_to_json
 from gristmill.service.refusals import MissingBlobs, NotTheirs, WrongState
-from gristmill.service.wishes import WrongWish
+from gristmill.service.submission.wishes import WrongWish
 
 _log = logging.getLogger(__name__)
 PROBLEM = "application/problem+json"

@@ -9,8 +9,8 @@ from itertools import chain
 from gristmill.api.output_parts import OutputPart, output_parts, real_place
 from gristmill.config import GIB, MIB, format_size
 from gristmill.errors import GristmillError
-from gristmill.service.jobs import JobService
 from gristmill.service.refusals import WrongState
+from gristmill.service.submission.jobs import JobService
 
 LIMIT_BYTES = 64 * MIB
 MOST_BYTES = 1024 * GIB

@@ -18,30 +18,30 @@ from gristmill.api.prepare import check_replaced
 from gristmill.config import default_data_dir
 from gristmill.errors import JournalFailed, UsageError
 from gristmill.fleets.cluster import BEAT_SECONDS, LOST_SECONDS, ClusterFleet
-from gristmill.runtime.blobs import BlobStore
-from gristmill.runtime.cluster import AgentTls
-from gristmill.runtime.coordinator import Coordinator, QueueLimits, RunningJob
-from gristmill.runtime.joblogs import LogKeeper
-from gristmill.runtime.jobs import PreparedJob
-from gristmill.runtime.journal import JOURNAL, Journal
-from gristmill.runtime.private import claim_folder
-from gristmill.runtime.tls import Trust, check_roots, load_identity
+from gristmill.runtime.coordinator.coordinator import Coordinator, QueueLimits, RunningJob
+from gristmill.runtime.coordinator.jobs import PreparedJob
+from gristmill.runtime.files.blobs import BlobStore
+from gristmill.runtime.files.joblogs import LogKeeper
+from gristmill.runtime.journal.journal import JOURNAL, Journal
+from gristmill.runtime.process.private import claim_folder
+from gristmill.runtime.transport.cluster import AgentTls
+from gristmill.runtime.transport.tls import Trust, check_roots, load_identity
 from gristmill.service.app import create_app
-from gristmill.service.checks import paths_found
 from gristmill.service.doors.connections import HEADER_BYTES, Places, run_loop
 from gristmill.service.doors.guard import keys_of
 from gristmill.service.doors.paths import Roots
 from gristmill.service.doors.roles import Role
 from gristmill.service.doors.site import is_loopback
 from gristmill.service.doors.tokens import TOKEN, server_token
-from gristmill.service.jobs import JobService
-from gristmill.service.loader import Loader
 from gristmill.service.lock import FACTS, lock_data_dir
-from gristmill.service.metrics import Metrics
+from gristmill.service.metrics.metrics import Metrics
 from gristmill.service.operations import HistoryKeeper, OperationSettings, tellers_of
 from gristmill.service.own_worker import OWN_CERTIFICATE, PEERS, OwnWorker
 from gristmill.service.sessions import LEASE_SECONDS, SessionService
 from gristmill.service.signing import signing_key
+from gristmill.service.submission.checks import paths_found
+from gristmill.service.submission.jobs import JobService
+from gristmill.service.submission.loader import Loader
 
 DEFAULT_PORT = 7077
 _UP_SECONDS = 15.0

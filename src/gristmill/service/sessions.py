@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, BinaryIO
 from gristmill.api.messages import SubmitRequest
 from gristmill.errors import GristmillError, SessionClosed
 from gristmill.fleets.cluster import ClusterFleet
-from gristmill.runtime.blobs import BlobStore
-from gristmill.runtime.coordinator import Coordinator, RunningJob
-from gristmill.runtime.jobfolder import JobFolder
-from gristmill.runtime.opening import open_block, open_file
+from gristmill.runtime.coordinator.coordinator import Coordinator, RunningJob
+from gristmill.runtime.files.blobs import BlobStore
+from gristmill.runtime.files.jobfolder import JobFolder
+from gristmill.runtime.files.opening import open_block, open_file
 from gristmill.service.doors.roles import Caller
-from gristmill.service.jobs import JobService, SessionOfJob
 from gristmill.service.refusals import NotTheirs
+from gristmill.service.submission.jobs import JobService, SessionOfJob
 
 if TYPE_CHECKING:
-    from gristmill.runtime.reading import BlockInfo
+    from gristmill.runtime.executor.reading import BlockInfo
 
 LEASE_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
@@ -224,7 +224,7 @@ class SessionService:
             found = self._find(session)
         scratch = found.folder.path / f"fetched-{secrets.token_hex(8)}"
         fleet = self._fleet
-        from gristmill.runtime.reading import bring  # Arrow, which takes a server longer to load than all else
+        from gristmill.runtime.executor.reading import bring  # Arrow, which takes a server longer to load than all else
 
         brought = bring(block, fleet.block_sources, scratch, session, found.ticket, fleet.peers_ca)
         segment = brought.segments[0]

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from gristmill.errors import UsageError
-from gristmill.runtime.signing import SIGNING_KEY, read_key
+from gristmill.runtime.journal.signing import SIGNING_KEY, read_key
 from gristmill.service.doors.tokens import write_private
 
 _BYTES = 32

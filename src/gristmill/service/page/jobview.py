@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gristmill.runtime.figures import format_rate, fraction_done, succeeded
-from gristmill.runtime.history import JobHistory
+from gristmill.runtime.journal.history import JobHistory
 from gristmill.runtime.views import JobView, RunningView, StageView
 from gristmill.service.page.failure import Failure, failure_of, failure_of_job
 from gristmill.service.page.figures import count, duration, percent, size

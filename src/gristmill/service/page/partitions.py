@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from gristmill.runtime.history import StageHistory
+from gristmill.runtime.journal.history import StageHistory
 from gristmill.service.page.figures import count, size
 
 _MOST_BARS = 96

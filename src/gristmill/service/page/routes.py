@@ -13,9 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from gristmill.errors import GristmillError
-from gristmill.service.asking import Asking
 from gristmill.service.doors.roles import Needs, Role, caller_of
-from gristmill.service.jobs import JobService
 from gristmill.service.page import render
 from gristmill.service.page.jobview import JobValues, head_of
 from gristmill.service.page.listing import OVER, STATES, JobFilter
@@ -26,8 +24,10 @@ from gristmill.service.page.tasks import SORTS, TaskFilter
 from gristmill.service.page.tasks import STATES as TASK_STATES
 from gristmill.service.problems import status_of
 from gristmill.service.routes.requests import JobId, TaskName, WorkerName, form_of
-from gristmill.service.turns import Turns
-from gristmill.service.wishes import WrongWish, wish_of_form
+from gristmill.service.submission.asking import Asking
+from gristmill.service.submission.jobs import JobService
+from gristmill.service.submission.turns import Turns
+from gristmill.service.submission.wishes import WrongWish, wish_of_form
 
 SEES = [Depends(Needs(Role.VIEWER))]
 SUBMITS = [Depends(Needs(Role.SUBMITTER))]

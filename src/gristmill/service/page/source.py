@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gristmill.runtime.history import AttemptRow
-from gristmill.runtime.joblogs import LogInfo
+from gristmill.runtime.files.joblogs import LogInfo
+from gristmill.runtime.journal.history import AttemptRow
 from gristmill.runtime.views import RunningView, WorkerView
-from gristmill.service.jobs import JobService
 from gristmill.service.page import render
 from gristmill.service.page.failure import Failure, failure_of
 from gristmill.service.page.jobview import JobValues, begun_of, head_of
@@ -20,6 +19,7 @@ from gristmill.service.page.live import Look
 from gristmill.service.page.recent import Recent
 from gristmill.service.page.tasks import TaskFilter, TaskPage, TaskRow, task_page
 from gristmill.service.page.timeline import task_at
+from gristmill.service.submission.jobs import JobService
 
 _FRESH_SECONDS = 0.4
 _LOG_BYTES = 128 * 1024  # of an attempt's log, from its end

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from gristmill.runtime.history import AttemptRow, JobHistory
+from gristmill.runtime.journal.history import AttemptRow, JobHistory
 from gristmill.runtime.views import RunningView, StageView
 from gristmill.service.page.timeline import is_slow, usual_seconds, worker_of
 

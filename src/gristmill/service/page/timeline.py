@@ -12,7 +12,7 @@ from math import ceil
 from statistics import median
 from typing import NamedTuple
 
-from gristmill.runtime.history import AttemptRow
+from gristmill.runtime.journal.history import AttemptRow
 from gristmill.runtime.views import RunningView
 from gristmill.service.page.figures import duration
 

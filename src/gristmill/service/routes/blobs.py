@@ -10,9 +10,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 from starlette.exceptions import HTTPException
 
-from gristmill.runtime.blobs import BlobStore
-from gristmill.service import models
+from gristmill.runtime.files.blobs import BlobStore
 from gristmill.service.doors.roles import Needs, Role
+from gristmill.service.looking import models
 from gristmill.service.problems import Responses, problems
 from gristmill.service.routes.requests import API, Digest, check_name, receive
 

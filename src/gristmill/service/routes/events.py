@@ -10,10 +10,10 @@ from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
 from gristmill.service.events import Events, TooManyListeners
-from gristmill.service.jobs import JobService
 from gristmill.service.problems import Responses, problems
 from gristmill.service.routes.jobs import SEES, no_such_job
 from gristmill.service.routes.requests import API, JobId
+from gristmill.service.submission.jobs import JobService
 
 _STREAM: Responses = {
     200: {

@@ -11,12 +11,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from gristmill.errors import GristmillError
-from gristmill.service.history import event_lines
-from gristmill.service.jobs import JobService
+from gristmill.service.looking.history import event_lines
+from gristmill.service.looking.trace import trace_of, trace_text
 from gristmill.service.problems import problems
 from gristmill.service.routes.jobs import SEES, no_such_job
 from gristmill.service.routes.requests import API, JobId
-from gristmill.service.trace import trace_of, trace_text
+from gristmill.service.submission.jobs import JobService
 
 _LINES: dict[int | str, dict[str, Any]] = {
     200: {

@@ -13,10 +13,8 @@ from starlette.exceptions import HTTPException
 
 from gristmill.api.builtin import BUILTIN, builtin_job, parameters_of
 from gristmill.api.messages import SUBMISSION_TYPE, JobStatus, SubmitRequest, check_versions
-from gristmill.service import models, shown
-from gristmill.service.asking import Asking
 from gristmill.service.doors.roles import Needs, Role, caller_of
-from gristmill.service.jobs import JobService
+from gristmill.service.looking import models, shown
 from gristmill.service.problems import problems
 from gristmill.service.routes.requests import (
     API,
@@ -27,8 +25,10 @@ from gristmill.service.routes.requests import (
     form_of,
     json_in,
 )
-from gristmill.service.turns import Turns
-from gristmill.service.wishes import wish_of, wish_of_form
+from gristmill.service.submission.asking import Asking
+from gristmill.service.submission.jobs import JobService
+from gristmill.service.submission.turns import Turns
+from gristmill.service.submission.wishes import wish_of, wish_of_form
 
 _MAX_WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.05

@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, Response
 
 from gristmill.service.doors.roles import Needs, Role
-from gristmill.service.metrics import Metrics
+from gristmill.service.metrics.metrics import Metrics
 from gristmill.service.problems import problems
 
 _TEXT: dict[int | str, dict[str, Any]] = {

@@ -15,9 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from gristmill.config import MIB, format_size
-from gristmill.runtime.blobs import BlobStore, is_blob_name
+from gristmill.runtime.files.blobs import BlobStore, is_blob_name
 from gristmill.service.doors.roles import caller_of
-from gristmill.service.turns import Turns
+from gristmill.service.submission.turns import Turns
 
 API = "/api/v1"
 

@@ -13,10 +13,10 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from gristmill.config import MIB
-from gristmill.service import models
 from gristmill.service.doors.roles import Needs, Role, caller_of
+from gristmill.service.looking import models
+from gristmill.service.looking.readers import Readers
 from gristmill.service.problems import problems
-from gristmill.service.readers import Readers
 from gristmill.service.routes.blobs import BODY, BYTES
 from gristmill.service.routes.jobs import OURS, check_client, submission_in
 from gristmill.service.routes.requests import (
@@ -31,7 +31,7 @@ from gristmill.service.routes.requests import (
     receive,
 )
 from gristmill.service.sessions import SessionService
-from gristmill.service.turns import Turns
+from gristmill.service.submission.turns import Turns
 
 _CHUNK_BYTES = MIB
 

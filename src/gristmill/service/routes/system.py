@@ -11,12 +11,12 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from gristmill.service import models
 from gristmill.service.doors.roles import Needs, Role, caller_of
-from gristmill.service.jobs import JobService
+from gristmill.service.looking import models
 from gristmill.service.openapi import reference_page
 from gristmill.service.problems import problem, problems
 from gristmill.service.routes.requests import API
+from gristmill.service.submission.jobs import JobService
 
 _FRESH_SECONDS = 0.5
 

@@ -10,13 +10,13 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from gristmill.config import MIB
-from gristmill.service import models, shown
-from gristmill.service.jobs import JobService
+from gristmill.service.looking import models, shown
+from gristmill.service.looking.readers import Readers
 from gristmill.service.problems import Responses, problems
-from gristmill.service.readers import Readers
 from gristmill.service.results import LIMIT_BYTES, MOST_BYTES, ResultService, begun
 from gristmill.service.routes.jobs import SEES, no_such_job
 from gristmill.service.routes.requests import API, JobId, TaskName
+from gristmill.service.submission.jobs import JobService
 
 _MAX_LOG_BYTES = 4 * MIB
 _LOG_BYTES = MIB

@@ -9,11 +9,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gristmill.service import models, shown
 from gristmill.service.doors.roles import Needs, Role
-from gristmill.service.jobs import JobService
+from gristmill.service.looking import models, shown
 from gristmill.service.problems import problems
 from gristmill.service.routes.requests import API, WorkerName
+from gristmill.service.submission.jobs import JobService
 
 
 def worker_routes(jobs: JobService) -> APIRouter:

@@ -1,0 +1,1 @@
+"""A machine's executors: started, given work, watched, replaced."""

@@ -1,0 +1,1 @@
+"""What jobs have on disks: their folders, logs, code, and how others' files are opened."""

@@ -1,0 +1,152 @@
+"""The channel between an agent and an executor: frames of a length and that many bytes.
+
+Towards the executor a frame is a pickle of our own specs. From the executor it is JSON, because user code lives there
+and what it says is never unpickled.
+
+An executor may be sent many tasks at a time, so a task's frame is small: its stage and its job have gone before.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import socket
+import struct
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from gristmill.errors import GristmillError
+from gristmill.plan.stages import Stage
+from gristmill.runtime.contracts import TaskSpec
+from gristmill.runtime.process.plain import read_json
+from gristmill.scheduling.ids import AttemptId
+
+_HEADER = struct.Struct("!I")
+_MAX_FRAME_BYTES = (1 << 32) - 1
+_READ_BYTES = 1 << 16
+_NOTES = json.JSONEncoder(default=str, separators=(",", ":"))
+_DO_NOT_WAIT = getattr(socket, "MSG_DONTWAIT", None)  # not on Windows
+
+
+class ChannelClosed(GristmillError):
+    """The other end is gone, or says what is not in the protocol."""
+
+
+def frame(payload: bytes) -> bytes:
+    """``payload`` as it travels."""
+    if len(payload) > _MAX_FRAME_BYTES:
+        raise GristmillError(f"a message of {len(payload)} bytes is longer than the channel can carry")
+    return _HEADER.pack(len(payload)) + payload
+
+
+Order = tuple[str, Any]
+"""A verb and its object."""
+
+
+def order_frame(*orders: Order) -> bytes:
+    """What an agent tells an executor. Many orders in one frame cost much less than one by one."""
+    return frame(pickle.dumps(orders, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def task_order(spec: TaskSpec) -> Order:
+    """The order to run an attempt. The executor knows the stage by its id."""
+    where = spec.folder, spec.sources, spec.machine, spec.branch, spec.counts
+    parts = spec.tasks, spec.part, spec.before, spec.turns
+    rest = spec.splits, spec.blocks, spec.partition, *where, *parts, spec.ticket, spec.session_ticket
+    return "task", (tuple(spec.attempt), rest if any(rest) else ())
+
+
+def attempt_of(order: Any) -> AttemptId:
+    """The attempt that a task's order names."""
+    return AttemptId(*order[0])
+
+
+def spec_of(order: Any, stage: Stage) -> TaskSpec:
+    """The inverse of :func:`task_order`."""
+    return TaskSpec(AttemptId(*order[0]), stage, *order[1])
+
+
+def note_frame(note: dict[str, Any]) -> bytes:
+    """What an executor tells its agent."""
+    return frame(_NOTES.encode(note).encode())
+
+
+def parse_note(payload: bytes) -> dict[str, Any]:
+    """The inverse of :func:`note_frame`, without its header.
+
+    Raises:
+        ChannelClosed: it is not a note; whatever wrote it cannot be talked to.
+    """
+    try:
+        note = read_json(payload, files=True)
+    except ValueError as error:
+        raise ChannelClosed("an executor sent what is not JSON") from error
+    if not isinstance(note, dict):
+        raise ChannelClosed("an executor sent what is not a note")
+    return note
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames, however it arrives."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take bytes in; hand out every frame that is complete."""
+        self._buffer += data
+        start = 0
+        while len(self._buffer) - start >= _HEADER.size:
+            (length,) = _HEADER.unpack_from(self._buffer, start)
+            end = start + _HEADER.size + length
+            if len(self._buffer) < end:
+                break
+            yield bytes(self._buffer[start + _HEADER.size : end])
+            start = end
+        del self._buffer[:start]
+
+
+class OrderReader:
+    """The executor's end of reading: one order at a time, waiting for it as long as the agent lives.
+
+    What is recalled before it was read is handed out as ("recalled", attempt) in the place of its task.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._frames = FrameReader()
+        self._ready: deque[Order] = deque()
+
+    def read(self) -> Order:
+        """The next order.
+
+        Raises:
+            ChannelClosed: the agent is gone.
+        """
+        if self._ready and _DO_NOT_WAIT is not None:
+            self._take(_DO_NOT_WAIT)  # a recall may have come
+        while not self._ready:
+            self._take(0)
+        return self._ready.popleft()
+
+    def _take(self, flags: int) -> None:
+        try:
+            data = self._channel.recv(_READ_BYTES, flags)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise ChannelClosed("the channel broke") from error
+        if not data:
+            raise ChannelClosed("the agent is gone")
+        for payload in self._frames.feed(data):
+            for order in pickle.loads(payload):
+                if order[0] == "recall":
+                    self._recall(order[1])
+                else:
+                    self._ready.append(order)
+
+    def _recall(self, attempt: AttemptId) -> None:
+        for place, (verb, subject) in enumerate(self._ready):
+            if verb == "task" and attempt_of(subject) == attempt:
+                self._ready[place] = "recalled", attempt

@@ -1,0 +1,1 @@
+"""Between coordinator and workers: sessions over gRPC streams, and TLS."""

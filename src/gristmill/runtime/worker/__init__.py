@@ -1,0 +1,1 @@
+"""A machine at work for a coordinator elsewhere."""

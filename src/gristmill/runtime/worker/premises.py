@@ -1,0 +1,47 @@
+"""What a worker has to work with, whatever session it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gristmill.runtime.contracts import Usage
+from gristmill.runtime.process.limits import Limits, limits_of
+from gristmill.runtime.worker.datadirs import DataDirs
+from gristmill.runtime.worker.front import Front
+
+
+class Blocks(Protocol):
+    """Who serves blocks to other machines (``shuffle.serve.BlockServer``)."""
+
+    def allow(self, job: str, ticket: str) -> None: ...
+
+    def forget(self, job: str) -> None: ...
+
+    on_trouble: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Premises:
+    """What a worker has, whatever session it is in.
+
+    Attributes:
+        executors: how many to run.
+        executor_memory_bytes: of each.
+        machine: which file system they see.
+        dirs: the data directories; only the chores of one session at a time change them, but for ``choose``.
+        blocks: serves the blocks in them.
+        front: where code comes from.
+        usage: what is in use here, if there is something new.
+        limits: of each executor.
+    """
+
+    executors: int
+    executor_memory_bytes: int
+    machine: str
+    dirs: DataDirs
+    blocks: Blocks
+    front: Front
+    usage: Callable[[], Usage | None] = lambda: None
+    limits: Limits = field(default_factory=lambda: limits_of(None, None))

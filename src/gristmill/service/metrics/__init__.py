@@ -1,0 +1,1 @@
+"""``/metrics``: figures from facts, as Prometheus reads them."""
