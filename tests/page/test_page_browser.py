@@ -162,6 +162,28 @@ def test_a_job_is_cancelled_from_the_page_and_tried_again(
     expect(page.locator("#head .state")).to_have_text("succeeded")
 
 
+def test_open_pages_see_that_somebody_else_tries_the_job_again(
+    admin: Visit, server: Server, token: str, tmp_path: Path
+) -> None:
+    job = run(server, token, tmp_path, f"wait {tmp_path / 'never'}")
+    watched = admin.go(f"/jobs/{job.job_id}")
+    expect(watched.locator("#head .state")).to_have_text("running")
+    job.cancel()
+    expect(watched.locator("#head .state")).to_have_text("cancelled")
+    later = admin.open()
+    later.goto(f"{server.url}/jobs/{job.job_id}")
+    for page in (watched, later):
+        expect(page.get_by_role("button", name="Retry")).to_be_visible()
+        page.evaluate("window.unmoved = true")
+    (tmp_path / "never").touch()
+    ServerClient(server.url, token).post(f"/jobs/{job.job_id}/retry")
+    for page in (watched, later):
+        expect(page.locator("#head .state")).to_have_text("succeeded")
+        expect(page.locator("#actions")).not_to_contain_text("Retry")
+        expect(page.get_by_role("link", name="Result")).to_be_visible()
+        assert page.evaluate("window.unmoved")  # all of it came live
+
+
 def test_the_users_own_line_comes_first(admin: Visit, server: Server, token: str, tmp_path: Path) -> None:
     job = run(server, token, tmp_path, "fail me", "pass on")
     page = admin.go(f"/jobs/{job.job_id}")

@@ -127,6 +127,25 @@ def test_a_feed_ends_when_nobody_looks_and_when_the_server_closes() -> None:
     asyncio.run(run())
 
 
+def test_what_is_at_rest_is_looked_at_again_when_it_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "_REST_SECONDS", 0.01)
+    asked = 0
+
+    def still() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked < 5
+
+    looks = iter([Look({"n": "failed"}, still=still), Look({"n": "again"}, over=True)])
+
+    async def run() -> str:
+        async with asyncio.timeout(20):
+            return await rest_of(Live(lambda: False).stream("job", lambda: next(looks)))
+
+    text = asyncio.run(run())
+    assert asked == 5 and text.index("failed") < text.index("again") < text.index("event: over")
+
+
 def test_too_many_are_refused() -> None:
     async def run() -> None:
         live = Live(lambda: False, most=1)

@@ -54,7 +54,7 @@ class Events:
         """
         self._listeners += 1
         feed = self._feeds.get(job)
-        if feed is None:
+        if feed is None or feed.is_over:  # it may be tried again meanwhile
             feed = self._feeds[job] = _Feed(self._jobs, job, after)
         feed.listeners += 1
         try:
@@ -86,6 +86,11 @@ class _Feed:
         self._state = ""
         self._changed = asyncio.Event()
         self._reader = asyncio.ensure_future(self._read())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all has been read."""
+        return self._over
 
     def close(self) -> None:
         """Nobody listens any more."""

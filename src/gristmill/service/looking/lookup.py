@@ -78,6 +78,11 @@ class JobLookup:
             ended=summary.ended if status.is_over else None,
         )
 
+    def ended(self, job: str) -> float | None:
+        """When a job ended, in seconds since the epoch; None if it has not. Costs little."""
+        summary = self._journal.summary(job)
+        return None if summary is None else summary.ended
+
     def result_place(self, job: str) -> str | None:
         """Where the output of a job is, with all that it takes to read it; None if it has none of its own.
 

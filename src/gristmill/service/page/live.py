@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 MOST_CLIENTS = 1000
 _BETWEEN_SECONDS = 0.5
+_REST_SECONDS = 1.0  # between two questions whether something that is at rest has moved
 _SHARE = 10  # at most one part in so many of the time is spent on rendering
 _HEARTBEAT_SECONDS = 15.0
 _LINES = re.compile(r"\r\n|\r|\n")
@@ -35,11 +36,13 @@ class Look:
         marks: names of events, and what must change for one to be sent; each is sent at the beginning as well, for it
             may have changed since the page was made.
         over: nothing will change any more.
+        still: tells cheaply whether all is as it was; None: that is found out by another look.
     """
 
     parts: Mapping[str, str]
     marks: Mapping[str, object] = field(default_factory=dict)
     over: bool = False
+    still: Callable[[], bool] | None = None
 
 
 @dataclass(eq=False)
@@ -72,12 +75,20 @@ class _Feed:
                 if look.over:
                     break
                 await asyncio.sleep(max(_BETWEEN_SECONDS, _SHARE * (time.monotonic() - began)))
+                await self._rest(look)
         except Exception:  # the last line of this task: whoever looks comes again, and finds out
             _log.exception("a live page cannot be rendered")
         finally:
             self.ended = True
             for client in self.clients:
                 client.wake.set()
+
+    async def _rest(self, look: Look) -> None:
+        """Wait until something moves again, if it is at rest."""
+        while look.still is not None and self.clients and not self._is_closing():
+            if not await run_in_threadpool(look.still):
+                return
+            await asyncio.sleep(_REST_SECONDS)
 
     def _changed(self, look: Look) -> None:
         before, self.now = self.now or Look({}), look

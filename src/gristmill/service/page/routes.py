@@ -125,7 +125,7 @@ def _job_routes(routes: APIRouter, source: Source, live: Live) -> None:
         shown = {
             "id": job,
             "name": values.view.name,
-            "live": not values.is_over,
+            "live": not values.is_over or head_of(values).can_retry,
             "parts": parts,
             "states": TASK_STATES,
             "tasks": await run_in_threadpool(source.tasks, values, wanted),

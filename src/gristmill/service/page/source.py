@@ -93,14 +93,17 @@ class Source:
         )
 
     def look_at_job(self, id: str) -> Look:
-        """A job's page, as it looks now."""
+        """A job's page, as it looks now. One that can be tried again is watched for that when it is over."""
         values = self.job(id)
         if values is None:
             return Look({}, over=True)
         head = head_of(values)
         moved = [(stage.done, stage.running) for stage in values.view.stages], values.view.attempts
         state = head.state, head.can_cancel, head.can_retry
-        return Look(render.job_parts(values), {"tasks": moved, "state": state}, values.is_over)
+        over = values.is_over and not head.can_retry
+        rests = values.is_over and head.ended is not None
+        still = (lambda: self._jobs.ended(id) == head.ended) if rests else None
+        return Look(render.job_parts(values), {"tasks": moved, "state": state}, over, still)
 
     def tasks(self, values: JobValues, wanted: TaskFilter) -> TaskPage:
         """Some of its tasks."""
