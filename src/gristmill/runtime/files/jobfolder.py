@@ -153,7 +153,11 @@ class JobFolder:
         self._lock = -1
 
     def remove_but_logs(self) -> None:
-        """Delete the folder of a job that has succeeded, but for what its attempts printed, if they did."""
+        """Delete the folder of a job that has succeeded, but for what its attempts printed, if they did.
+
+        The last logs may come while this goes on: nothing is deleted together with what is in it, where one may be.
+        """
+        _delete_elsewhere(self.path)
         for entry in self.path.iterdir():
             if entry.name not in (_FACTS, _LOCK, LOGS):
                 if entry.is_dir() and not entry.is_symlink():
@@ -161,14 +165,15 @@ class JobFolder:
                 else:
                     entry.unlink(missing_ok=True)
         try:
-            (self.path / LOGS).rmdir()  # one step: a log that comes just now is not deleted
-        except FileNotFoundError:
-            pass
+            with suppress(FileNotFoundError):
+                (self.path / LOGS).rmdir()
+            for name in (_FACTS, _LOCK):
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
         except OSError:  # there are some
             self.update(state="succeeded", pid=None)  # nobody uses it: it may be pruned
+        finally:
             self.release()
-            return
-        self.remove()
 
     def remove(self) -> None:
         """Delete the folder with all that it holds. May be called again; a fork of this process does not."""
@@ -393,9 +398,14 @@ def _size_of(path: Path) -> int:
 
 
 def _delete(path: Path) -> None:
-    """A job's folder here, and its blocks on shared storage."""
+    """A job's folder here, and what belongs to it elsewhere."""
+    _delete_elsewhere(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _delete_elsewhere(path: Path) -> None:
+    """A job's blocks on shared storage, and in this machine's memory."""
     if shuffle_dir := _read_facts(path).get("shuffle_dir"):
         with suppress(OSError, ValueError):  # housekeeping must not fail a job; the URI may be one of no storage
             delete_job(str(shuffle_dir), path.name)
     clear(path)
-    shutil.rmtree(path, ignore_errors=True)

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,7 @@ _CLOSE_SECONDS = 5.0
 _LOOK_SECONDS = 0.005
 _SHOWN_BYTES = 256 * KIB  # of one attempt's log, from its end
 _READ_BYTES = 256 * KIB
+_APPEND_TRIES = 10  # each removal of a folder costs two at most
 _PIECE = re.compile(r"(.+-s\d+-t\d+[^+]*)\.log(?:\+(\d+))?")  # spools of executors have other names
 
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -161,12 +163,16 @@ class LogKeeper:
         self._waiting.task_done()
 
     def _take(self, folder: str, name: str, start: int, data: bytes, last: bool) -> None:
-        if self.listener is not None:
-            self.listener(name, data)
+        try:
+            self._put(folder, name, start, data, last)
+        finally:
+            if self.listener is not None:
+                self.listener(name, data)
+
+    def _put(self, folder: str, name: str, start: int, data: bytes, last: bool) -> None:
         logs = Path(folder, LOGS)
         if folder not in self._used:
-            logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._used[folder] = sum(path.stat().st_size for path in logs.iterdir())
+            self._used[folder] = _used_below(logs)
             while len(self._used) > _MAX_WAITING:  # of jobs that are long over; else it is counted again
                 del self._used[next(iter(self._used))]
         key = folder, name
@@ -187,7 +193,9 @@ class LogKeeper:
                 kept.pieces.append([start, 0])
             piece = kept.pieces[-1]
             now, data = data[: most - piece[1]], data[most - piece[1] :]
-            _append(logs / _piece_name(name, piece[0]), now)
+            if not _append(logs / _piece_name(name, piece[0]), now, piece[1]):
+                kept.pieces, kept.total, data = [], 0, now + data  # they were pruned: what comes now is kept
+                continue
             piece[1] += len(now)
             start += len(now)
             kept.total += len(now)
@@ -199,14 +207,32 @@ class LogKeeper:
                 self._used[folder] -= size
 
 
-def _append(path: Path, data: bytes) -> None:
-    try:
-        descriptor = os.open(path, _APPEND, 0o600)
-    except FileNotFoundError:  # the job is over, and had printed nothing until now
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, _APPEND, 0o600)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
+def _append(path: Path, data: bytes, before: int) -> bool:
+    """Write at the end of a file of ``before`` bytes; False if there is none any more.
+
+    Its folder is made for it, as often as somebody removes that, being empty. The end of a job does
+    (:meth:`JobFolder.remove_but_logs`): once the folder of logs, and once that of the job.
+    """
+    for left in reversed(range(_APPEND_TRIES)):
+        try:
+            descriptor = os.open(path, _APPEND, 0o600)
+            break
+        except FileNotFoundError:
+            if not left:
+                raise
+        with suppress(FileNotFoundError):  # the first is gone again
+            for folder in (path.parent.parent, path.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(descriptor, "wb") as file:
+        if before and not os.fstat(descriptor).st_size:
+            return False
         file.write(data)
+    return True
+
+
+def _used_below(logs: Path) -> int:
+    """How many bytes the logs of a job have. Any of them may be gone when it is looked at, and their folder, too."""
+    return sum(piece.size for pieces in _all_pieces(logs).values() for piece in pieces)
 
 
 def _kept_of(logs: Path, name: str, *, fresh: bool) -> _Kept:
