@@ -151,6 +151,7 @@ MAX_SPLIT_BYTES = 64 * MIB
 MAX_RECORD_BYTES = 64 * MIB
 MIN_EXECUTOR_MEMORY_BYTES = 64 * MIB
 MAX_JOBS = 16  # of a server, that run at a time
+MAX_SCRIPTS = 16  # likewise, of these: scripts, each of which has an executor beside those that run tasks
 MAX_WAITING = 10_000  # likewise, that wait for their turn
 
 

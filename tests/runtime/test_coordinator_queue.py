@@ -78,6 +78,23 @@ def test_jobs_that_others_wait_for_begin_at_once(place: Path) -> None:
     server.close()
 
 
+def test_scripts_have_a_queue_of_their_own(place: Path) -> None:
+    server = begun(place, scripts=1)
+    first = server.submit("a", driver=True)
+    second = server.submit("b", driver=True)
+    job, last = server.submit("c"), server.submit("d", driver=True)
+    assert server.states(first, second, job, last) == ["running", "queued", "running", "queued"]
+    assert last.view().note == "Waiting for its turn: 1 job is before it."
+    last.cancel()
+    server = server.crash(scripts=1)
+    server.start()
+    wait_until(lambda: len(server.ended) == 3)
+    ended = {job: state for job, state, _ in server.ended}
+    assert ended == {first.job: "failed", second.job: "succeeded", job.job: "succeeded"}, "one may have been running"
+    assert server.state(last) == "cancelled"
+    server.close()
+
+
 def test_no_more_wait_than_may(place: Path) -> None:
     server = begun(place, waiting=2)
     for name in "abc":

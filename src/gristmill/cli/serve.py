@@ -14,7 +14,7 @@ from gristmill.cli.log import say_with_time, show_log
 from gristmill.cli.options import data_dir_option, executors_option, memory_option, token_file_option
 from gristmill.cli.params import duration_seconds
 from gristmill.cli.serve_options import operation_options, operation_settings
-from gristmill.config import MAX_JOBS, MAX_WAITING, available_cpus, default_data_dir
+from gristmill.config import MAX_JOBS, MAX_SCRIPTS, MAX_WAITING, available_cpus, default_data_dir
 
 if TYPE_CHECKING:
     from gristmill.service.server import Server
@@ -82,6 +82,14 @@ _WAIT_SECONDS = 1.0  # no wait is longer: on Windows a wait does not see Ctrl-C
     help="How many jobs of one user run at a time.",
 )
 @click.option(
+    "--max-scripts",
+    type=click.IntRange(min=1),
+    default=MAX_SCRIPTS,
+    show_default=True,
+    metavar="N",
+    help="How many submitted scripts run at a time, each in an executor of its own; others wait for their turn.",
+)
+@click.option(
     "--max-waiting",
     type=click.IntRange(min=0),
     default=MAX_WAITING,
@@ -135,6 +143,7 @@ def serve(
     session_lease: float,
     max_jobs: int,
     max_jobs_per_user: int | None,
+    max_scripts: int,
     max_waiting: int,
     token_file: Path | None,
     tls_cert: Path | None,
@@ -175,7 +184,7 @@ def serve(
         allowed_hosts=allowed_hosts,
         allowed_paths=allowed_paths,
         insecure=insecure,
-        limits=QueueLimits(max_jobs, max_jobs_per_user, max_waiting),
+        limits=QueueLimits(max_jobs, max_jobs_per_user, max_waiting, max_scripts),
         operations=operation_settings(operations),
     )
     with Server(settings) as server:

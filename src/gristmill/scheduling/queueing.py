@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gristmill.config import MAX_JOBS, MAX_WAITING
+from gristmill.config import MAX_JOBS, MAX_SCRIPTS, MAX_WAITING
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,19 @@ class QueueLimits:
     Attributes:
         jobs: that run at a time.
         jobs_per_user: likewise, of each user; None: as many as of all.
-        waiting: that wait for their turn.
+        waiting: that wait for their turn, scripts as well.
+        scripts: that run at a time, beside those. They have a queue of their own.
     """
 
     jobs: int = MAX_JOBS
     jobs_per_user: int | None = None
     waiting: int = MAX_WAITING
+    scripts: int = MAX_SCRIPTS
+
+    @property
+    def of_scripts(self) -> QueueLimits:
+        """As they hold in the queue of scripts."""
+        return replace(self, jobs=self.scripts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +40,14 @@ class WaitingJob:
         user: whose it is.
         priority: higher ones are first.
         since: since when it waits; of two of the same time and priority, the one with the lower id is first.
+        script: it is a program that submits jobs itself. These begin at once, for it waits for them.
     """
 
     job: str
     user: str
     priority: int
     since: float
+    script: bool = False
 
     @property
     def rank(self) -> tuple[int, float, str]:

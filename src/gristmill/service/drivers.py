@@ -10,16 +10,11 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from gristmill.errors import ServerUnreachable
 from gristmill.runtime.coordinator.registry import RunningJob
 from gristmill.runtime.journal.facts import JobRequested
 from gristmill.runtime.journal.summaries import is_loader as is_loader
 from gristmill.runtime.journal.summaries import loader_name as loader_name
 from gristmill.service.doors.tokens import same
-
-MAX_DRIVERS = 16
-"""So many run at a time: each has an executor beside those that run tasks. Those that load code are not counted here:
-``loader`` has its own limit."""
 
 
 @dataclass
@@ -37,19 +32,6 @@ class Drivers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._drivers: dict[str, _Driver] = {}
-
-    def check_room(self) -> None:
-        """See that one more may run.
-
-        Raises:
-            ServerUnreachable: not now.
-        """
-        with self._lock:
-            self._tidy()
-            if sum(found.loads is None for found in self._drivers.values()) >= MAX_DRIVERS:
-                raise ServerUnreachable(
-                    f"This server runs {MAX_DRIVERS} scripts, and no more at a time. Submit it again when one is done."
-                )
 
     def note(self, running: RunningJob, driver: str = "", user: str = "", loads: JobRequested | None = None) -> None:
         """A job runs here: it may be a driver, or that of one, and belongs to a user.

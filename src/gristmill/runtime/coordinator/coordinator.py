@@ -163,8 +163,8 @@ class Coordinator(Calls):
             folder: the job's folder, if it is to end with the job: removed if it succeeds, else released.
             user: whose it is.
             deadline_seconds: so long after now it is late, and the hook for that is called.
-            at_once: another job waits for it, so that it does not wait for a turn. That is so with jobs of sessions,
-                and with drivers, anyway.
+            at_once: another job waits for it, so that it does not wait for a turn. That is so with jobs of sessions
+                anyway.
 
         Raises:
             JournalFailed: it cannot be noted; it does not begin.

@@ -107,8 +107,8 @@ class Intake:
         running = RunningJob(self._runner, job)
         spec, room = prepared.spec, self._room if journal is None else None
         waiting = None
-        if room is not None and not (at_once or spec.session or spec.driver):
-            waiting = WaitingJob(job.id, user, prepared.priority, job.submitted)
+        if room is not None and not (at_once or spec.session):
+            waiting = WaitingJob(job.id, user, prepared.priority, job.submitted, spec.driver)
         if room is None or waiting is None or room.turns.enter(waiting):
             known = self.registry.add(running, key, request)
         else:
@@ -228,6 +228,7 @@ class Intake:
         """Go on with all jobs: see ``Coordinator.resume_all``."""
         assert self._journal is not None, "there is nothing to resume from"
         from gristmill.runtime.coordinator.job_records import fold
+        from gristmill.runtime.journal.summaries import is_loader
 
         resumed = []
         for found in self._journal.unfinished():
@@ -237,8 +238,8 @@ class Intake:
                 continue
             if not found.late:
                 self.room.watch(found.job, found.since, found.deadline_seconds)
-            if not found.session and not found.driver:
-                self.room.turns.run(found.job, found.user)
+            if not found.session and not is_loader(found.name, found.driver):
+                self.room.turns.run(found.job, found.user, script=found.driver)
             running = self._take_up(record)
             if running is not None:
                 self.registry.become(running, found.key, found.request)
@@ -341,6 +342,7 @@ def _queued(room: WaitingRoom, job: Job) -> QueuedJob:
         job.user,
         prepared.priority,
         job.deadline_seconds,
+        script=prepared.spec.driver,
     )
 
 

@@ -10,6 +10,7 @@ from gristmill.runtime.coordinator.jobs import Job
 from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
+from gristmill.scheduling.queueing import WaitingJob
 
 _FOLLOW_SECONDS = 1.0  # no wait for a job's turn is longer at a time
 
@@ -136,6 +137,7 @@ class QueuedJob:
         loading: its turn has come, and its code is being loaded.
         noted: the number of the fact that says that it waits.
         begun_at: when its turn came, in seconds since the epoch; nothing while it waits.
+        script: it is a program that submits jobs itself.
     """
 
     queue: Queue
@@ -150,6 +152,12 @@ class QueuedJob:
     loading: bool = False
     noted: int = 0
     begun_at: float = 0.0
+    script: bool = False
+
+    @property
+    def waiting(self) -> WaitingJob:
+        """As it stands in the queue."""
+        return WaitingJob(self.job, self.user, self.priority, self.submitted, self.script)
 
     @property
     def outcome(self) -> Outcome | None:

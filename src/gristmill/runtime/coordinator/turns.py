@@ -1,6 +1,7 @@
 """Who waits for a turn, who has one, and who is late: notes on jobs by their ids, and a thread that acts on them.
 
-Whose turn it is, is decided in ``scheduling.queueing``. What it means to begin is the caller's affair.
+Whose turn it is, is decided in ``scheduling.queueing``. What it means to begin is the caller's affair. Scripts have a
+queue of their own: each takes an executor of its own, and waits for its jobs most of the time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,24 @@ _log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 1.0  # no wait is longer: the clock may be set
 _END_SECONDS = 2.0
+
+
+class _Lane:
+    """A queue, and those that have come through it and run.
+
+    Attributes:
+        ranks: of those that wait, sorted.
+        running: whose each job is that runs.
+    """
+
+    def __init__(self, limits: QueueLimits) -> None:
+        self.limits = limits
+        self.ranks: list[tuple[int, float, str]] = []
+        self.running: dict[str, str] = {}
+
+    def next(self, waiting: Iterable[WaitingJob]) -> list[WaitingJob]:
+        """Those that begin now."""
+        return next_jobs(waiting, Counter(self.running.values()), self.limits)
 
 
 class Turns:
@@ -43,8 +62,7 @@ class Turns:
         self._begin, self._late, self._wall = begin, late, wall
         self._changed = threading.Condition()
         self._waiting: dict[str, WaitingJob] = {}
-        self._ranks: list[tuple[int, float, str]] = []  # of those, sorted
-        self._running: dict[str, str] = {}  # job → user
+        self._lanes = {False: _Lane(limits), True: _Lane(limits.of_scripts)}  # of jobs, and of scripts
         self._entering: set[str] = set()  # they have a place, and are being made durable
         self._deadlines: list[tuple[float, str]] = []  # a heap; those of jobs that are over go when their time comes
         self._watched: dict[str, float] = {}  # job → when it is late
@@ -79,7 +97,7 @@ class Turns:
         """
         with self._changed:
             if at_once and not self._entering and not self._closing and self._is_first(job):
-                self._running[job.job] = job.user
+                self._lanes[job.script].running[job.job] = job.user
                 return True
             waiting = len(self._waiting) + len(self._entering)
             if waiting >= self._limits.waiting:
@@ -90,22 +108,23 @@ class Turns:
             return False
 
     def _is_first(self, job: WaitingJob) -> bool:
-        place = bisect_left(self._ranks, job.rank)
-        before = (self._waiting[rank[2]] for rank in self._ranks[:place])
-        return job in next_jobs((*before, job), Counter(self._running.values()), self._limits)
+        lane = self._lanes[job.script]
+        place = bisect_left(lane.ranks, job.rank)
+        before = (self._waiting[rank[2]] for rank in lane.ranks[:place])
+        return job in lane.next((*before, job))
 
     def add(self, job: WaitingJob) -> None:
         """A job waits from now on."""
         with self._changed:
             self._entering.discard(job.job)
             self._waiting[job.job] = job
-            insort(self._ranks, job.rank)
+            insort(self._lanes[job.script].ranks, job.rank)
             self._wake()
 
-    def run(self, job: str, user: str) -> None:
+    def run(self, job: str, user: str, *, script: bool) -> None:
         """A job runs that did not come by way of the queue, but counts."""
         with self._changed:
-            self._running[job] = user
+            self._lanes[script].running[job] = user
 
     def leave(self, job: str) -> bool:
         """A job waits no more, and does not run. Whether it was waiting."""
@@ -113,7 +132,8 @@ class Turns:
             self._entering.discard(job)
             found = self._waiting.pop(job, None)
             if found is not None:
-                del self._ranks[bisect_left(self._ranks, found.rank)]
+                ranks = self._lanes[found.script].ranks
+                del ranks[bisect_left(ranks, found.rank)]
             return found is not None
 
     def over(self, job: str) -> None:
@@ -121,7 +141,7 @@ class Turns:
         with self._changed:
             self.leave(job)
             self._watched.pop(job, None)
-            if self._running.pop(job, None) is not None:
+            if any([lane.running.pop(job, None) is not None for lane in self._lanes.values()]):
                 self._wake()
 
     def watch(self, job: str, late_at: float) -> None:
@@ -135,7 +155,7 @@ class Turns:
         """How many jobs are before one that waits; None if it does not."""
         with self._changed:
             found = self._waiting.get(job)
-            return None if found is None else bisect_left(self._ranks, found.rank)
+            return None if found is None else bisect_left(self._lanes[found.script].ranks, found.rank)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -177,10 +197,10 @@ class Turns:
         """The jobs whose turn is now, and those that are late."""
         if self._closing:
             return [], []
-        begun = next_jobs(self._in_order(), Counter(self._running.values()), self._limits)
+        begun = [job for lane in self._lanes.values() for job in lane.next(self._in_order(lane))]
         for job in begun:
             self.leave(job.job)
-            self._running[job.job] = job.user
+            self._lanes[job.script].running[job.job] = job.user
         late, now = [], self._wall()
         while self._deadlines and self._deadlines[0][0] <= now:
             at, name = heapq.heappop(self._deadlines)
@@ -189,8 +209,8 @@ class Turns:
                 late.append(name)
         return begun, late
 
-    def _in_order(self) -> Iterable[WaitingJob]:
-        return (self._waiting[rank[2]] for rank in self._ranks)
+    def _in_order(self, lane: _Lane) -> Iterable[WaitingJob]:
+        return (self._waiting[rank[2]] for rank in lane.ranks)
 
     def _patience(self) -> float:
         left = self._deadlines[0][0] - self._wall() if self._deadlines else _WAIT_SECONDS

@@ -93,7 +93,7 @@ class WaitingRoom:
         job.noted = number
         self._journal.durable(number)
         self.watch(job.job, job.submitted, job.deadline_seconds)
-        self.turns.add(WaitingJob(job.job, job.user, job.priority, job.submitted))
+        self.turns.add(job.waiting)
 
     def restore(self, found: JobSummary) -> None:
         """A job waited when an earlier coordinator ended."""
@@ -107,11 +107,12 @@ class WaitingRoom:
             found.user,
             found.priority,
             found.deadline_seconds,
+            script=found.driver,
         )
         self._registry.become(job, found.key, found.request)
         if not found.late:
             self.watch(job.job, found.since, job.deadline_seconds)
-        self.turns.add(WaitingJob(job.job, job.user, job.priority, job.submitted))
+        self.turns.add(job.waiting)
 
     def request(self, wanted: JobRequested, blobs: Mapping[str, bytes]) -> KnownJob:
         """See ``Coordinator.request``."""
@@ -127,13 +128,12 @@ class WaitingRoom:
             wanted.priority,
             wanted.deadline_seconds,
         )
-        waiting = WaitingJob(job.job, job.user, job.priority, job.submitted)
         known = self._registry.add(job, wanted.key, wanted.digest)
         if known is not job:
             known.wait_accepted()
             return known
         try:
-            self.turns.enter(waiting, at_once=False)
+            self.turns.enter(job.waiting, at_once=False)
             signed = replace(wanted, signature=signature_of(self._key, wanted, named))
             self.waits(job, self._journal.add(signed, named))
         except GristmillError as error:
@@ -156,7 +156,6 @@ class WaitingRoom:
                 raise RetryRefused(f"Job {job} cannot be tried again: it has succeeded. Submit it again.")
             facts = self._journal.facts(job)
             fact, epoch = self._believed(job, facts)
-            self.turns.enter(WaitingJob(job, known.user, known.priority, known.submitted), at_once=False)
             again = QueuedJob(
                 self,
                 job,
@@ -167,7 +166,9 @@ class WaitingRoom:
                 known.user,
                 known.priority,
                 known.deadline_seconds,
+                script=isinstance(fact, JobAccepted) and bool(fact.prepared["spec"].get("driver")),
             )
+            self.turns.enter(again.waiting, at_once=False)
             now = time.time()
             try:
                 again.noted = self._journal.add(JobTakenUp(job, epoch, now, boot_id(), queued=True))
@@ -177,7 +178,7 @@ class WaitingRoom:
                 raise
             self._registry.become(again)
         self.watch(job, now, fact.deadline_seconds)
-        self.turns.add(WaitingJob(job, again.user, again.priority, again.submitted))
+        self.turns.add(again.waiting)
         return again
 
     def _believed(self, job: str, facts: list[Fact]) -> tuple[JobAccepted | JobRequested, int]:

@@ -121,7 +121,7 @@ class JobService(JobLookup):
             MissingBlobs: parts of its code are not here.
             KeyTaken: the key came with another request before.
             PathNotShared: the server does not see what the client sees.
-            ServerUnreachable: as many drivers run as can, or as many jobs wait.
+            ServerUnreachable: as many jobs wait as may.
             UsageError: something else is wrong with it.
         """
         job = checked(request.submission)
@@ -141,8 +141,6 @@ class JobService(JobLookup):
             self.check_written(places_written(job))
             check_sight(request)
             _check_output(job, session)
-            if job.driver:
-                self.drivers.check_room()
             job = replace(job, options=server_options(job.options, self.data_dir))
             if session is not None:
                 wanted = session.layouts.wanted(job.plan)
@@ -216,11 +214,13 @@ class JobService(JobLookup):
         job = replace(submission, options=server_options(submission.options, self.data_dir))
         preparation = prepare(job, tidy=False)
         try:
-            running = self._coordinator.submit(preparation.prepared, folder=preparation.folder, user=wanted.user)
+            running = self._coordinator.submit(
+                preparation.prepared, folder=preparation.folder, user=wanted.user, at_once=True
+            )
         except BaseException:
             preparation.undo()
             raise
-        assert isinstance(running, RunningJob), "drivers do not wait"
+        assert isinstance(running, RunningJob), "what loads code does not wait"
         self.drivers.note(running, "", wanted.user, loads=wanted)
         return running
 
