@@ -106,7 +106,7 @@ def test_a_task_that_is_recalled_in_time_is_not_handed_out() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(b"".join(order_frame(task_order(spec)) for spec in specs))
-        reader = OrderReader(theirs)
+        reader = OrderReader(theirs, look_seconds=0)
         assert reader.read() == task_order(specs[0])
         for late in (0, 2):  # the first one has begun
             ours.sendall(order_frame(("recall", specs[late].attempt)))

@@ -54,8 +54,8 @@ class Collector:
     def __init__(
         self,
         partitions: int,
-        scratch: Path,
-        target: Path,
+        scratch: Path | str,
+        target: Path | str,
         combiner: Folder | None,
         partitioner: Partitioner | None,
         fold: Fold | None = None,
@@ -121,13 +121,13 @@ class Collector:
     def finish(self) -> BlockInfo:
         """Write the block."""
         if not self._runs:
-            return self._write_groups(self._target) if self._groups else BlockInfo("", ())
+            return self._write_groups(Path(self._target)) if self._groups else BlockInfo("", ())
         if self._groups:
             self._cut_run()
         partitions = range(self._partitions)
-        runs, _, written = fan_in(self._runs, partitions, self._scratch, self._combiner)
+        runs, _, written = fan_in(self._runs, partitions, Path(self._scratch), self._combiner)
         self.spilled_bytes += written
-        return merge_blocks(runs, partitions, self._target, self._combiner)
+        return merge_blocks(runs, partitions, Path(self._target), self._combiner)
 
     def _consume_sums(self, pairs: Iterator[tuple[Any, Any]]) -> None:
         sums = self._groups
@@ -230,8 +230,9 @@ class Collector:
         self._add_run(self._write_groups)
 
     def _add_run(self, write: Callable[[Path], BlockInfo]) -> None:
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        self._runs.append(write(self._scratch / f"run-{len(self._runs):05d}"))
+        scratch = Path(self._scratch)
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._runs.append(write(scratch / f"run-{len(self._runs):05d}"))
         self.spilled_bytes += self._runs[-1].size_bytes
 
     def _write_groups(self, path: Path) -> BlockInfo:

@@ -51,8 +51,8 @@ class ColumnCollector(Collector):
     def __init__(
         self,
         partitions: int,
-        scratch: Path,
-        target: Path,
+        scratch: Path | str,
+        target: Path | str,
         combiner: Folder | None,
         partitioner: Partitioner | None,
         fold: Fold | None = None,
@@ -91,7 +91,7 @@ class ColumnCollector(Collector):
             if self._runs:
                 self._cut_columns()
             else:
-                return self._write_columns(self._target)
+                return self._write_columns(Path(self._target))
         return super().finish()
 
     def _gather(self, pairs: Iterable[tuple[Any, Any]]) -> int:

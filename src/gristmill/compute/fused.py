@@ -36,7 +36,13 @@ class FusedCollector(Collector):
     """
 
     def __init__(
-        self, partitions: int, scratch: Path, target: Path, partitioner: Partitioner | None, fold: Fold, fused: Grouping
+        self,
+        partitions: int,
+        scratch: Path | str,
+        target: Path | str,
+        partitioner: Partitioner | None,
+        fold: Fold,
+        fused: Grouping,
     ) -> None:
         super().__init__(partitions, scratch, target, None, partitioner, fold)
         self._fold = fold

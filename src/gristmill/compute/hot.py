@@ -28,6 +28,8 @@ class HotKeys:
     @property
     def found(self) -> tuple[tuple[str, int], ...]:
         """The keys as text, and how many rows they have; the most first."""
+        if not self._largest:
+            return ()
         least = max(MANY_ROWS, self._rows // _SHARE)
         found = [(key, rows) for key, rows in self._largest.items() if rows >= least]
         return tuple(sorted(found, key=lambda one: -one[1])[:_MOST_KEYS])

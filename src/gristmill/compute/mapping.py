@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, repeat, starmap
 from typing import Any
 
@@ -19,20 +20,28 @@ class MapChain:
 
     def __init__(self, steps: Sequence[StepFunctions]) -> None:
         self._steps = steps
-        self._mappers = [step.mapper and always_iterable(step.mapper, "mapper") for step in steps]
+
+    @cached_property
+    def _mappers(self) -> list[Callable[..., Iterable[Pair]] | None]:
+        return [step.mapper and always_iterable(step.mapper, "mapper") for step in self._steps]
 
     @property
     def only_mapper(self) -> Callable[..., Any] | None:
         """The mapper, if the chain is one mapper and nothing else."""
         return self._steps[0].mapper if len(self._steps) == 1 else None
 
-    def begin(self) -> Iterator[Pair]:
-        """What the ``mapper_init`` hooks yield, each through the mappers behind it."""
-        return chain.from_iterable(self._hook(step.mapper_init, place) for place, step in enumerate(self._steps))
+    def begin(self) -> Iterator[Pair] | None:
+        """What the ``mapper_init`` hooks yield, each through the mappers behind it; None if there are none."""
+        return self._all_of([step.mapper_init for step in self._steps])
 
-    def end(self) -> Iterator[Pair]:
+    def end(self) -> Iterator[Pair] | None:
         """What the ``mapper_final`` hooks yield, likewise."""
-        return chain.from_iterable(self._hook(step.mapper_final, place) for place, step in enumerate(self._steps))
+        return self._all_of([step.mapper_final for step in self._steps])
+
+    def _all_of(self, hooks: Sequence[Callable[[], Any] | None]) -> Iterator[Pair] | None:
+        if not any(hooks):
+            return None
+        return chain.from_iterable(self._hook(hook, place) for place, hook in enumerate(hooks))
 
     def apply(self, key: Any, values: Iterable[Any]) -> Iterator[Pair]:
         """The pairs that records of one key become."""

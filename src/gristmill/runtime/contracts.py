@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gristmill.errors import FailureReport
 from gristmill.plan.stages import Stage
@@ -77,9 +77,11 @@ class JobSpec:
         return f"{attempt}-e{self.epoch}" if self.epoch else str(attempt)
 
 
-@dataclass(frozen=True)
+@dataclass
 class TaskSpec:
     """One attempt's work: ``splits`` for a source of splits, ``blocks`` for all others.
+
+    Never changed; not frozen, since there are many and that takes thrice as long.
 
     Attributes:
         blocks: of the parents' tasks in order, but for empty ones; of each, segment ``partition`` is read.
@@ -164,7 +166,10 @@ class TaskResult:
         return replace(self, block=replace(block, segments=PackedSegments(block.segments)))
 
     def to_json(self) -> dict[str, Any]:
-        """As values that ``json.dumps`` takes. What is as it is by default is left out: many tasks make little."""
+        """As values that ``json.dumps`` takes. What is as it is by default is left out: many tasks make little.
+
+        The inverse is :func:`gristmill.runtime.answers.result_of`.
+        """
         made = {name: value for name, value in vars(self).items() if value != _NOTHING[name]}
         if self.block is not None:
             made["block"] = self.block.to_json()
@@ -176,35 +181,8 @@ class TaskResult:
             made["accumulated"] = numbers_to_json(self.accumulated)
         return made
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TaskResult:
-        """The inverse of :meth:`to_json`.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is none. User code may have written it.
-        """
-        fields = dict(data)
-        counts = [fields.get(name, 0) for name in _COUNTS]
-        for names in fields.get("counters", _NO_COUNTERS).values():
-            counts += names.values()
-        if not all(isinstance(count, int) for count in counts):
-            raise TypeError("what is counted is no number")
-        if block := fields.get("block"):
-            fields["block"] = BlockInfo.from_json(block)
-        if last_bad := fields.get("last_bad"):
-            fields["last_bad"] = FailureReport.from_json(last_bad)
-        if "parts" in fields:
-            fields["parts"] = tuple(PartFile(**part) for part in fields["parts"])
-        if "accumulated" in fields:
-            fields["accumulated"] = numbers_from_json(fields["accumulated"])
-        if "hot_keys" in fields:
-            fields["hot_keys"] = tuple((str(key), int(rows)) for key, rows in fields["hot_keys"])
-        return cls(**fields)
-
 
 _NOTHING = vars(TaskResult())
-_COUNTS = tuple(name for name, value in _NOTHING.items() if type(value) is int)
-_NO_COUNTERS: Mapping[str, Mapping[str, int]] = {}
 
 
 def numbers_to_json(numbers: Mapping[str, int | float]) -> dict[str, int | str]:
@@ -424,10 +402,22 @@ class Fleet(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class TaskEnvironment:
-    """Where an attempt may write, and what it may use."""
+class TaskEnvironment(NamedTuple):
+    """Where an attempt may write, and what it may use. Places are text: a Path takes long, as small tasks go.
+
+    Attributes:
+        job: the attempt's job.
+        name: what the attempt's files are named after.
+        scratch_folder: this attempt's own folder for spills; removed when the attempt is over, by the agent if need be.
+        blocks_folder: finished blocks are renamed into here; below shared storage if the job has a shuffle_dir.
+    """
 
     job: JobSpec
-    scratch: Path  # this attempt's own folder for spills; removed by the agent when the attempt is over
-    blocks: Path  # finished blocks are renamed into here; below shared storage if the job has a shuffle_dir
+    name: str
+    scratch_folder: str
+    blocks_folder: str
+
+    @property
+    def scratch(self) -> Path:
+        """The attempt's own folder."""
+        return Path(self.scratch_folder)

@@ -252,9 +252,9 @@ class Replay:
         from gristmill.runtime.executor.task import run_task
 
         here = replace(self._task.job, staging=str(self._folder / "staging"), folder=str(self._folder), shuffle_dir="")
-        return run_task(
-            self._code, spec, TaskEnvironment(here, self._folder / "scratch", self._folder / "blocks"), Progress()
-        )
+        folders = str(self._folder / "scratch"), str(self._folder / "blocks")
+        env = TaskEnvironment(here, here.file_name(spec.attempt), *folders)
+        return run_task(self._code, spec, env, Progress())
 
 
 def user_traceback(error: BaseException) -> TracebackType | None:

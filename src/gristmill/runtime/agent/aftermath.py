@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gristmill.errors import FailureReport
 from gristmill.runtime.agent.slots import Run, Slot
 from gristmill.runtime.contracts import AttemptFailed
-from gristmill.runtime.executor.attempts import remove_scratch, scratch_path
+from gristmill.runtime.executor.attempts import environment_of, remove_scratch
 from gristmill.runtime.executor.logs import crash_frames, log_path, log_tail, name_spool, remove_spools
 from gristmill.runtime.process.limits import Limits
 from gristmill.runtime.process.processes import ProcessEnd
@@ -17,7 +17,7 @@ from gristmill.runtime.process.watch import Death, Ending, death_report, not_beg
 def clear_away(slot: Slot) -> None:
     """Remove what an executor that is gone had for itself. What it wrote last is the log of the attempt that ran."""
     if slot.run is not None:
-        remove_scratch(scratch_path(slot.run.job, slot.run.spec))
+        remove_scratch(environment_of(slot.run.job, slot.run.spec))
         name_spool(slot.pid, slot.run.job, slot.run.spec)
     for known in slot.jobs.values():
         remove_spools(slot.pid, known.folders)

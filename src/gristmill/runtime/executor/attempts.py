@@ -8,7 +8,6 @@ import pickle
 import shutil
 import traceback
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -29,20 +28,16 @@ def prepare_folder(job: JobSpec, folder: str = "") -> None:
         (path / name).mkdir(exist_ok=True)
 
 
-@lru_cache(maxsize=16)  # a path takes long to make, as small tasks go
-def _below(folder: str, name: str) -> Path:
-    return Path(folder, name)
+def environment_of(job: JobSpec, spec: TaskSpec) -> TaskEnvironment:
+    """Where an attempt may write. Its own folder is made by what first spills into it."""
+    folder, name = spec.folder or job.folder, job.file_name(spec.attempt)
+    return TaskEnvironment(job, name, f"{folder}/scratch/{name}", f"{folder}/blocks")
 
 
-def scratch_path(job: JobSpec, spec: TaskSpec) -> Path:
-    """An attempt's own folder, which is made by what first spills into it."""
-    return _below(spec.folder or job.folder, "scratch") / job.file_name(spec.attempt)
-
-
-def remove_scratch(scratch: Path) -> None:
+def remove_scratch(env: TaskEnvironment) -> None:
     """Remove an attempt's own folder, if there is one."""
-    if os.path.lexists(scratch):  # Path.exists() takes three times as long
-        shutil.rmtree(scratch, ignore_errors=True)
+    if os.access(env.scratch_folder, os.F_OK):  # os.path.exists() takes six times as long when there is none
+        shutil.rmtree(env.scratch_folder, ignore_errors=True)
 
 
 def load_code(job: JobSpec) -> JobCode:
@@ -74,9 +69,8 @@ def run_attempt(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult 
     from gristmill.runtime.executor import here
     from gristmill.runtime.executor.task import run_task
 
-    scratch = scratch_path(job, spec)
+    env = environment_of(job, spec)
     try:
-        env = TaskEnvironment(job, scratch, _below(spec.folder or job.folder, "blocks"))
         here.enter(env)
         return run_task(load_code(job), spec, env, progress)
     except TaskError as error:
@@ -90,7 +84,7 @@ def run_attempt(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult 
     except (Exception, SystemExit) as error:  # the last line before the process boundary
         return unforeseen_report(spec, error)
     finally:
-        remove_scratch(scratch)
+        remove_scratch(env)
 
 
 def _out_of_memory(job: JobSpec, spec: TaskSpec, error: MemoryError) -> FailureReport:

@@ -137,8 +137,10 @@ class OutputRedirect:
     def flush(self) -> None:
         """Write out what Python and C hold back."""
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):  # user code may have closed or replaced it
+            try:  # contextlib.suppress() takes longer than the rest of this
                 stream.flush()
+            except (OSError, ValueError, AttributeError):  # user code may have closed or replaced it
+                pass
         self._flush_c()
 
     def show(self, attempt: AttemptId) -> int:
@@ -165,14 +167,16 @@ class OutputRedirect:
     def _name(self, job: JobSpec, spec: TaskSpec) -> None:
         folder = spec.folder or job.folder
         spool = self._spools.get(folder)
-        with contextlib.suppress(OSError):  # the agent may have named it
-            if spool is not None and os.fstat(spool).st_size:
+        try:
+            if spool is not None and os.lseek(spool, 0, os.SEEK_END):  # its size, in a fourth of fstat()'s time
                 del self._spools[folder]
                 os.close(spool)  # stdout and stderr are duplicates
                 if os.name == "nt":
                     _redirect(nothing := os.open(os.devnull, os.O_WRONLY))
                     os.close(nothing)
                 spool_path(folder, os.getpid()).replace(log_path(job, spec))
+        except OSError:  # the agent may have named it
+            pass
 
     def close(self) -> None:
         """Leave no spool behind."""

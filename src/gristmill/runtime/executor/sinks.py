@@ -58,16 +58,16 @@ def open_sink(
     branch = spec.stage.branches[spec.branch]
     if not isinstance(sink, OutputSink):
         shared = store.job_folder(env.job.shuffle_dir, env.job.job) if env.job.shuffle_dir else ""
-        target = _block_target(spec, env, shared)
+        target = _block_target(env, shared)
         if isinstance(sink, RowsSink):
             if sink.kept and env.job.session:
-                return _KeptSink(sink.kept, spec, env, target, stack)
-            return BlockSink(_rows_writer(target, stack), shared)
+                return _KeptSink(sink.kept, spec, env, Path(target), stack)
+            return BlockSink(_rows_writer(Path(target), stack), shared)
         if isinstance(branch.ops[0], MergeOp):
-            return BlockSink(_Merging(blocks, target), shared)
+            return BlockSink(_Merging(blocks, Path(target)), shared)
         return BlockSink(_collector(code.steps[sink.step], sink, branch, env, target, blocks, grouping), shared)
-    attempt, index = env.job.file_name(spec.attempt), spec.attempt.index
-    writer = open_parts(env.job.staging, attempt, index, sink.letter, sink.format, sink.options, env.scratch)
+    index = spec.attempt.index
+    writer = open_parts(env.job.staging, env.name, index, sink.letter, sink.format, sink.options, env.scratch)
     stack.callback(writer.discard)
     last = branch.ops[-1] if branch.ops else None
     if isinstance(last, ProgramOp):
@@ -82,14 +82,14 @@ def _collector(
     sink: ShuffleSink,
     branch: Branch,
     env: TaskEnvironment,
-    target: Path,
+    target: str,
     blocks: BlockInputs,
     grouping: Grouping | None,
 ) -> BlockMaker:
     """What sorts and groups the pairs of a shuffle."""
     if not isinstance(step, ExchangeFunctions):
         combiner = step.combiner if sink.combine else None
-        return Collector(sink.partitions, env.scratch, target, combiner, step.partitioner)
+        return Collector(sink.partitions, env.scratch_folder, target, combiner, step.partitioner)
     partitioner = step.partitioner
     if step.ranges:
         from gristmill.compute.ranges import bounds_of
@@ -99,12 +99,12 @@ def _collector(
     elif grouping is not None and step.fold is not None:
         from gristmill.compute.fused import FusedCollector
 
-        return FusedCollector(sink.partitions, env.scratch, target, partitioner, step.fold, grouping)
+        return FusedCollector(sink.partitions, env.scratch_folder, target, partitioner, step.fold, grouping)
     from gristmill.compute.columns import ColumnCollector
 
     return ColumnCollector(
         sink.partitions,
-        env.scratch,
+        env.scratch_folder,
         target,
         step.combiner if step.fold is None else None,
         partitioner,
@@ -163,8 +163,10 @@ class BlockSink:
         block = self.collector.finish()
         if store.is_uri(self._shared) and block.path:
             block = replace(block, path=store.put(Path(block.path), self._shared))
-        rows = sum(segment.rows for segment in block.segments)
-        size = sum(segment.length for segment in block.segments)
+        rows = size = 0
+        for segment in block.segments:
+            rows += segment.rows
+            size += segment.length
         return TaskResult(records_out=rows, bytes_out=size, spilled_bytes=self.collector.spilled_bytes, block=block)
 
 
@@ -254,11 +256,10 @@ class _PartSink:
         return TaskResult(records_out=self._rows, bytes_out=sum(part.size_bytes for part in parts), parts=parts)
 
 
-def _block_target(spec: TaskSpec, env: TaskEnvironment, shared: str) -> Path:
+def _block_target(env: TaskEnvironment, shared: str) -> str:
     """Where the block appears; the job's folder on shared storage, if it has one that is a folder."""
-    name = f"{env.job.file_name(spec.attempt)}.block"
     if not shared:
-        return env.blocks / name
+        return f"{env.blocks_folder}/{env.name}.block"
     folder = env.scratch if store.is_uri(shared) else Path(shared)
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / name
+    return str(folder / f"{env.name}.block")

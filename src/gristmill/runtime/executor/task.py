@@ -9,6 +9,7 @@ from bdb import BdbQuit
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -97,13 +98,10 @@ class _Attempt:
             self._plan = plan_of(code, self._program, spec.stage.sink, fusing)
         grouping = None if self._plan is None else self._plan.grouping
         self._sink = open_sink(code, spec, env, stack, self._blocks, grouping)
-        self._inlined = _inlined(self._chain, self._sink)
         self._tolerant = env.job.max_bad_records > 0
         letter = "r" if branch.reads_shuffle else "m"
         name = f"{letter}{stage.id}-{spec.attempt.index:05d}.jsonl"
-        self._bad = BadRecords(
-            env.job.staging, f"attempts/{env.job.file_name(spec.attempt)}-bad.jsonl", f"_bad_records/{name}"
-        )
+        self._bad = BadRecords(env.job.staging, f"attempts/{env.name}-bad.jsonl", f"_bad_records/{name}")
         self._last_bad: FailureReport | None = None
         stack.callback(self._bad.discard)
 
@@ -119,20 +117,14 @@ class _Attempt:
         except (BlockMissing, BlockCorrupt, BlockUnreachable) as error:
             raise self._blocks.all_damaged(error) from error
         bad = self._bad.close()
-        return TaskResult(
-            records_in=self._progress.records_in,
-            bytes_in=self._progress.bytes_in,
-            records_out=made.records_out,
-            bytes_out=made.bytes_out,
-            spilled_bytes=made.spilled_bytes + self._blocks.spilled_bytes,
-            bad_records=self._bad.count,
-            last_bad=self._last_bad,
-            counters=counters.groups,
-            block=made.block,
-            parts=made.parts + ((bad,) if bad else ()),
-            hot_keys=self._blocks.hot_keys,
-            accumulated=counters.accumulated,
-        )
+        made.records_in, made.bytes_in = self._progress.records_in, self._progress.bytes_in
+        made.spilled_bytes += self._blocks.spilled_bytes
+        made.bad_records, made.last_bad = self._bad.count, self._last_bad
+        made.counters, made.accumulated = counters.groups, counters.accumulated
+        if bad is not None:
+            made.parts += (bad,)
+        made.hot_keys = self._blocks.hot_keys
+        return made
 
     def _run_program(self, plan: ProgramPlan) -> None:
         from gristmill.runtime.executor.blame import OF_A_STEP, is_of_operator
@@ -167,16 +159,22 @@ class _Attempt:
             raise
 
     def _run_steps(self) -> None:
-        self._hook(self._chain.begin(), "mapper_init")
+        if (first := self._chain.begin()) is not None:
+            self._hook(first, "mapper_init")
         if isinstance(self._source, ShuffleSource):
             self._reduce(self._source)
         else:
             for split in self._spec.splits:
                 for block in open_split(split, self._env.job.max_record_bytes):
                     self._map_block(block)
-        self._hook(self._chain.end(), "mapper_final")
+        if (last := self._chain.end()) is not None:
+            self._hook(last, "mapper_final")
 
     # Map
+
+    @cached_property
+    def _inlined(self) -> tuple[Collector, Inlined, int] | None:
+        return _inlined(self._chain, self._sink)
 
     def _map_block(self, block: RecordBlock) -> None:
         if self._tolerant:
