@@ -5,6 +5,7 @@ Linux is read from /proc; elsewhere psutil answers where it can.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -36,9 +37,11 @@ def collect_garbage_rarely() -> None:
     """For a process that is Gristmill's own: look for cycles of objects less often.
 
     What a task leaves behind is kept (its result) or gone at once, and looking at all that is kept, again and again,
-    took a quarter of the coordinator's time.
+    took a quarter of the coordinator's time. When the process ends, nobody looks: all goes with it, and the walk
+    through what was imported took a server a fifth of a second.
     """
     gc.set_threshold(20_000, 20, 20)
+    atexit.register(gc.freeze)
 
 
 @dataclass(frozen=True)
