@@ -185,6 +185,16 @@ def test_a_job_that_is_tried_again_waits_and_has_not_ended(journal: Journal) -> 
     assert (history.is_over, history.begun_at, history.taken_up) == (False, None, [30.0])
 
 
+def test_who_tries_a_cancelled_job_again_wants_it_to_run(journal: Journal) -> None:
+    histories = Histories(journal)
+    write(journal, replace(ACCEPTED, queued=False), JobCancelling("j", 2.0), JobTakenUp("j", 1, 3.0, "boot"))
+    history = histories.of("j")
+    assert history is not None and history.cancelling_at == 2.0, "a server that is started again still ends it"
+    write(journal, ended(JobState.CANCELLED), JobTakenUp("j", 2, 30.0, "boot"))
+    assert histories.of("j") is history
+    assert (history.cancelling_at, history.is_over) == (None, False)
+
+
 FACTS: tuple[Fact, ...] = (
     REQUESTED,
     ACCEPTED,

@@ -146,8 +146,8 @@ class JobHistory:
         accepted: what it is; None as long as its code is not loaded.
         begun_at: when it left the queue last; of a job that never waited, when it was accepted. None: it waits.
         taken_up: when other coordinators went on with it, or it was tried again.
-        cancelling_at: when somebody wanted it to end.
-        committing_at: when its output began to be put in place.
+        cancelling_at: when somebody wanted it to end; None if nobody did, or it was tried again since.
+        committing_at: when its output began to be put in place; likewise.
         late_at: when it outlived its deadline.
         ended: how it ended; None if it has not, or was tried again.
         stages: by their ids.
@@ -221,7 +221,8 @@ class JobHistory:
                 self.begun_at = at
             case JobTakenUp(_, _, at, _, queued):
                 self.taken_up.append(at)
-                self.ended = None
+                if self.ended is not None:  # tried again: whoever wanted it to end has had that
+                    self.ended = self.cancelling_at = self.committing_at = None
                 if queued:
                     self.begun_at = None
             case TaskDone():
