@@ -26,8 +26,8 @@ from gristmill.scheduling.ids import AttemptId
 _HEADER = struct.Struct("!I")
 _MAX_FRAME_BYTES = (1 << 32) - 1
 _READ_BYTES = 1 << 16
-_NOTES = json.JSONEncoder(default=str, separators=(",", ":"))
 _LOOK_SECONDS = 0.001  # several empty tasks take as long; to look before each takes a part of its time
+_NOTES = json.JSONEncoder(default=str, separators=(",", ":"))
 _DO_NOT_WAIT = getattr(socket, "MSG_DONTWAIT", None)  # not on Windows
 
 
@@ -113,12 +113,18 @@ class OrderReader:
     """The executor's end of reading: one order at a time, waiting for it as long as the agent lives.
 
     What is recalled before it was read is handed out as ("recalled", attempt) in the place of its task.
+
+    Args:
+        channel: to the agent.
+        look_seconds: while orders are at hand, so often it is looked whether something was recalled.
     """
 
     def __init__(self, channel: socket.socket, look_seconds: float = _LOOK_SECONDS) -> None:
         self._channel = channel
+        self._look_seconds = look_seconds
         self._frames = FrameReader()
         self._ready: deque[Order] = deque()
+        self._look_at = 0.0  # not before this time, though orders are at hand
 
     def read(self) -> Order:
         """The next order.
@@ -129,18 +135,13 @@ class OrderReader:
         if self._ready and _DO_NOT_WAIT is not None and time.monotonic() >= self._look_at:
             self._take(_DO_NOT_WAIT)  # a recall may have come
         while not self._ready:
-
-    Args:
-        channel: to the agent.
-        look_seconds: while orders are at hand, so often it is looked whether something was recalled.
             self._take(0)
         return self._ready.popleft()
 
     def _take(self, flags: int) -> None:
-        self._look_seconds = look_seconds
+        self._look_at = time.monotonic() + self._look_seconds
         try:
             data = self._channel.recv(_READ_BYTES, flags)
-        self._look_at = 0.0  # not before this time, though orders are at hand
         except BlockingIOError:
             return
         except OSError as error:
@@ -155,7 +156,6 @@ class OrderReader:
                     self._ready.append(order)
 
     def _recall(self, attempt: AttemptId) -> None:
-        self._look_at = time.monotonic() + self._look_seconds
         for place, (verb, subject) in enumerate(self._ready):
             if verb == "task" and attempt_of(subject) == attempt:
                 self._ready[place] = "recalled", attempt
