@@ -134,6 +134,17 @@ def test_a_file_of_ones_own_is_run(admin: Visit, tmp_path: Path) -> None:
     assert "a\t20" in (tmp_path / "counts" / "part-r-00000").read_text()
 
 
+def test_a_script_is_run_with_its_arguments(admin: Visit, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import sys\nimport gristmill as gm\nprint(gm.range(4).sum(), sys.argv[1:])\n")
+    page = admin.go("/submit")
+    page.get_by_label("Job file").set_input_files(tmp_path / "script.py")
+    page.get_by_label("Arguments").fill("one\ntwo words")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("heading", name="script.py")).to_be_visible()
+    expect(page.locator("#head .state")).to_have_text("succeeded")
+    expect(page.locator("#logs")).to_contain_text("6 ['one', 'two words']")
+
+
 def test_a_form_that_is_wrong_says_where(admin: Visit) -> None:
     page = admin.go("/submit")
     page.get_by_label("Job", exact=True).fill("wordcount")

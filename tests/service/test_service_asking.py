@@ -53,6 +53,15 @@ import gristmill
 x = 1
 y = x / 0
 """
+SCRIPT = b"""
+import sys
+import gristmill as gm
+
+print(__name__, sys.argv, gm.Session()._options.reducers)
+source, target = sys.argv[1:]
+words = gm.read_text(source).flat_map(str.split).map(lambda word: (word, 1))
+words.reduce_by_key(lambda one, other: one + other).write_text(target)
+"""
 SLOW = b"""
 import pathlib, time
 
@@ -281,7 +290,8 @@ def test_uploaded_functions_by_their_names(site: Site, inputs: str, output: str)
 
 
 def test_code_that_fails_shows_its_own_line_first(site: Site, inputs: str, output: str) -> None:
-    job = site.upload("broken.py", BROKEN, inputs=inputs, output=output).json()["id"]
+    code = BROKEN.replace(b"import gristmill", b"from gristmill import MapReduce")
+    job = site.upload("broken.py", code, inputs=inputs, output=output).json()["id"]
     found = site.end(job)
     assert found["state"] == "failed"
     assert found["error"]["failure"]["frames"][0] == {
@@ -323,6 +333,89 @@ def test_files_that_are_refused_at_once(
 ) -> None:
     answer = site.upload(name, code, inputs=inputs, output=output, **fields)
     assert answer.status_code == 422 and words in answer.json()["detail"], answer.text
+
+
+# Uploaded scripts
+
+
+def test_an_uploaded_script_runs_with_its_arguments(site: Site, inputs: str, output: str) -> None:
+    sent = site.upload("words.py", SCRIPT, arguments=[inputs, output], reducers=3, priority=2)
+    job = sent.json()["id"]
+    found = site.end(job)
+    assert (found["state"], found["name"], found["output"], found["priority"]) == ("succeeded", "words.py", None, 2)
+    assert len(list(Path(output).glob("part-*"))) == 3
+    [log] = site.get(f"/jobs/{job}/logs")["logs"]
+    assert log["text"].replace("\r", "") == f"__main__ ['words.py', '{inputs}', '{output}'] 3\n"
+    own = [row for row in site.get("/jobs?limit=200")["jobs"] if row["name"] == "write_text"]
+    assert own and own[0]["user"] == "admin"
+
+
+def test_a_script_in_a_zip_file_finds_its_modules(site: Site, inputs: str, tmp_path: Path) -> None:
+    script = b"import sys, helper\nimport gristmill as gm\nprint(gm.read_text(sys.argv[1]).map(helper.words).count())\n"
+    code = zip_of(script=script, helper=HELPER)
+    sent = site.upload("all.zip", code, job="script", arguments=inputs, name="mine")
+    job = sent.json()["id"]
+    found = site.end(job)
+    assert (found["state"], found["name"]) == ("succeeded", "mine"), found["error"]
+    assert site.get(f"/jobs/{job}/logs")["logs"][0]["text"].strip() == "100"
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "line"),
+    [
+        (BROKEN, "division by zero", 4),
+        (b"import gristmill\nx = (\n", "was never closed", 2),
+        (b"import gristmill as gm\ngm.read_text('/is/not/there').count()\n", "/is/not/there", 2),
+        (FUNCTIONS.replace(b"words_of", b"mapper"), "is no script of datasets", 0),
+        (b"print('hello')\n", "does not import gristmill", 0),
+    ],
+)
+def test_a_script_that_fails_shows_its_own_line_first(site: Site, code: bytes, words: str, line: int) -> None:
+    found = site.end(site.upload("script.py", code).json()["id"])
+    assert found["state"] == "failed" and words in found["error"]["message"], found["error"]
+    frames = found["error"]["failure"]["frames"]
+    assert [(frame["file"], frame["line"]) for frame in frames] == [("script.py", line)] * bool(line)
+
+
+def test_a_script_that_is_asked_for_as_a_job_is_not_run(site: Site, inputs: str, output: str) -> None:
+    job = site.upload("script.py", SCRIPT, inputs=inputs, output=output).json()["id"]
+    found = site.end(job)
+    assert found["state"] == "failed" and "send it without inputs and output" in found["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("file", "fields", "wrong"),
+    [
+        ("s.py", {"set": "x=1"}, ["params"]),
+        ("s.py", {"overwrite": "true", "output_format": "csv"}, ["options.output_format", "options.overwrite"]),
+        ("s.py", {"mapper": "f"}, ["mapper"]),
+        ("s.py", {"job": "Name"}, ["job"]),
+        ("s.py", {"output": "/out"}, ["inputs"]),
+        ("s.py", {"inputs": "/in", "arguments": ["x"]}, ["output", "arguments"]),
+        ("s.py", {"inputs": "/in", "output": "/out", "driver_attempts": 2}, ["driver_attempts"]),
+        ("", {"arguments": ["x"]}, ["inputs", "output", "arguments"]),
+        ("", {"job": "wordcount"}, ["inputs", "output"]),
+    ],
+)
+def test_what_is_not_for_scripts_or_jobs_is_said_by_field(
+    site: Site, file: str, fields: dict[str, Any], wrong: list[str]
+) -> None:
+    files = {"code": (file, SCRIPT)} if file else {"x": (None, "")}  # a form in any case
+    answer = site.ask("POST", "/jobs", files=files, data=fields)
+    if not file:
+        assert "x" in answer.json()["fields"]
+        answer = site.ask("POST", "/jobs", json=fields)
+    assert answer.status_code == 422 and list(answer.json()["fields"]) == wrong, answer.text
+
+
+def test_a_script_comes_once_with_its_key(site: Site) -> None:
+    code = b"import gristmill as gm\nprint(gm.range(3).count())\n"
+    files, headers = {"code": ("script.py", code)}, {"Idempotency-Key": "script"}
+    first = site.ask("POST", "/jobs", files=files, headers=headers).json()["id"]
+    assert site.ask("POST", "/jobs", files=files, headers=headers).json()["id"] == first
+    other = site.ask("POST", "/jobs", files=files, data={"arguments": "x"}, headers=headers)
+    assert other.status_code == 422 and other.json()["taken_by"] == first
+    assert site.end(first)["state"] == "succeeded"
 
 
 def test_a_module_that_only_the_workers_have(site: Site, inputs: str, output: str) -> None:

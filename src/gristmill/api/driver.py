@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 from gristmill.errors import FailureReport, Frame, GristmillError, JobFailed, TaskError, UsageError, UserCodeError
 
 if TYPE_CHECKING:
+    from gristmill.api.prepare import Submission
     from gristmill.api.remote import RemoteHandle
     from gristmill.config import JobOptions
+    from gristmill.plan.functions import Maker
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Script:
     """A script and what it is told.
 
     Attributes:
-        file: where it lies, or lay on the machine where it was submitted; absolute.
+        file: where it lies, or lay on the machine where it was submitted, absolute; or the name of one that was
+            uploaded.
         source: its text, in the encoding that it names.
         arguments: ``sys.argv`` but for its own name.
         named: how the user named it.
@@ -63,11 +66,11 @@ class Script:
         code = compile(self.source, self.file, "exec", dont_inherit=True)
         module = ModuleType("__main__")
         module.__dict__.update(__file__=self.file, __loader__=ScriptText(self), __builtins__=__builtins__)
-        if not Path(self.file).is_file():  # the lines that tracebacks show
+        if not (Path(self.file).is_absolute() and Path(self.file).is_file()):  # the lines that tracebacks show
             linecache.cache[self.file] = (len(self.source), None, self.text.splitlines(keepends=True), self.file)
         before = sys.argv, sys.path, sys.modules["__main__"]
         sys.argv = [self.named or self.file, *self.arguments]
-        sys.path = [str(Path(self.file).parent), *sys.path]
+        sys.path = [*([str(Path(self.file).parent)] if Path(self.file).is_absolute() else []), *sys.path]
         sys.modules["__main__"] = module
         try:
             exec(code, module.__dict__)
@@ -87,6 +90,34 @@ class ScriptText:
 
 
 @dataclass(frozen=True)
+class Here:
+    """Where a driver runs: what it needs to call its server.
+
+    Attributes:
+        server: where that is.
+        scratch: a folder of its own.
+        token_file: what it is known by there.
+    """
+
+    server: str
+    scratch: Path
+    token_file: Path
+
+    @classmethod
+    def find(cls) -> Here:
+        """In an executor, within the driver's task."""
+        from gristmill.runtime.executor.here import job_here, scratch_here
+
+        job, scratch = job_here(), scratch_here()
+        assert job is not None and scratch is not None, "a driver is a task"
+        scratch.mkdir(parents=True, exist_ok=True)
+        token = scratch / "token"
+        token.touch(mode=0o600)
+        token.write_text(f"{job.job}.{job.ticket}")
+        return cls(job.server, scratch, token)
+
+
+@dataclass(frozen=True)
 class Driver:
     """A script as the maker of a job's input. It makes no records.
 
@@ -103,17 +134,12 @@ class Driver:
     def make(self, task: int) -> Iterator[Any]:  # noqa: ARG002 - there is one
         """Run the script, in an executor of a server."""
         from gristmill.api.session import session_defaults
-        from gristmill.runtime.executor.here import job_here, scratch_here
 
-        job, scratch = job_here(), scratch_here()
-        assert job is not None and scratch is not None, "a driver is a task"
-        scratch.mkdir(parents=True, exist_ok=True)
-        token = scratch / "token"
-        token.touch(mode=0o600)
-        token.write_text(f"{job.job}.{job.ticket}")
+        here = Here.find()
         with suppress(OSError):  # it is another machine
             os.chdir(self.folder)
-        options = {**self.options, "on": job.server, "token_file": str(token), "data_dir": str(scratch)}
+        own = {"on": here.server, "token_file": str(here.token_file), "data_dir": str(here.scratch)}
+        options = {**self.options, **own}
         try:
             with session_defaults(options):
                 self.script.run()
@@ -157,47 +183,60 @@ def submit_script(
         script: the script.
         options: says which server, what to send along, and with which priority.
         session_options: of its session.
-        attempts: how often to run it, until it succeeds. What it did before it failed is done again then: so it is 1,
-            unless its author knows that this does no harm.
+        attempts: see :func:`driver_of`.
 
     Raises:
         UsageError: something is wrong with it; the server did not take it.
         ServerUnreachable: no server is there, or it is full.
     """
-    import cloudpickle
-
     from gristmill.api.client import connect
-    from gristmill.api.prepare import Submission
     from gristmill.api.remote import hand_over, request_for
     from gristmill.api.shipping import Shipment
-    from gristmill.plan.cut import cut
-    from gristmill.plan.logical import Read
-    from gristmill.plan.stages import InputSpec, RowsSink
     from gristmill.runtime.files.blobs import digest_of
 
-    name = Path(script.file).name
     folder = os.getcwd()  # noqa: PTH109 - as it is, not resolved
-    made = cut(Read(InputSpec(made=1), Driver(script, dict(session_options), folder), name="driver"), RowsSink())
-    code = bytes(cloudpickle.dumps(made.code))
     shipment = Shipment(b"", options.py_files, scripts=(script.file,))
     bundle = shipment.bundle()
-    blobs = {digest_of(data): data for data in (code, bundle) if data is not None}
-    submission = Submission(
-        name=name,
+    made = driver_of(Driver(script, dict(session_options), folder), Path(script.file).name, options, attempts)
+    submission = replace(
+        made,
         code=b"",
-        plan=made.plan,
-        inputs=made.inputs,
-        output=None,
-        options=_of_driver(options, attempts),
         base=folder,
         bundles=() if bundle is None else (digest_of(bundle),),
         sources=shipment.sources(),
+    )
+    server = connect(options.on if options.is_remote else None, options.token_file, options.data_dir)
+    blobs = {digest_of(data): data for data in (made.code, bundle) if data is not None}
+    return hand_over(server, request_for(submission, digest_of(made.code)), blobs)
+
+
+def driver_of(maker: Maker, name: str, options: JobOptions, attempts: int = 1) -> Submission:
+    """A driver as a job to submit, with its code.
+
+    Args:
+        maker: does all in its one task, and makes no records.
+        name: for people.
+        options: how it is to run.
+        attempts: how often to run it, until it succeeds. What it did before it failed is done again then: so it is 1,
+            unless its author knows that this does no harm.
+    """
+    import cloudpickle
+
+    from gristmill.api.prepare import Submission
+    from gristmill.plan.cut import cut
+    from gristmill.plan.logical import Read
+    from gristmill.plan.stages import InputSpec, RowsSink
+
+    made = cut(Read(InputSpec(made=1), maker, name="driver"), RowsSink())
+    return Submission(
+        name=name,
+        code=bytes(cloudpickle.dumps(made.code)),
+        plan=made.plan,
+        inputs=made.inputs,
+        output=None,
+        options=replace(
+            options, max_attempts=attempts, speculation=False, task_timeout_seconds=None, reducers=None, params={}
+        ),
         origins=made.origins,
         driver=True,
     )
-    server = connect(options.on if options.is_remote else None, options.token_file, options.data_dir)
-    return hand_over(server, request_for(submission, digest_of(code)), blobs)
-
-
-def _of_driver(options: JobOptions, attempts: int) -> JobOptions:
-    return replace(options, max_attempts=attempts, speculation=False, task_timeout_seconds=None, reducers=None)

@@ -115,8 +115,17 @@ def is_script(spec: str) -> bool:
     if name or not place.endswith(".py"):
         return False
     try:
-        tree = ast.parse(Path(place).read_bytes())
-    except (OSError, SyntaxError, ValueError):
+        source = Path(place).read_bytes()
+    except OSError:
+        return False  # who loads it will say what is wrong
+    return is_script_text(source)
+
+
+def is_script_text(source: bytes) -> bool:
+    """Whether this is what a script of datasets has in it: see :func:`is_script`."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
         return False  # who loads it will say what is wrong
     return _imports_gristmill(tree) and not _has_job(tree)
 

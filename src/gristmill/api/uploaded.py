@@ -1,7 +1,8 @@
 """Code that came to a server as a file, or that only the workers have: loaded in an executor, not in the server.
 
 The server makes a job of one task for that, a :class:`LoadTask`. It runs where all user code runs, makes of the file
-what ``gristmill submit`` makes of it on its user's machine, and hands that back for the job that was asked for.
+what ``gristmill submit`` makes of it on its user's machine, and hands that back for the job that was asked for. A
+script of datasets is not loaded but run, as one that was submitted is: a :class:`ScriptTask` is its driver.
 """
 
 from __future__ import annotations
@@ -10,19 +11,29 @@ import linecache
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gristmill.api.driver import Script, ScriptText
+from gristmill.api.driver import Driver, Here, Script, ScriptText
 from gristmill.api.job import Job
-from gristmill.api.loading import import_paths, is_users_file, job_of, load_job, load_module, load_module_text
+from gristmill.api.loading import (
+    import_paths,
+    is_script_text,
+    is_users_file,
+    job_of,
+    load_job,
+    load_module,
+    load_module_text,
+)
 from gristmill.api.mapreduce import MapReduce
 from gristmill.config import JobOptions
 from gristmill.errors import FailureReport, Frame, GristmillError, JobNotFound, TaskError, UserCodeError
 from gristmill.plan.functions import JobCode
 
 _FILE = ".py"
+_AS_A_SCRIPT = "send it without inputs and output, which it names itself. What it is to be told goes into arguments."
 
 
 @dataclass(frozen=True)
@@ -57,18 +68,13 @@ class LoadTask:
         """Load it, and hand it to the server, in an executor of that."""
         from gristmill.api.client import connect
         from gristmill.api.remote import fulfil
-        from gristmill.runtime.executor.here import job_here, scratch_here
 
-        here, scratch = job_here(), scratch_here()
-        assert here is not None and scratch is not None, "it is a task"
-        scratch.mkdir(parents=True, exist_ok=True)
-        token = scratch / "token"
-        token.touch(mode=0o600)
-        token.write_text(f"{here.job}.{here.ticket}")
+        here = Here.find()
+        server = connect(here.server, here.token_file, here.scratch)
         try:
             loaded = self.load()
             options = replace(self.options, params=dict(self.params))
-            fulfil(connect(here.server, token, scratch), self.job, loaded, self.inputs, self.output, options)
+            fulfil(server, self.job, loaded, self.inputs, self.output, options)
         except TaskError:
             raise
         except GristmillError as error:
@@ -84,6 +90,8 @@ class LoadTask:
         if self.functions:
             return self._job_of_functions()
         if self.file.endswith(_FILE):
+            if not self.spec and is_script_text(self.source):
+                raise JobNotFound(f"{self.file} is a script of datasets, and no job: {_AS_A_SCRIPT}")
             loaded = job_of(self._module(), self.spec, self.params)
         else:
             loaded = load_job(self.spec, self.params)
@@ -108,6 +116,55 @@ class LoadTask:
         return Job(name, JobCode((MapReduce.step(**named, **found),)), import_paths())
 
 
+@dataclass(frozen=True)
+class ScriptTask:
+    """A script of datasets that was sent, as the maker of a driver's input. It makes no records.
+
+    Attributes:
+        file: the name of the file that was sent.
+        source: what is in it. A zip file comes as a bundle of this job.
+        module: the module of the zip file that is the script.
+        arguments: see ``Script``.
+        options: see ``Driver``.
+    """
+
+    file: str
+    source: bytes
+    module: str
+    arguments: tuple[str, ...]
+    options: Mapping[str, Any]
+
+    def make(self, task: int) -> Iterator[Any]:
+        """Run it, in an executor of a server."""
+        return Driver(self._script(), self.options).make(task)
+
+    def _script(self) -> Script:
+        file, source = self.file, self.source
+        if self.module:
+            try:
+                found = find_spec(self.module)
+            except (ImportError, ValueError):
+                found = None
+            if found is None or found.origin is None or not found.has_location:
+                raise _refused(f"There is no module {self.module} in {self.file}.")
+            file, source = found.origin, Path(found.origin).read_bytes()
+        name = Path(file).name
+        try:
+            compile(source, name, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            raise UserCodeError(_report_of_cause(error)) from error
+        if not is_script_text(source):
+            raise _refused(
+                f"{name} is no script of datasets: it has a job in it, or does not import gristmill. A job needs "
+                "inputs and an output."
+            )
+        return Script(file, source, self.arguments, name)
+
+
+def _refused(why: str) -> UserCodeError:
+    return UserCodeError(FailureReport("UserCodeError", why, exception="JobNotFound"))
+
+
 def _named(module: ModuleType, name: str) -> Any:
     found: Any = module
     for part in name.split("."):
@@ -122,6 +179,10 @@ def _report_of(error: GristmillError) -> FailureReport:
     cause = error.__cause__
     if cause is None or not cause.__traceback__:
         return FailureReport("UserCodeError", str(error), exception=type(error).__name__)
+    return _report_of_cause(cause)
+
+
+def _report_of_cause(cause: BaseException) -> FailureReport:
     frames = tuple(
         Frame(one.filename, one.lineno or 0, one.name, (one.line or "").strip())
         for one in traceback.extract_tb(cause.__traceback__)

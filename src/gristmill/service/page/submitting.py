@@ -9,7 +9,7 @@ from functools import cache
 from gristmill.api.builtin import BUILTIN, builtin_job, parameters_of
 
 _PLAIN = ("job", "output", "name", "reducers", "split_size", "priority", "deadline")
-_LINES = {"inputs": "inputs", "params": "set"}
+_LINES = {"inputs": "inputs", "params": "set", "arguments": "arguments"}
 _FIELDS = (*_PLAIN, *_LINES, "key")
 _MOST_CHARACTERS = 100_000
 

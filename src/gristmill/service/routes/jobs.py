@@ -46,13 +46,14 @@ _KEY = {
 }
 _FORM = {
     "type": "object",
-    "required": ["inputs", "output"],
     "properties": {
-        "code": {"type": "string", "format": "binary", "description": "A .py or .zip file with the job."},
+        "code": {"type": "string", "format": "binary", "description": "A .py or .zip file with the job, or a script."},
         "request": {"type": "string", "description": "All else as one JSON object, instead of single fields."},
         "job": {"type": "string"},
         "inputs": {"type": "array", "items": {"type": "string"}},
         "output": {"type": "string"},
+        "arguments": {"type": "array", "items": {"type": "string"}, "description": "Of a script."},
+        "driver_attempts": {"type": "integer"},
         "set": {"type": "array", "items": {"type": "string"}, "description": "Parameters, each KEY=VALUE."},
         "mapper": {"type": "string"},
         "combiner": {"type": "string"},
@@ -89,6 +90,9 @@ def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
     )  # fmt: skip
     async def submit(request: Request) -> models.Submitted:
         """Submit a job: a built-in one, one of a module that the workers have, or one in an uploaded file.
+
+        An uploaded file without inputs and output is a script of datasets: it is run in an executor, as by
+        ``gristmill submit``, and submits jobs itself.
 
         It is answered when it is durable; it may wait for its turn. The same Idempotency-Key with another request is
         refused (422), and ``taken_by`` names the job that it belongs to. Blobs that are missing (409) are uploaded, and

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from gristmill.api.builtin import BUILTIN
+from gristmill.api.driver import driver_of
 from gristmill.api.loading import load_builtin
 from gristmill.api.messages import SubmitRequest
 from gristmill.api.pickling import pickle_code
 from gristmill.api.places import look_at
 from gristmill.api.prepare import Submission
+from gristmill.api.uploaded import ScriptTask
 from gristmill.config import MIB, format_size
 from gristmill.plan.stages import InputSpec
 from gristmill.runtime.files.blobs import digest_of
@@ -53,6 +55,10 @@ class Asking:
         Raises:
             UsageError: something is wrong with it.
         """
+        if code is not None and wish.is_script:
+            request, asked = self._script(wish, *code), _digest(wish, *code)
+            return self._jobs.submit(request, key, None, caller.driver, caller.user, asked)
+        wish.check_job()
         if code is None and wish.is_builtin:
             if wish.functions:
                 raise WrongWish({role: "A built-in job has functions of its own." for role in wish.functions})
@@ -63,29 +69,45 @@ class Asking:
         """A built-in job as a client would submit it: its code is ours."""
         assert wish.job is not None
         job = load_builtin(wish.job, wish.params)
-        options = job.resolve(wish.job_options(), Path(wish.output))
+        options = job.resolve(wish.job_options(), Path(wish.place))
         code = pickle_code(job.code, stable=True)
         submission = Submission(
             name=wish.name or job.name,
             code=b"",
             plan=job.plan(options, private=False),
             inputs=(InputSpec(tuple(wish.inputs)),),
-            output=wish.output,
+            output=wish.place,
             options=replace(options, params={}),
         )
         return SubmitRequest(submission, self._jobs.blobs.add(code))
+
+    def _script(self, wish: JobWish, given: str, data: bytes) -> SubmitRequest:
+        """A script of datasets as a client would submit it: the code is ours, and the user's is bytes in it."""
+        wish.check_script()
+        file = _file_name(given)
+        whole = not file.endswith(".zip")
+        if whole and wish.job is not None:
+            raise WrongWish(
+                {"job": f"A script has no class to run. To run a job of {file}, name inputs and an output."}
+            )
+        module = "" if whole else _with_module(wish, file, data).job or ""
+        task = ScriptTask(file, data if whole else b"", module, tuple(wish.arguments), wish.session_options())
+        made = driver_of(task, wish.name or file, wish.job_options(), wish.driver_attempts)
+        bundles = () if whole else (self._jobs.blobs.add(data),)
+        return SubmitRequest(replace(made, code=b"", bundles=bundles), self._jobs.blobs.add(made.code))
 
     def _request(self, wish: JobWish, code: tuple[str, bytes] | None, key: str, caller: Caller) -> str:
         """Take in a job whose code an executor is to load, at its turn."""
         file, data = ("", b"") if code is None else (_file_name(code[0]), code[1])
         wish = _with_module(wish, file, data)
         options = wish.job_options()
-        asked = wish.digest(f"{file}:{digest_of(data)}" if file else "") if key else ""
+        asked = _digest(wish, file, data) if key else ""
         if key and (known := self._jobs.find_key(key, asked)):
             return known
-        self._jobs.check_paths([*wish.inputs, wish.output, *filter(None, [options.shuffle_dir])])
-        self._jobs.check_written([wish.output, *filter(None, [options.shuffle_dir])])
-        look_at(wish.inputs, options.input_format, wish.output, options.overwrite)
+        written = [wish.place, *filter(None, [options.shuffle_dir])]
+        self._jobs.check_paths([*wish.inputs, *written])
+        self._jobs.check_written(written)
+        look_at(wish.inputs, options.input_format, wish.place, options.overwrite)
         now = time.time()
         wanted = JobRequested(
             job=claim_job(self._jobs.data_dir, now),
@@ -93,13 +115,18 @@ class Asking:
             user=caller.user,
             at=now,
             request={"wish": wish.model_dump(), "file": file},
-            output=wish.output,
+            output=wish.place,
             key=key,
             digest=asked,
             priority=wish.priority,
             deadline_seconds=options.deadline_seconds,
         )
         return self._jobs.request(wanted, {CODE: data} if file else {})
+
+
+def _digest(wish: JobWish, file: str, data: bytes) -> str:
+    """Tells what is asked for from all else."""
+    return wish.digest(f"{file}:{digest_of(data)}" if file else "")
 
 
 def _file_name(given: str) -> str:

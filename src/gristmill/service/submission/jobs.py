@@ -107,6 +107,7 @@ class JobService(JobLookup):
         session: SessionOfJob | None = None,
         driver: str = "",
         user: str = "",
+        asked: str = "",
     ) -> str:
         """Take a job in; its id. It is durable when this returns.
 
@@ -116,6 +117,7 @@ class JobService(JobLookup):
             session: that which the job belongs to.
             driver: the job whose program submits this one; empty: a client does.
             user: who submits it.
+            asked: tells the request from others with the same key; empty: the request itself does.
 
         Raises:
             MissingBlobs: parts of its code are not here.
@@ -128,7 +130,7 @@ class JobService(JobLookup):
         request = replace(request, submission=job)
         if job.driver:
             _check_driver(job, session, driver)
-        key, asked = key_of(key, user), request.digest() if key else ""
+        key, asked = key_of(key, user), (asked or request.digest()) if key else ""
         with self._submitting.turn(session.id if session is not None else key):
             if key and (known := self._coordinator.find_by_key(key, asked)) is not None:
                 return known.job
@@ -237,7 +239,7 @@ class JobService(JobLookup):
             raise NotTheirs(f"The code of job {job} is loaded by the server, and by nobody else.")
         wish = JobWish.model_validate(wanted.request["wish"])
         asked = replace(
-            request.submission, inputs=(InputSpec(tuple(wish.inputs)),), output=wish.output,
+            request.submission, inputs=(InputSpec(tuple(wish.inputs)),), output=wish.place,
             name=wish.name or request.submission.name,
         )  # fmt: skip
         submission = checked(asked)

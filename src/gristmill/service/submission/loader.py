@@ -10,12 +10,10 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from gristmill.api.driver import driver_of
 from gristmill.api.prepare import Submission
 from gristmill.api.uploaded import LoadTask
 from gristmill.errors import FailureReport, GristmillError, JobCancelled, JobFailed, ServerUnreachable
-from gristmill.plan.cut import cut
-from gristmill.plan.logical import Read
-from gristmill.plan.stages import InputSpec, RowsSink
 from gristmill.runtime.coordinator.registry import RunningJob
 from gristmill.runtime.journal.facts import JobRequested
 from gristmill.runtime.outcome import Outcome
@@ -122,7 +120,7 @@ def task_of(job: str, wish: JobWish, file: str, code: bytes) -> LoadTask:
         functions=wish.functions,
         params=dict(wish.params),
         inputs=tuple(wish.inputs),
-        output=wish.output,
+        output=wish.place,
         options=replace(options, params={}),
         name=wish.name or "",
     )
@@ -130,21 +128,10 @@ def task_of(job: str, wish: JobWish, file: str, code: bytes) -> LoadTask:
 
 def _submission(job: str, task: LoadTask, bundles: tuple[str, ...]) -> Submission:
     """A driver that runs a task. Its code is pickled here: it is ours, and user code is bytes in it."""
-    import cloudpickle
-
-    made = cut(Read(InputSpec(made=1), task, name="driver"), RowsSink())
-    return Submission(
-        name=loader_name(job),
-        code=bytes(cloudpickle.dumps(made.code)),
-        plan=made.plan,
-        inputs=made.inputs,
-        output=None,
-        options=replace(task.options, max_attempts=1, speculation=False, task_timeout_seconds=_LOAD_SECONDS,
-                        reducers=None, split_bytes=None, shuffle_dir=None, overwrite=False, deadline_seconds=None),
-        bundles=bundles,
-        origins=made.origins,
-        driver=True,
-    )  # fmt: skip
+    made = driver_of(task, loader_name(job), task.options)
+    options = replace(made.options, task_timeout_seconds=_LOAD_SECONDS, split_bytes=None, shuffle_dir=None,
+                      overwrite=False, deadline_seconds=None)  # fmt: skip
+    return replace(made, options=options, bundles=bundles)
 
 
 def _failed(job: str, outcome: Outcome) -> GristmillError:

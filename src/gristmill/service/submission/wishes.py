@@ -40,6 +40,7 @@ _Value = (
     | Annotated[str, Field(max_length=100_000)]
     | None
 )
+_Argument = Annotated[str, Field(max_length=10_000)]
 _MAX_PARAMS = 1000
 _Params = Annotated[dict[Annotated[str, Field(max_length=200)], _Value], Field(max_length=_MAX_PARAMS)]
 _SPEC = r"^[A-Za-z_][\w.-]*(:[A-Za-z_]\w*)?$"
@@ -80,9 +81,20 @@ class JobWish(BaseModel):
         "file: the class in it, if there are several, or the module of a zip file.",
     )
     inputs: list[_Path] = Field(
-        min_length=1, max_length=10_000, description="Files, directories, globs and URIs, as the workers see them."
+        default_factory=list,
+        max_length=10_000,
+        description="Files, directories, globs and URIs, as the workers see them. Scripts alone have none.",
     )
-    output: _Path = Field(description="Where the result goes, as the workers see it. Must not exist.")
+    output: _Path | None = Field(
+        default=None,
+        description="Where the result goes, as the workers see it. Must not exist. Scripts alone have none.",
+    )
+    arguments: list[_Argument] = Field(
+        default_factory=list, max_length=1000, description="What an uploaded script of datasets finds in `sys.argv`."
+    )
+    driver_attempts: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1, description="How often a script is run until it ends well. What it did before is done again."
+    )
     params: _Params = Field(default_factory=dict, description="What the job finds in `self.params`.")
     options: Options = Field(default_factory=Options)
     mapper: _Function | None = Field(default=None, description="A function of the module, if it is not `mapper`.")
@@ -107,6 +119,16 @@ class JobWish(BaseModel):
         named = {"mapper": self.mapper, "combiner": self.combiner, "reducer": self.reducer}
         return {role: name for role, name in named.items() if name}
 
+    @property
+    def is_script(self) -> bool:
+        """Whether it is one of a script of datasets, if a file of code came along: that names its data itself."""
+        return not self.inputs and self.output is None
+
+    @property
+    def place(self) -> str:
+        """Where the result goes; empty if it is not named."""
+        return self.output or ""
+
     def digest(self, code: str = "") -> str:
         """Tells what is asked for from all else; ``code`` is the SHA-256 of the file that came along."""
         return sha256(json.dumps([self.model_dump(), code], sort_keys=True).encode()).hexdigest()
@@ -129,6 +151,54 @@ class JobWish(BaseModel):
         if deadline is not None and deadline > _LARGE:
             raise UsageError("The deadline is further away than anybody waits.")
         return replace(options, deadline_seconds=deadline)
+
+    def session_options(self) -> dict[str, Any]:
+        """The options of the session that a script gets; those that were not given are left out."""
+        given = self.options.model_dump(exclude_defaults=True)
+        return {**given, **({"priority": self.priority} if self.priority else {})}
+
+    def check_job(self) -> None:
+        """See that this can be a job, and not a script.
+
+        Raises:
+            WrongWish: it cannot.
+        """
+        wrong = {
+            "inputs": "" if self.inputs else "Name at least one.",
+            "output": "" if self.output else "Name one.",
+            "arguments": _OF_SCRIPTS if self.arguments else "",
+            "driver_attempts": _OF_SCRIPTS if self.driver_attempts != 1 else "",
+        }
+        if any(wrong.values()):
+            raise WrongWish({field: why for field, why in wrong.items() if why})
+
+    def check_script(self) -> None:
+        """See that nothing is wanted of a script that only jobs know.
+
+        Raises:
+            WrongWish: something is.
+        """
+        options = {f"options.{name}" for name in self.options.model_dump(exclude_defaults=True)}
+        given = {"params"} if self.params else set()
+        wrong = {name: _NOT_FOR_SCRIPTS[name] for name in sorted((options | given) & _NOT_FOR_SCRIPTS.keys())}
+        wrong |= dict.fromkeys(self.functions, "A script of datasets has no such function: to run a job, name inputs "
+                               "and an output.")  # fmt: skip
+        if wrong:
+            raise WrongWish(wrong)
+
+
+_OF_SCRIPTS = "This is for scripts of datasets: an uploaded file, without inputs and output."
+_SAYS_ITSELF = (
+    "A script of datasets says itself what it writes, where and how. To run a job, name inputs and an output."
+)
+_NOT_FOR_SCRIPTS = {
+    "options.overwrite": _SAYS_ITSELF,
+    "options.output_format": _SAYS_ITSELF,
+    "options.input_format": "A script of datasets names formats by its read_ functions.",
+    "options.no_combiner": "Datasets have folds instead of combiners.",
+    "options.max_bad_records": "A script of datasets sets bad records aside itself, in flat_map().",
+    "params": "What a script of datasets is told goes into arguments.",
+}
 
 
 class WrongWish(UsageError):
@@ -162,7 +232,8 @@ def wish_of(data: Any) -> JobWish:
 def wish_of_form(fields: Sequence[tuple[str, str]]) -> JobWish:
     """The wish that the fields of a form are: ``request`` holds all of it as JSON, or each is a field of its own.
 
-    There may be several ``inputs``, and several ``set`` of the form ``KEY=VALUE``; options are fields like the others.
+    There may be several ``inputs`` and ``arguments``, and several ``set`` of the form ``KEY=VALUE``; options are fields
+    like the others.
 
     Raises:
         WrongWish: it is none; each wrong field is named.
@@ -174,6 +245,8 @@ def wish_of_form(fields: Sequence[tuple[str, str]]) -> JobWish:
             data = {**_json_object(name, value), **data}
         elif name in ("inputs", "input"):
             _own(data, "inputs", list).append(value)
+        elif name in ("arguments", "argument"):
+            _own(data, "arguments", list).append(value)
         elif name == "set":
             key, equals, text = value.partition("=")
             if not equals:
@@ -255,7 +328,9 @@ def _check_texts(value: Any, place: str = "") -> None:
 
 def _check_places(wish: JobWish) -> None:
     """See that paths do not depend on the folder that some process is in, and that a glob does not lead everywhere."""
-    named = {"output": wish.output, **{f"inputs.{n}": path for n, path in enumerate(wish.inputs)}}
+    named = {f"inputs.{n}": path for n, path in enumerate(wish.inputs)}
+    if wish.output is not None:
+        named["output"] = wish.output
     if wish.options.shuffle_dir:
         named["options.shuffle_dir"] = wish.options.shuffle_dir
     for field, path in named.items():
