@@ -176,10 +176,29 @@ def test_outside_of_a_prefix(uri: str) -> None:
 
 
 def test_options_are_those_of_the_root() -> None:
-    root = f"{S3}?endpoint_override=store.test&scheme=http"
-    check_paths([f"{S3}/x?endpoint_override=store.test", f"{S3}/x"], [root])
-    with pytest.raises(PathNotAllowed):
-        check_paths([f"{S3}/x?endpoint_override=evil.test"], [root])
+    root = f"{S3}?endpoint_override=store.test&scheme=http&attempts=2"
+    for right in ("endpoint_override=store.test&scheme=http", "scheme=http&attempts=2&endpoint_override=store.test"):
+        check_paths([f"{S3}/x?{right}"], [root])
+    for wrong in (
+        "", "?_=", "?endpoint_override=store.test", "?endpoint_override=evil.test&scheme=http",
+        "?endpoint_override=store.test&scheme=http&attempts=9", "?endpoint_override=store.test&scheme=http&role_arn=r",
+        "?endpoint_override=store.test&endpoint_override=evil.test&scheme=http",
+        "?endpoint_override=store%2Etest&scheme=http",
+    ):  # fmt: skip
+        with pytest.raises(PathNotAllowed, match="with other options") as failed:
+            check_paths([f"{S3}/x{wrong}"], [root])
+        assert "test" not in str(failed.value).replace("store", "")
+    with pytest.raises(PathNotAllowed, match="is outside of"):
+        check_paths(["s3://other/x?endpoint_override=store.test&scheme=http"], [root])
+
+
+@pytest.mark.parametrize("option", ["endpoint_override=127.0.0.1:9", "role_arn=arn:aws:iam::1:role/x", "scheme=http"])
+@pytest.mark.parametrize("scheme", ["s3", "gs", "s3a", "abfs", "hdfs", "http"])
+def test_no_option_is_allowed_that_no_root_names(scheme: str, option: str) -> None:
+    root = f"{scheme}://bucket/data"
+    check_paths([f"{root}/x"], [root])
+    with pytest.raises(PathNotAllowed, match="with other options"):
+        check_paths([f"{root}/x?{option}"], [root])
 
 
 def test_secrets_are_not_shown() -> None:

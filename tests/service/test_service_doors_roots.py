@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +36,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(base: Path, data_dir: Path) -> Iterator[Server]:
-    with Server(ServeSettings(port=0, data_dir=data_dir, allowed_paths=(str(base / "root"),))) as server:
+    with Server(
+        ServeSettings(port=0, data_dir=data_dir, allowed_paths=(str(base / "root"), "s3://bucket/data"))
+    ) as server:
         yield server
 
 
@@ -84,6 +87,24 @@ def test_outside_of_it(
     assert status == 422, answer
     assert "--allow-path" in answer["detail"] and "matches no file" not in answer["detail"]
     assert not (base / "root" / "out").exists() and not (base / "other" / "out").exists()
+
+
+def test_no_uri_leads_to_another_host(post: Callable[..., tuple[int, Any]], base: Path) -> None:
+    """Whoever asks there would bring the server's credentials along."""
+    with socket.create_server(("127.0.0.1", 0)) as host:
+        options = f"endpoint_override=127.0.0.1:{host.getsockname()[1]}&scheme=http"
+        for inputs, output, shuffle in (
+            (f"s3://bucket/data/in.txt?{options}", f"{base}/root/out", None),
+            (f"{base}/root/in.txt", f"s3://bucket/data/out?{options}", None),
+            (f"{base}/root/in.txt", f"{base}/root/out", f"s3://bucket/data/shuffle?{options}"),
+            (f"s3://other/in.txt?{options}", f"{base}/root/out", None),
+        ):
+            status, answer = post(inputs, output, **({"shuffle_dir": shuffle} if shuffle else {}))
+            assert status == 422 and "--allow-path" in answer["detail"], answer
+            assert "127.0.0.1" not in answer["detail"]
+        host.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            host.accept()
 
 
 @pytest.mark.parametrize("named", ["links", "links/*.txt", "links/**"])

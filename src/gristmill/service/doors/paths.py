@@ -1,7 +1,8 @@
 """Roots: what jobs may read and write, if the operator limits that (``serve --allow-path``).
 
 A path of this machine is followed through all links before it is compared, also one that is not there yet: as far as it
-is. Of the URI of an object store the scheme, the bucket and the parts of the key are compared, as they are written.
+is. Of the URI of an object store the scheme, the bucket and the parts of the key are compared, as they are written; and
+its options, which may name another host or another role: they must be those of the root.
 
 The server's own data directory is closed to jobs, whatever the roots are.
 
@@ -15,13 +16,15 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from gristmill.errors import PathNotAllowed, UsageError
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 _OPTIONS = re.compile(r"\?([A-Za-z_]+=[^?&]*(?:&[A-Za-z_]+=[^?&]*)*)$")
+_PATIENCE = re.compile(r"(connect_timeout|request_timeout|attempts)=")
+"""Options that need not be named, for they change nothing but how long somebody waits."""
 _SAME = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
 
@@ -74,6 +77,11 @@ class Roots:
             if any(_is_within(real, self._closed) for real in self._reals(path, known)):
                 raise PathNotAllowed(f"{_shown(path)} lies in the data directory of this server. Use another place.")
             if self.given and not self._is_below(path, known):
+                if self._differs_in_options(path):
+                    raise PathNotAllowed(
+                        f"{_shown(path)} is named with other options behind its ? than this server allows there. They "
+                        "must be those of the root; the server's operator says which (--allow-path)."
+                    )
                 raise PathNotAllowed(
                     f"{_shown(path)} is outside of what this server lets jobs read and write. Use a path below "
                     f"{' or '.join(map(_shown, self.given))}; the server's operator says which (--allow-path)."
@@ -116,6 +124,11 @@ class Roots:
                 return False
         # A ``..`` behind a link leads up from where the link leads. Some only look at the text: both must be right.
         return all(self._is_in(one, known) for one in {local, os.path.abspath(local)})  # noqa: PTH100
+
+    def _differs_in_options(self, path: str) -> bool:
+        """Whether it is a URI below a root, but for its options."""
+        place = _place_of(path) if "\0" not in path and _local(path) is None else None
+        return place is not None and any(_is_in(replace(place, options=root.options), root) for root in self._places)
 
     def _is_in(self, path: str, known: dict[str, str]) -> bool:
         real = _real(path, known)
@@ -193,7 +206,8 @@ def _is_in(place: _Place, root: _Place) -> bool:
     return (
         (place.scheme, place.authority) == (root.scheme, root.authority)
         and place.parts[: len(root.parts)] == root.parts
-        and place.options <= root.options  # they may name another store of the same bucket
+        and place.options <= root.options  # they may name another store of the same bucket, or another role there
+        and all(_PATIENCE.match(option) for option in root.options - place.options)  # and so may their absence
     )
 
 
