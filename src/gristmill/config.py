@@ -14,6 +14,7 @@ from gristmill.errors import UsageError
 VERSION = "0.1.0"  # gristmill.__version__, for those who must not import the package's own front
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 """With VERSION: what a coordinator, its workers and its clients must have alike, for code travels between them."""
+VERSION_HEADERS = {"Gristmill-Version": VERSION, "Gristmill-Python": PYTHON_VERSION}
 
 KIB = 1024
 MIB = 1024 * KIB

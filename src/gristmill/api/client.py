@@ -21,10 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gristmill.api.messages import VERSION_HEADERS
-from gristmill.config import default_data_dir
+from gristmill.config import VERSION_HEADERS, default_data_dir
 from gristmill.errors import GristmillError, KeyTaken, NotAuthorized, ServerUnreachable, UsageError
-from gristmill.runtime.outcome import error_from_json
 from gristmill.runtime.transport.tls import Trust, distrust, speaks_tls
 
 FIRST_PATIENCE_SECONDS = 5.0
@@ -211,6 +209,8 @@ class ServerClient:
         if problem.get("taken_by"):
             return KeyTaken(str(problem["taken_by"]))
         if problem.get("error"):
+            from gristmill.runtime.outcome import error_from_json
+
             found = error_from_json(problem["error"])
             # A refusal of a kind that only servers know is wrong use all the same.
             return UsageError(str(found)) if type(found) is GristmillError and error.code < 500 else found

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gristmill.api.prepare import Submission
 from gristmill.config import PYTHON_VERSION, VERSION, JobOptions
+from gristmill.config import VERSION_HEADERS as VERSION_HEADERS
 from gristmill.errors import UsageError, VersionMismatch
-from gristmill.plan.encoding import inputs_from_json, inputs_to_json, plan_from_json, plan_to_json
-from gristmill.runtime.coordinator.tally import summary_of
 from gristmill.runtime.views import JobView
 
-VERSION_HEADERS = {"Gristmill-Version": VERSION, "Gristmill-Python": PYTHON_VERSION}
+if TYPE_CHECKING:
+    from gristmill.api.prepare import Submission
+
 SUBMISSION_TYPE = "application/vnd.gristmill.job+json"
 """The content type of a :class:`SubmitRequest`: others send jobs in other forms."""
 MAX_SEEN_FILES = 1000
@@ -65,6 +65,8 @@ class SubmitRequest:
 
     def to_json(self) -> dict[str, Any]:
         """As values that ``json.dumps`` takes."""
+        from gristmill.plan.encoding import inputs_to_json, plan_to_json
+
         job = self.submission
         return {
             "name": job.name,
@@ -92,6 +94,9 @@ class SubmitRequest:
         Raises:
             UsageError: it is not such a request.
         """
+        from gristmill.api.prepare import Submission
+        from gristmill.plan.encoding import inputs_from_json, plan_from_json
+
         try:
             submission = Submission(
                 name=_text(data["name"]),
@@ -180,6 +185,8 @@ class JobStatus:
 
     def summary(self) -> dict[str, Any]:
         """The job in figures, as ``--json`` prints them."""
+        from gristmill.runtime.coordinator.tally import summary_of
+
         return summary_of(self.view, self.output)
 
     def to_json(self) -> dict[str, Any]:
