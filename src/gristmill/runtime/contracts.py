@@ -299,8 +299,7 @@ class SlotDown:
     slot: str
 
 
-@dataclass(frozen=True)
-class AttemptDone:
+class AttemptDone(NamedTuple):
     """An attempt finished; its slot is free again."""
 
     attempt: AttemptId

@@ -11,7 +11,7 @@ longest is tried before its time.
 from __future__ import annotations
 
 from gristmill.errors import FailureKind
-from gristmill.scheduling.events import TaskId
+from gristmill.scheduling.events import AttemptId, TaskId
 from gristmill.scheduling.retry import Trouble
 from gristmill.scheduling.slots import refresh_worker
 from gristmill.scheduling.state import Alarm, SchedulerState, Worker
@@ -46,7 +46,9 @@ def note_failure(
         _blame(state, worker, task, now)
 
 
-def note_success(state: SchedulerState, worker: Worker, task: TaskId, trouble: Trouble | None, now: float) -> None:
+def note_success(
+    state: SchedulerState, worker: Worker, attempt: AttemptId, trouble: Trouble | None, now: float
+) -> None:
     """An attempt finished on this worker: it is well."""
     worker.failed_tasks.clear()
     worker.rests = 0
@@ -55,7 +57,7 @@ def note_success(state: SchedulerState, worker: Worker, task: TaskId, trouble: T
     if trouble is not None and trouble.unread and len(trouble.unread - {worker.name}) == 1 == len(trouble.unread):
         (name,) = trouble.unread
         if other := state.workers.get(name):
-            _blame(state, other, task, now)
+            _blame(state, other, attempt.task, now)
 
 
 def probe(state: SchedulerState, worker: Worker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from gristmill.scheduling.events import AttemptId, TaskId
 
@@ -23,8 +24,7 @@ class JobState(Enum):
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     """Start this attempt in this slot."""
 
     attempt: AttemptId
@@ -44,8 +44,7 @@ class Cancel:
     recalled: bool = False
 
 
-@dataclass(frozen=True)
-class AcceptOutput:
+class AcceptOutput(NamedTuple):
     """This attempt is the one that counts for its task: keep its block, parts and counters."""
 
     attempt: AttemptId

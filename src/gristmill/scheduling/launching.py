@@ -77,16 +77,18 @@ def launch(
 ) -> None:
     """Start an attempt at a ready task in a slot that may take it."""
     stage.move(index, Cause.LAUNCHED)
-    stage.running[index] = new_attempt(state, job, stage, index, slot, now)
+    was_free = slot.shape is None
+    attempt = stage.running[index] = new_attempt(state, job, stage, index, slot, now)
     refresh_stage(state, job, stage)
-    refresh_job(state, job)
-    out.append(Launch(stage.running[index].id, slot.id))
+    if was_free:  # the job has one more
+        refresh_job(state, job)
+    out.append(Launch(attempt.id, slot.id))
 
 
 def new_attempt(state: SchedulerState, job: Job, stage: Stage, index: int, slot: Slot, now: float) -> Attempt:
     """Take a number for an attempt, and put it into its slot."""
-    stage.numbers[index] += 1
-    attempt = Attempt(AttemptId(job.id, stage.id, index, stage.numbers[index]), slot, now, now, state.tick())
+    number = stage.numbers[index] = stage.numbers[index] + 1
+    attempt = Attempt(AttemptId(job.id, stage.id, index, number), slot, now, now, state.tick())
     put(state, job, slot, attempt)
     if job.speculation is not None and job.speculate_at is None:
         look_later(state, job, job.speculation)

@@ -138,7 +138,7 @@ def _task_finished(state: SchedulerState, event: TaskFinished, now: float, out: 
     other = stop(state, job, stage, attempt)
     if not slot.attempts:
         free_slot(state, slot)
-    note_success(state, worker, event.attempt.task, stage.troubles.get(event.attempt.index), now)
+    note_success(state, worker, event.attempt, stage.troubles.get(event.attempt.index), now)
     accept(state, job, stage, worker, event, out)
     if other is not None:
         cancel(state, job, stage, other, out)

@@ -40,8 +40,10 @@ def ask_to_wake(state: SchedulerState, out: list[Command]) -> None:
     """Say when the next alarm goes off, if that has changed."""
     while state.timers and _target(state, state.timers[0]) is None:
         heapq.heappop(state.timers)
-    times = [when for when in (state.timers[0][0] if state.timers else None, next_look(state)) if when is not None]
-    earliest = min(times, default=None)
+    earliest = state.timers[0][0] if state.timers else None
+    look = next_look(state)
+    if look is not None and (earliest is None or look < earliest):
+        earliest = look
     if earliest is not None and earliest != state.wake_at:
         out.append(WakeAt(earliest))
     state.wake_at = earliest
@@ -50,7 +52,13 @@ def ask_to_wake(state: SchedulerState, out: list[Command]) -> None:
 def _target(state: SchedulerState, timer: Timer) -> object | None:
     """What a timer was set for, if it still means anything."""
     when, _, alarm, target = timer
-    match alarm, target:
+    match alarm, target:  # the commonest first: one is looked at in each step
+        case Alarm.SPECULATE, str() as name:
+            job = state.jobs.get(name)
+            return job if job is not None and job.speculate_at == when else None
+        case Alarm.STALL, str() as name:
+            slot = state.slots.get(name)
+            return slot if slot is not None and slot.stall_at == when else None
         case Alarm.RESTED, AttemptId() as attempt:
             job = state.jobs.get(attempt.job)
             if job is not None:
@@ -60,9 +68,6 @@ def _target(state: SchedulerState, timer: Timer) -> object | None:
         case Alarm.LEAVES, str() as name:
             slot = state.slots.get(name)
             return slot if slot is not None and slot.leaves_by == when else None
-        case Alarm.STALL, str() as name:
-            slot = state.slots.get(name)
-            return slot if slot is not None and slot.stall_at == when else None
         case Alarm.PROBE, str() as name:
             worker = state.workers.get(name)
             return worker if worker is not None and worker.rest_until == when else None
@@ -70,7 +75,4 @@ def _target(state: SchedulerState, timer: Timer) -> object | None:
             job = state.jobs.get(name)
             found = job.stages.get(stage_id) if job is not None else None
             return found if found is not None and found.look_at == when else None
-        case Alarm.SPECULATE, str() as name:
-            job = state.jobs.get(name)
-            return job if job is not None and job.speculate_at == when else None
     return None

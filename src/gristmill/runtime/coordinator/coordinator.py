@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from gristmill.errors import FailureReport, GristmillError, JournalFailed, ServerUnreachable
 from gristmill.runtime import outcome as outcomes
-from gristmill.runtime.contracts import Fleet, FleetBroken
+from gristmill.runtime.contracts import AttemptDone, Fleet, FleetBroken
 from gristmill.runtime.coordinator.calls import Calls
 from gristmill.runtime.coordinator.dispatch import Dispatcher
 from gristmill.runtime.coordinator.ending import Ending, let_go, verdict_on
@@ -315,6 +315,8 @@ class Coordinator(Calls):
 
     def _handle(self, item: Item) -> None:
         match item:
+            case AttemptDone():  # first, for there are many of these
+                self._dispatcher.take(item)
             case Submit(job):
                 self._begin(job)
             case CancelJob(name):

@@ -121,6 +121,8 @@ class Dispatcher:
         if self.broken is not None:
             return  # all jobs are over, and nothing can be launched any more
         match event:
+            case AttemptDone(attempt, result):  # first, for there are many of these
+                self._attempt_done(attempt, result)
             case WorkerUp():
                 self._worker_up(event)
             case WorkerLeaving(worker):
@@ -142,8 +144,6 @@ class Dispatcher:
             case SlotDown(slot):
                 self._forget_slot(slot)
                 self._feed(events.SlotLeft(slot))
-            case AttemptDone(attempt, result):
-                self._attempt_done(attempt, result)
             case AttemptFailed(attempt, report, slot_leaves):
                 self._attempt_failed(attempt, report, slot_leaves)
             case Beat(worker, attempts, began):

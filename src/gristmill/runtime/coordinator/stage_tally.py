@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from gristmill.plan.stages import Stage
+from gristmill.plan.stages import ProgramOp, SplitSource, Stage
 from gristmill.runtime.contracts import Progress, TaskResult
 from gristmill.runtime.views import StageView
 
@@ -29,11 +30,24 @@ class StageTally:
     bytes_total: int = 0
     made: tuple[int, ...] | None = None  # once it was whole: the bytes of each partition; empty if that is not known
     hot_keys: dict[str, int] = field(default_factory=dict)  # that tasks named → rows
+    results: dict[int, TaskResult] = field(default_factory=dict)  # that count, by the numbers of their tasks
 
     @property
     def tasks(self) -> int:
         """How many tasks it has."""
         return sum(self.branches)
+
+    @cached_property
+    def only_input(self) -> int | None:
+        """The one input of the job whose splits its tasks read, and nothing else; None if it is not as simple."""
+        stage = self.stage
+        if len(stage.branches) != 1 or stage.branches[0].turns:
+            return None
+        (branch,) = stage.branches
+        if len(branch.sources) != 1 or (branch.ops and isinstance(branch.ops[0], ProgramOp)):
+            return None
+        (source,) = branch.sources
+        return source.input if isinstance(source, SplitSource) else None
 
     def place_of(self, index: int) -> tuple[int, int]:
         """The branch of a task, and the task's number within it."""

@@ -41,6 +41,7 @@ from gristmill.storage.contracts import PartFile, Split, Splits
 
 _FAILURES_SHOWN = 5
 _HOT_KEYS_SHOWN = 5
+_NOT_MOVED = Progress()  # of attempts that have just begun; a further one stands in its place when they move
 _NO_ROWS = 1 + (1 << 56)  # the digest of a block without rows: no other is as large, and 0 means that none is known
 
 
@@ -72,7 +73,6 @@ class JobTally:
         for stage in self._stages:
             read = (source.input for source in stage.stage.sources if isinstance(source, SplitSource))
             stage.bytes_total = sum(split.size_bytes for input in read for task in splits[input] for split in task)
-        self._results: dict[TaskId, TaskResult] = {}
         self._block_makers: dict[str, TaskId] = {}
         self._replaced: dict[TaskId, list[BlockInfo]] = {}  # blocks that some could not read, and others still may
         self._running: dict[AttemptId, Progress] = {}
@@ -129,11 +129,11 @@ class JobTally:
 
     def segment_count(self, stage: int) -> int:
         """How many segments the blocks of a stage have."""
-        results = (self._results.get(TaskId(self.job, stage, task)) for task in range(self._stages[stage].tasks))
-        return sum(len(result.block.segments) for result in results if result is not None and result.block is not None)
+        results = self._stages[stage].results.values()
+        return sum(len(result.block.segments) for result in results if result.block is not None)
 
     def _block_sizes(self, stage: int, partition: int) -> list[int]:
-        results = (self._results.get(TaskId(self.job, stage, task)) for task in range(self._stages[stage].tasks))
+        results = map(self._stages[stage].results.get, range(self._stages[stage].tasks))
         blocks = (None if result is None else result.block for result in results)
         return [0 if block is None else block.segment(partition).length for block in blocks]
 
@@ -154,6 +154,10 @@ class JobTally:
     def spec_for(self, attempt: AttemptId) -> TaskSpec:
         """What an attempt works on. All its parents' tasks have been accepted."""
         tally = self._stages[attempt.stage]
+        if tally.only_input is not None:
+            read = self._splits[tally.only_input][attempt.index]
+            self._input_bytes[attempt] = sum([split.size_bytes for split in read])
+            return TaskSpec(attempt, tally.stage, read)
         number, index = tally.place_of(attempt.index) if len(tally.branches) > 1 else (0, attempt.index)
         branch = tally.stage.branches[number]
         turns = branch.turns[index] if branch.turns else (Turn(index),)
@@ -205,20 +209,22 @@ class JobTally:
                 for partition in range(partitions_of(self.plan, slice.stage)):
                     yield from self._segments(replace(slice, begin=task, end=task + 1, partition=partition))
             return
+        results = self._stages[slice.stage].results
         for task in range(slice.begin, slice.end):
-            block = self._results[TaskId(self.job, slice.stage, task)].block
+            block = results[task].block
             assert block is not None, "a stage that is read by another keeps the blocks of its tasks"
-            if (segment := block.segment(slice.partition)).length:
+            if block.segments and (segment := block.segments[slice.partition]).length:
                 yield BlockInfo(block.path, (segment,), block.worker)
 
     def launched(self, attempt: AttemptId) -> None:
         """An attempt begins. If its task had a result before, that one was lost, at least for those who wanted it."""
-        lost = self.revoked(attempt.task)
-        if lost is not None and lost.block is not None:
-            self._replaced.setdefault(attempt.task, []).append(lost.block)
+        if attempt.number > 1:
+            lost = self.revoked(attempt.task)
+            if lost is not None and lost.block is not None:
+                self._replaced.setdefault(attempt.task, []).append(lost.block)
         self._attempts += 1
         self._stages[attempt.stage].running += 1
-        self._running[attempt] = Progress()
+        self._running[attempt] = _NOT_MOVED
 
     def _stopped(self, attempt: AttemptId) -> bool:
         """An attempt is over; False if it was not known to run."""
@@ -294,16 +300,16 @@ class JobTally:
     def restored(self, attempt: AttemptId, result: TaskResult, *, has_block: bool) -> None:
         """An earlier coordinator has accepted this attempt; its block is there, or (if it had one) is not."""
         self._attempts += 1
-        self._results[attempt.task] = result.packed()
+        self._stages[attempt.stage].results[attempt.index] = result.packed()
         self._count(attempt.stage, result, 1)
-        self._accumulate(attempt.task, result)
+        self._accumulate(attempt, result)
         if has_block and result.block is not None:
             self._block_makers[result.block.path] = attempt.task
 
     def kept(self, attempt: AttemptId, result: TaskResult) -> None:
         """The job's session keeps this from an earlier job: it was done, and this job has read nothing for it."""
         made = TaskResult(records_out=result.records_out, bytes_out=result.bytes_out, block=result.block)
-        self._results[attempt.task] = made.packed()
+        self._stages[attempt.stage].results[attempt.index] = made.packed()
         self._count(attempt.stage, made, 1)
         if made.block is not None:
             self._block_makers[made.block.path] = attempt.task
@@ -314,17 +320,18 @@ class JobTally:
 
     def accepted(self, attempt: AttemptId, result: TaskResult) -> None:
         """This attempt's result is the one that counts for its task."""
-        task = attempt.task
-        self.revoked(task)
-        self._results[task] = result.packed()
+        results = self._stages[attempt.stage].results
+        if attempt.index in results:
+            self.revoked(attempt.task)
+        results[attempt.index] = result.packed()
         self._count(attempt.stage, result, 1)
-        self._accumulate(task, result)
+        self._accumulate(attempt, result)
         if result.block is not None and result.block.path:
-            self._block_makers[result.block.path] = task
+            self._block_makers[result.block.path] = attempt.task
 
     def revoked(self, task: TaskId) -> TaskResult | None:
         """What a task made counts no more: its input has changed. Returns it, if there is anything."""
-        result = self._results.pop(task, None)
+        result = self._stages[task.stage].results.pop(task.index, None)
         if result is not None:
             self._count(task.stage, result, -1)
             if result.block is not None:
@@ -339,10 +346,10 @@ class JobTally:
             for name, n in names.items():
                 self._counters.add(group, name, sign * n)
 
-    def _accumulate(self, task: TaskId, result: TaskResult) -> None:
+    def _accumulate(self, attempt: AttemptId, result: TaskResult) -> None:
         """Take note of what a task accumulates; if it runs again it is the same, and counts once."""
-        if result.accumulated and task not in self._done_before:
-            self._accumulated[task] = result.accumulated
+        if result.accumulated and attempt.task not in self._done_before:
+            self._accumulated[attempt.task] = result.accumulated
 
     def _sums(self) -> dict[str, int | float]:
         """What all tasks accumulate, in their order: so sums of floats are the same each time."""
@@ -358,9 +365,10 @@ class JobTally:
         One that is ``kept`` for other jobs is not among them, if it counts.
         """
         blocks = self._replaced.pop(task, [])
-        result = self._results.get(task)
+        results = self._stages[task.stage].results
+        result = results.get(task.index)
         if result is not None and result.block is not None:
-            self._results[task] = replace(result, block=None)
+            results[task.index] = replace(result, block=None)
             self._block_makers.pop(result.block.path, None)
             blocks += () if kept else (result.block,)
         return [block for block in blocks if block.path]
@@ -378,11 +386,12 @@ class JobTally:
 
     def parts(self) -> tuple[PartFile, ...]:
         """The files of the last stage's tasks, in order."""
-        last = self.plan.last.id
-        tasks = (TaskId(self.job, last, index) for index in range(self._stages[last].tasks))
-        # Bad records are set aside by any stage's tasks, as further files of the output.
-        earlier = sorted(task for task, result in self._results.items() if result.parts and task.stage != last)
-        results = [self._results[task] for task in (*tasks, *earlier)]
+        last = self._stages[self.plan.last.id]
+        results = [last.results[index] for index in range(last.tasks)]
+        for stage in self._stages:  # bad records are set aside by any stage's tasks, as further files of the output
+            if stage is not last:
+                made = sorted(index for index, result in stage.results.items() if result.parts)
+                results += [stage.results[index] for index in made]
         return tuple(part for result in results for part in result.parts)
 
     @property

@@ -161,9 +161,12 @@ class Span(NamedTuple):
     speculative: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class TaskDone:
-    """An attempt counts for its task: its block and its files are what the task made."""
+    """An attempt counts for its task: its block and its files are what the task made.
+
+    Never changed; not frozen, since there are many and that takes thrice as long.
+    """
 
     kind: ClassVar[str] = "task done"
     job: str
@@ -415,7 +418,8 @@ def result_to_json(result: TaskResult) -> list[Any]:
     data = list(_result_fields(result))
     if (block := result.block) is not None:
         data[_BLOCK] = [block.path, block.worker, [_segment_fields(segment) for segment in block.segments]]
-    data[_PARTS] = [_part_fields(part) for part in result.parts]
+    if result.parts:
+        data[_PARTS] = [_part_fields(part) for part in result.parts]
     if result.last_bad is not None:
         data[_LAST_BAD] = result.last_bad.to_json()
     return data
