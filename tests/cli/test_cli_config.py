@@ -143,7 +143,10 @@ def test_what_is_printed_is_a_file_that_says_the_same(home: Path, say: Say) -> N
 def test_secrets_are_not_shown(home: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     write(
         home,
-        project='server = "https://me:sesame@mill:7077/?token=sesame"\n[run.set]\napi_key = "sesame"\npath = "shown"\n',
+        project='server = "https://me:sesame@mill:7077/?token=sesame"\n[run.set]\napi_key = "sesame"\npath = "shown"\n'
+        '[serve]\nopenlineage = "https://sesame@host/api#sesame"\nwebhook = "https://a:se/sesame@host/x"\n'
+        'smtp-url = "smtp://me@mail"\n[submit]\noutput = "s3://key:ses/sesame@bucket/x"\n'
+        '[wait]\nserver = "https://[sesame"\n',
     )
     monkeypatch.setenv("GRISTMILL_TOKEN", "sesame")
     for arguments in (("config", "--origin"), ("config", "--json"), ("config", "run", "--set", "password=sesame")):

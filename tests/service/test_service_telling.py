@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from gristmill.runtime.outcome import Outcome
 from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 from gristmill.service.looking.history import Histories
-from gristmill.service.operations import HistoryKeeper
+from gristmill.service.operations import HistoryKeeper, OperationSettings
 from gristmill.service.telling.lineage import LineageChannel, dataset
 from gristmill.service.telling.notices import Mail, MailChannel, Notices, Webhook, WebhookChannel, post_json
 from gristmill.service.telling.telling import NeverTold, NotToldYet, Tellers
@@ -209,6 +210,12 @@ def test_a_password_is_not_sent_in_the_clear(journal: Journal, heard: Heard, cap
         (["--mail-to", "a"], "--smtp-url"),
         (["--webhook", "http://x", "--webhook-secret-file", "/nowhere/secret"], "cannot be read"),
         (["--openlineage", "nowhere"], "--openlineage"),
+        (["--openlineage", "ftp://a:hidden@x/?key=hidden"], "--openlineage"),
+        (["--openlineage", "https://a:hid/den@x/"], "--openlineage"),
+        (["--webhook", "https://[hidden/x"], "--webhook"),
+        (["--webhook", "https://a:hidden"], "--webhook"),
+        (["--smtp-url", "http://a:hidden@x", "--mail-to", "a", "--mail-from", "b"], "smtp://"),
+        (["--smtp-url", "smtp://a:hid/den@x", "--mail-to", "a", "--mail-from", "b"], "smtp://"),
         (["--keep-history", "long"], "long"),
     ],
 )
@@ -216,12 +223,17 @@ def test_settings_that_make_no_sense_are_refused_by_name(
     options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["serve", "--port", "0", "--executors", "0", "--data-dir", str(tmp_path), *options]) == 2
-    assert words in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert words in said and "hid" not in said
 
 
 def test_secrets_are_not_shown() -> None:
-    shown = repr([Webhook.parse("http://x", "hidden"), Mail.parse("smtp://a@x", "hidden", "b", ("c",))])
-    assert "hidden" not in shown
+    settings = OperationSettings(
+        webhook=Webhook.parse("http://x/hidden", "hidden"),
+        mail=Mail.parse("smtp://a@x", "hidden", "b", ("c",)),
+        openlineage="http://a:hidden@x",
+    )
+    assert "hidden" not in repr(settings)
     with pytest.raises(UsageError, match="base64"):
         Webhook.parse("http://x", "whsec_!")
 
@@ -230,6 +242,13 @@ def test_datasets_are_named_as_openlineage_names_them() -> None:
     assert dataset("/data/x.txt") == {"namespace": "file", "name": "/data/x.txt"}
     assert dataset("file:///data/x.txt") == {"namespace": "file", "name": "/data/x.txt"}
     assert dataset("s3://bucket/a/b") == {"namespace": "s3://bucket", "name": "a/b"}
+    assert dataset("s3://key:se/cret@bucket/a/b?region=x") == {"namespace": "s3://bucket", "name": "a/b"}
+    assert dataset("abfs://box@account.net/a") == {"namespace": "abfs://box@account.net", "name": "a"}
+
+
+def test_the_user_of_a_url_logs_in(heard: Heard, url: str) -> None:
+    post_json(url.replace("://", "://ann:s%3Acret@") + "/lineage", b"{}", {})
+    assert heard.calls[0].headers["Authorization"] == "Basic " + base64.b64encode(b"ann:s:cret").decode()
 
 
 def test_a_cancelled_run_is_aborted(journal: Journal, heard: Heard, url: str) -> None:

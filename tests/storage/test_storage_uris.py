@@ -24,7 +24,7 @@ from gristmill.storage.filesystems import open_filesystem
 from gristmill.storage.formats import open_batches, open_split
 from gristmill.storage.inputs import resolve_inputs
 from gristmill.storage.object_listing import matches
-from gristmill.storage.uris import as_given, bare, file_name, options_of, shown, sibling
+from gristmill.storage.uris import as_given, bare, file_name, has_bare_secret, options_of, shown, sibling
 
 
 @pytest.fixture
@@ -311,9 +311,22 @@ def test_options_are_told_from_keys(uri: str, plain: str, found: dict[str, str])
 
 def test_what_is_shown_holds_no_secrets() -> None:
     assert shown("s3://key:secret@b/k#1?region=x") == "s3://b/k#1"
-    assert shown("https://u:p@h/x?token=1") == "https://h/x"
+    assert shown("https://u:p@h/x?token=1") == shown("https://u:p/q@h/x") == "https://h/x"
+    assert shown("s3://key:se/cr@et@b/k@1") == "s3://b/k@1", "what was to be escaped and is not"
+    assert shown("abfs://box:s/ecret@account.net/x") == "abfs://box@account.net/x"
+    assert shown("webdav://u@h/x?token=1") == "webdav://h/x"
+    assert shown("simplecache::s3://key:secret@b/x") == "simplecache::s3://b/x"
+    assert shown("hdfs://me@host:8020/a@b") == "hdfs://host:8020/a@b" and shown("s3://b/a:b@c") == "s3://b/a:b@c"
     assert shown("abfs://box@account.dfs.core.windows.net/x") == "abfs://box@account.dfs.core.windows.net/x"
     assert shown("/plain/a@b?c=d") == "/plain/a@b?c=d"
+
+
+def test_a_secret_that_is_not_escaped_is_refused_and_not_shown() -> None:
+    for uri in ("s3://key:se/cret@b/k?region=x", "gs://key:se/cret@b/k", "abfs://box:se/cret@account.net/x"):
+        with pytest.raises(UsageError, match="write %2F") as refused:
+            open_filesystem(uri)
+        assert "se/cret" not in str(refused.value) and "@b" not in str(refused.value)
+    assert not has_bare_secret("s3://key:secret@b/k@1") and not has_bare_secret("/a:b/c@d")
 
 
 def test_globs_match_as_on_a_disk() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 from gristmill.config import VERSION_HEADERS, default_data_dir
 from gristmill.errors import GristmillError, KeyTaken, NotAuthorized, ServerUnreachable, UsageError
 from gristmill.runtime.transport.tls import Trust, distrust, speaks_tls
+from gristmill.storage.uris import shown
 
 FIRST_PATIENCE_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0
@@ -265,12 +266,19 @@ def checked_url(url: str) -> str:
     Raises:
         UsageError: it has not; what to write instead is said.
     """
-    wrong = f"{url!r} is not the address of a server; one is written http://HOST:PORT"
+    plain = shown(url)
+    wrong = f"{plain!r} is not the address of a server; one is written http://HOST:PORT"
     if "://" not in url:
         raise UsageError(f"{wrong}: write http://{url}.")
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+        hidden = "@" in parts.netloc or bool(parts.query)
+    except ValueError as error:
+        raise UsageError(f"{wrong}.") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{wrong}.")
+    if hidden:  # the link of its page, say: it would stand in messages from then on
+        raise UsageError(f"{wrong}, without a token or a user in it: name {plain}, and the token by --token-file.")
     if _API in parts.path:
         raise UsageError(f"{wrong}: leave {parts.path} out.")
     return url

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from gristmill.errors import OutputExists, UsageError
+from gristmill.storage.uris import shown as shown
 
 
 def look_at(inputs: Sequence[str], format: str | None, output: str, overwrite: bool) -> None:

@@ -30,6 +30,7 @@ from gristmill.cli.settings import (
 
 _HIDDEN = "******"
 _SECRET = re.compile(r"password|passwd|secret|token|credential|api[-_]?key|access[-_]?key", re.IGNORECASE)
+_PUBLIC_USERS = ("smtp", "smtps", "hdfs", "abfs", "abfss")
 _DEFAULT = Origin("default")
 
 
@@ -185,13 +186,20 @@ def _masked(key: str, value: Any) -> Any:
 
 
 def _masked_url(key: str, url: str) -> str:
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return _HIDDEN
+    if "@" in parts.path and ":" in parts.netloc:  # a password with a slash in it ends the host, and says so nowhere
+        return f"{parts.scheme}://{_HIDDEN}"
     user, at, host = parts.netloc.rpartition("@")
     if ":" in user:
         user = f"{user.partition(':')[0]}:{_HIDDEN}"
+    elif user and parts.scheme not in _PUBLIC_USERS:  # it may be a token
+        user = _HIDDEN
     path = f"/{_HIDDEN}" if "webhook" in key and parts.path.strip("/") else parts.path  # it is what lets one in
-    query = _HIDDEN if parts.query else ""
-    return urllib.parse.urlunsplit((parts.scheme, f"{user}{at}{host}", path, query, parts.fragment))
+    query, fragment = (_HIDDEN if part else "" for part in (parts.query, parts.fragment))
+    return urllib.parse.urlunsplit((parts.scheme, f"{user}{at}{host}", path, query, fragment))
 
 
 def _lines(settings: Sequence[Setting], sources: Sources, origin: bool) -> Iterator[str]:

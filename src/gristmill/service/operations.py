@@ -41,7 +41,7 @@ class OperationSettings:
     keep: KeepHistory = field(default_factory=KeepHistory)
     webhook: Webhook | None = None
     mail: Mail | None = None
-    openlineage: str = ""
+    openlineage: str = field(default="", repr=False)
 
 
 def tellers_of(settings: OperationSettings, journal: Journal, url: str) -> Tellers:

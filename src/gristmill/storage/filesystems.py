@@ -17,7 +17,15 @@ from urllib.parse import unquote
 
 from gristmill.config import parse_duration
 from gristmill.errors import GristmillError, InputMissing, InputUnreadable, UsageError
-from gristmill.storage.uris import PYARROW_SCHEMES, authority_and_key, bare, options_of, scheme_of, shown
+from gristmill.storage.uris import (
+    PYARROW_SCHEMES,
+    authority_and_key,
+    bare,
+    has_bare_secret,
+    options_of,
+    scheme_of,
+    shown,
+)
 
 if TYPE_CHECKING:
     import pyarrow.fs as pafs
@@ -46,6 +54,8 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         InputUnreadable: there is no such file system, or it needs what is not installed.
         UsageError: it has no such option.
     """
+    if has_bare_secret(uri):
+        raise UsageError(f"The secret in the URI {shown(uri)} has a / in it: write %2F for that.")
     scheme = scheme_of(uri)
     place = bare(uri)
     make = _BY_SCHEME.get(scheme)

@@ -13,6 +13,9 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 _OPTION = r"[A-Za-z_]+=[^?&]*"
 _OPTIONS = re.compile(rf"\?({_OPTION}(?:&{_OPTION})*)$")
 _NO_OPTIONS = "?_="
+_USER = re.compile(r"^[^/@]*:(?!\d*(?:/|$))[^@]*@")  # a secret may have a slash in it that was to be escaped
+_PASSWORD = re.compile(r"^([^/@:]*):[^@]*@")
+_CHAINED_USER = re.compile(r"://[^/@]*@")  # of what only looks like a URI
 
 OBJECT_SCHEMES = ("s3", "s3a", "s3n", "gs", "gcs")
 PYARROW_SCHEMES = (*OBJECT_SCHEMES, "hdfs", "viewfs", "abfs", "abfss")
@@ -66,11 +69,25 @@ def shown(uri: str) -> str:
     """A URI for people: without user, password and options, which may hold secrets. A path is as it is."""
     scheme = scheme_of(uri)
     if not scheme:
-        return uri
-    authority, slash, key = bare(uri)[len(scheme) + 3 :].partition("/")
+        return _CHAINED_USER.sub("://", uri)
+    rest = bare(uri)[len(scheme) + 3 :]
+    if scheme in ("abfs", "abfss"):  # what is before the @ is a container there
+        return f"{scheme}://" + _PASSWORD.sub(r"\1@", rest)
+    authority, slash, key = _USER.sub("", rest).partition("/")
     if scheme in ("http", "https"):
         key = key.partition("?")[0]
-    return f"{scheme}://{authority.rpartition('@')[2] if scheme not in ('abfs', 'abfss') else authority}{slash}{key}"
+    elif scheme not in PYARROW_SCHEMES:
+        key = _OPTIONS.sub("", key)
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{key}"
+
+
+def has_bare_secret(uri: str) -> bool:
+    """Whether a URI has a user whose secret holds a slash that was to be escaped: it would be taken for a bucket."""
+    scheme = scheme_of(uri)
+    found = (
+        (_PASSWORD if scheme in ("abfs", "abfss") else _USER).match(bare(uri)[len(scheme) + 3 :]) if scheme else None
+    )
+    return found is not None and "/" in found[0]
 
 
 def file_name(path: str) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
+from gristmill.api.places import shown
 from gristmill.errors import PathNotAllowed, UsageError
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
@@ -59,7 +60,7 @@ class Roots:
             if path is None:
                 place = _place_of(root)
                 if place is None:
-                    raise UsageError(f"--allow-path {root} is neither a directory nor the URI of one.")
+                    raise UsageError(f"--allow-path {shown(root)} is neither a directory nor the URI of one.")
                 self._places.append(place)
             elif os.path.isdir(path):  # noqa: PTH112 - as text, as all that follows
                 self._folders.append(os.path.realpath(path))
@@ -75,16 +76,16 @@ class Roots:
         known: dict[str, str] = {}  # folder as it was named → what it is
         for path in paths:
             if any(_is_within(real, self._closed) for real in self._reals(path, known)):
-                raise PathNotAllowed(f"{_shown(path)} lies in the data directory of this server. Use another place.")
+                raise PathNotAllowed(f"{shown(path)} lies in the data directory of this server. Use another place.")
             if self.given and not self._is_below(path, known):
                 if self._differs_in_options(path):
                     raise PathNotAllowed(
-                        f"{_shown(path)} is named with other options behind its ? than this server allows there. They "
+                        f"{shown(path)} is named with other options behind its ? than this server allows there. They "
                         "must be those of the root; the server's operator says which (--allow-path)."
                     )
                 raise PathNotAllowed(
-                    f"{_shown(path)} is outside of what this server lets jobs read and write. Use a path below "
-                    f"{' or '.join(map(_shown, self.given))}; the server's operator says which (--allow-path)."
+                    f"{shown(path)} is outside of what this server lets jobs read and write. Use a path below "
+                    f"{' or '.join(map(shown, self.given))}; the server's operator says which (--allow-path)."
                 )
 
     def check_written(self, paths: Iterable[str]) -> None:
@@ -98,7 +99,7 @@ class Roots:
         for path in paths:
             places = self._reals(path, {}, globs=False)
             if self._closed is not None and any(_is_within(self._closed, real) for real in places):
-                raise PathNotAllowed(f"The data directory of this server lies in {_shown(path)}. Use another place.")
+                raise PathNotAllowed(f"The data directory of this server lies in {shown(path)}. Use another place.")
 
     def _reals(self, path: str, known: dict[str, str], *, globs: bool = True) -> set[str]:
         """What a name may mean on this machine, through all links; nothing if it is a URI, or nothing is closed."""
@@ -209,12 +210,3 @@ def _is_in(place: _Place, root: _Place) -> bool:
         and place.options <= root.options  # they may name another store of the same bucket, or another role there
         and all(_PATIENCE.match(option) for option in root.options - place.options)  # and so may their absence
     )
-
-
-def _shown(path: str) -> str:
-    """A name without what may be secret in it."""
-    match = _URI.match(path)
-    if match is None:
-        return path
-    authority, slash, key = path[match.end() :].partition("/")
-    return f"{match[0]}{authority.rpartition('@')[2]}{slash}{_OPTIONS.sub('', key)}"

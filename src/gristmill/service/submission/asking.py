@@ -14,7 +14,7 @@ from gristmill.api.driver import driver_of
 from gristmill.api.loading import load_builtin
 from gristmill.api.messages import SubmitRequest
 from gristmill.api.pickling import pickle_code
-from gristmill.api.places import look_at
+from gristmill.api.places import look_at, shown
 from gristmill.api.prepare import Submission
 from gristmill.api.uploaded import ScriptTask
 from gristmill.config import MIB, format_size
@@ -115,7 +115,7 @@ class Asking:
             user=caller.user,
             at=now,
             request={"wish": wish.model_dump(), "file": file},
-            output=wish.place,
+            output=shown(wish.place),  # what others see of it
             key=key,
             digest=asked,
             priority=wish.priority,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gristmill.api.builtin import BUILTIN
 from gristmill.api.mapreduce import parse_options
+from gristmill.api.places import shown
 from gristmill.config import JobOptions, parse_duration
 from gristmill.errors import UsageError
 
@@ -335,7 +336,9 @@ def _check_places(wish: JobWish) -> None:
         named["options.shuffle_dir"] = wish.options.shuffle_dir
     for field, path in named.items():
         if not path.startswith("/") and "://" not in path:
-            raise WrongWish({field: f"{path!r} is relative. Name an absolute path or a URI, as the workers see it."})
+            raise WrongWish(
+                {field: f"{shown(path)!r} is relative. Name an absolute path or a URI, as the workers see it."}
+            )
         parts = path.split("/")
         if parts.count("**") > 1 or (parts[0] == "" and "**" in parts[:2]):
-            raise WrongWish({field: f"{path!r} leads everywhere: one ** is enough, below some folder."})
+            raise WrongWish({field: f"{shown(path)!r} leads everywhere: one ** is enough, below some folder."})

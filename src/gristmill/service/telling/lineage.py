@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
+from gristmill.api.places import shown
 from gristmill.config import VERSION
 from gristmill.errors import UsageError
 from gristmill.runtime.journal.facts import Fact, JobAccepted, JobBegun, JobEnded
@@ -16,7 +17,7 @@ from gristmill.runtime.journal.journal import Journal
 from gristmill.runtime.journal.outbox import Message
 from gristmill.runtime.journal.summaries import JobSummary
 from gristmill.service.drivers import is_loader
-from gristmill.service.telling.notices import post_json
+from gristmill.service.telling.notices import is_web_url, post_json
 from gristmill.service.telling.telling import NeverTold
 
 NAMESPACE = "gristmill"
@@ -42,8 +43,8 @@ class LineageChannel:
     name = "openlineage"
 
     def __init__(self, url: str, journal: Journal) -> None:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise UsageError(f"--openlineage {url}: name a URL such as https://HOST/api/v1/lineage.")
+        if not is_web_url(url):
+            raise UsageError("--openlineage: name a URL such as https://HOST/api/v1/lineage.")
         self._url, self._journal = url, journal
 
     def kinds(self, fact: Fact) -> Iterable[str]:
@@ -105,7 +106,7 @@ def run_event(message: Message, summary: JobSummary, accepted: JobAccepted | Non
 
 def dataset(path: str) -> dict[str, str]:
     """A file, folder or object by OpenLineage's naming: ``s3://bucket`` and the key, or ``file`` and the path."""
-    parts = urlsplit(path)
+    parts = urlsplit(shown(path))
     if len(parts.scheme) > 1 and parts.scheme != "file" and parts.netloc:
         return {"namespace": f"{parts.scheme}://{parts.netloc}", "name": parts.path.lstrip("/") or "/"}
     return {"namespace": "file", "name": parts.path if parts.scheme == "file" else path}

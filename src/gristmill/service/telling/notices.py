@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from gristmill.config import VERSION, format_duration
 from gristmill.errors import UsageError, plain
@@ -158,7 +158,7 @@ class Webhook:
         Raises:
             UsageError: it is no URL, or no secret.
         """
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        if not is_web_url(url):
             raise UsageError("--webhook: name a URL such as https://HOST/PATH.")  # not shown: it may be a secret
         if not secret.startswith(_SECRET_PREFIX):
             return cls(url, secret.encode())
@@ -200,15 +200,28 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 _opener = urllib.request.build_opener(_NoRedirects)
 
 
+def is_web_url(url: str) -> bool:
+    """Whether something can be posted there."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # it has brackets that do not match, or no number for a port
+        return False
+
+
 def post_json(url: str, body: bytes, headers: dict[str, str]) -> None:
-    """Post a JSON text.
+    """Post a JSON text. User and password of the URL are told as ``Authorization``.
 
     Raises:
         NotToldYet: nobody answers, or not now.
         NeverTold: it is refused.
     """
     known = {"Content-Type": "application/json", "User-Agent": f"gristmill/{VERSION}"}
-    request = urllib.request.Request(url, body, {**known, **headers}, method="POST")
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if at:
+        known["Authorization"] = f"Basic {base64.b64encode(unquote_to_bytes(user)).decode()}"
+    request = urllib.request.Request(parts._replace(netloc=host).geturl(), body, {**known, **headers}, method="POST")
     try:
         with _opener.open(request, timeout=_TIMEOUT_SECONDS) as answer:
             answer.read(_ANSWER_BYTES)
@@ -259,9 +272,13 @@ class Mail:
         Raises:
             UsageError: something is missing.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
-            raise UsageError(f"--smtp-url {url}: name a server such as smtp://USER@HOST:587 or smtps://USER@HOST.")
+        try:
+            parts = urlsplit(url)
+            port, wrong = parts.port, parts.scheme not in ("smtp", "smtps") or not parts.hostname
+        except ValueError:
+            wrong = True
+        if wrong:  # not shown: there may be a password in it
+            raise UsageError("--smtp-url: name a server such as smtp://USER@HOST:587 or smtps://USER@HOST.")
         if parts.password is not None:
             raise UsageError("--smtp-url: the password goes into a file, named by --smtp-password-file.")
         if not to or not sender:
@@ -270,7 +287,7 @@ class Mail:
         user = unquote(parts.username or "")
         if user and not password:
             raise UsageError(f"--smtp-url names the user {user}: put the password into a file, --smtp-password-file.")
-        return cls(parts.hostname, parts.port or (465 if tls else 587), tls, user, password, sender, to)
+        return cls(parts.hostname or "", port or (465 if tls else 587), tls, user, password, sender, to)
 
 
 class MailChannel:
@@ -295,7 +312,8 @@ class MailChannel:
                     smtp.login(mail.user, mail.password)
                 smtp.send_message(text, mail.sender, mail.to)
         except (OSError, smtplib.SMTPException) as error:  # what is refused today may be set right by the operator
-            raise NotToldYet(f"{mail.host}:{mail.port} does not take it: {error}.") from error
+            said = str(error) if not mail.password else str(error).replace(mail.password, "***")
+            raise NotToldYet(f"{mail.host}:{mail.port} does not take it: {said}.") from None
 
     def _connected(self) -> smtplib.SMTP:
         mail, trusted = self._mail, ssl.create_default_context()
