@@ -34,6 +34,7 @@
     │   ├── BadRecordLimit          one attempt alone set more records aside than --max-bad-records allows
     │   ├── OutputUnencodable       a record cannot be written in the output's format
     │   ├── ExecutorDied            the process ended by exit code or signal
+    │   ├── AnswerInvalid           an attempt's answer cannot be what its task made
     │   ├── AttemptNotBegun         the slot went away before the attempt's turn came; nothing was done
     │   ├── MemoryLimitExceeded     the process grew beyond its limit
     │   ├── ProcessLimitExceeded    more processes were started than --max-processes allows
@@ -323,6 +324,12 @@ class ExecutorDied(TaskError):
     """The executor process ended: exit code or signal."""
 
     kind = FailureKind.DEATH
+
+
+class AnswerInvalid(TaskError):
+    """An attempt's answer cannot be what its task made: user code has spoken in its executor's name."""
+
+    kind = FailureKind.USER
 
 
 class AttemptNotBegun(TaskError):

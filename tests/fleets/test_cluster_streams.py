@@ -248,7 +248,7 @@ def test_a_result_that_names_files_of_others_costs_the_attempt(
     assert mill.wait_for(AttemptDone).result.block.worker == ("" if shuffle_dir else agent.heard.welcomes[0].worker)
     agent.done(AttemptId("j", 0, 1, 1), result)
     failed = mill.wait_for(AttemptFailed)
-    assert failed.attempt == AttemptId("j", 0, 1, 1) and "makes no sense" in failed.report.message
+    assert failed.attempt == AttemptId("j", 0, 1, 1) and failed.report.error == "AnswerInvalid"
     assert len(mill.heard(AttemptDone)) == 1 and not mill.heard(WorkerDown)
 
 

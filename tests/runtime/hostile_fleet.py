@@ -7,7 +7,7 @@ one at a time. Nothing is lost on the way but what a worker takes with it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TypeVar
 
@@ -58,6 +58,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.fates: dict[AttemptId, str] = {}
+        self.forged: set[AttemptId] = set()  # whose answers no executor gives
         self._queues: dict[str, list[AttemptId]] = {}
         self._slots: dict[AttemptId, str] = {}
 
@@ -72,7 +73,7 @@ class Ledger:
     def told(self, event: FleetEvent) -> None:
         match event:
             case AttemptDone(attempt):
-                self._answered(attempt, "done")
+                self._answered(attempt, "failed" if attempt in self.forged else "done")
             case AttemptFailed(attempt, report, slot_leaves):
                 known = self.fates[attempt] == "runs"
                 self._answered(attempt, "not begun" if report.error == "AttemptNotBegun" else "failed")
@@ -214,7 +215,10 @@ class HostileFleet:
             report = FailureReport("BlockMissing", "It is gone.", details={"block": missing[0]})
             worker.events.append(AttemptFailed(spec.attempt, report, slot_leaves=False))
         else:
-            worker.events.append(AttemptDone(spec.attempt, self._result(worker, spec)))
+            result = self._result(worker, spec)
+            if self.random.random() < 0.01:
+                result = self._forged(spec.attempt, result)
+            worker.events.append(AttemptDone(spec.attempt, result))
 
     def die(self) -> None:
         """An executor dies."""
@@ -322,6 +326,14 @@ class HostileFleet:
                 worker.events.append(AttemptFailed(spec.attempt, report, slot_leaves=True))
         worker.events.append(SlotDown(slot))
         self._open_slot(worker)
+
+    def _forged(self, attempt: AttemptId, result: TaskResult) -> TaskResult:
+        """User code has spoken in the executor's name."""
+        self.ledger.forged.add(attempt)
+        if result.block is None:
+            return replace(result, parts=(*result.parts, *result.parts))
+        few = result.block.segments[: self.random.randrange(4)]
+        return replace(result, block=self.random.choice([None, replace(result.block, segments=few)]))
 
     def _result(self, worker: Worker, spec: TaskSpec) -> TaskResult:
         attempt = spec.attempt

@@ -153,10 +153,12 @@ def test_a_late_result_leaves_nothing(bench: Bench) -> None:
     late = bench.attempt(0, 0)
     bench.post(SlotDown("s1"))  # without a word: the attempt is lost, and runs again
     bench.slot("s3")
-    (bench.staging / "bad").write_text("x")
-    bench.mapped(0, parts=(PartFile("bad", "_bad_records/x", 1, 1),))
+    bad = bench.staging / "attempts" / "bad.jsonl"
+    bad.parent.mkdir(exist_ok=True)
+    bad.write_text("x")
+    bench.mapped(0, parts=(PartFile("attempts/bad.jsonl", "_bad_records/m0-00000.jsonl", 1, 1),))
     assert bench.fleet.freed == [f"block-{late}"]
-    assert not (bench.staging / "bad").exists()
+    assert not bad.exists()
     bench.mapped(0, number=2)
     bench.mapped(1)
     bench.reduced(0)

@@ -10,6 +10,7 @@ from google.protobuf import descriptor_pb2
 
 from gristmill.errors import FailureReport, Frame
 from gristmill.plan.stages import Branch, MapOp, OutputSink, ReduceOp, ShuffleSink, ShuffleSource, SplitSource, Stage
+from gristmill.runtime.answers import result_of
 from gristmill.runtime.contracts import JobSpec, TaskResult, TaskSpec
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol import convert
@@ -113,5 +114,5 @@ def test_results_and_reports_come_back() -> None:
         seconds=0.25,
         accumulated={"a": 3, "b": 0.1},
     )
-    assert TaskResult.from_json(json.loads(convert.json_bytes(result))) == result
+    assert result_of(json.loads(convert.json_bytes(result))) == result
     assert FailureReport.from_json(json.loads(convert.json_bytes(report))) == report

@@ -16,6 +16,7 @@ from gristmill.config import PYTHON_VERSION, VERSION
 from gristmill.errors import FailureReport, PathNotShared
 from gristmill.fleets.admission import Admission, AdmitJob, AdmitWorker, GiveUpWorker, RefuseWorker, RejectJob, Verdict
 from gristmill.plan.stages import Stage
+from gristmill.runtime.answers import report_of, result_of
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,
@@ -39,7 +40,7 @@ from gristmill.runtime.contracts import (
 from gristmill.runtime.files.joblogs import LogKeeper
 from gristmill.runtime.files.opening import is_block_of
 from gristmill.runtime.process.plain import read_json
-from gristmill.runtime.process.watch import not_begun
+from gristmill.runtime.process.watch import answer_invalid, not_begun
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_id, attempt_message, job_message, launch_order, stage_message
 from gristmill.runtime.transport.cluster import AgentServer, Link
@@ -284,7 +285,7 @@ class Roster:
                 self._answered(attempt)
                 self._keep_log(attempt, failed.log, failed.log_start)
                 leaves = failed.slot_leaves if failed.HasField("slot_leaves") else None
-                report = FailureReport.from_json(read_json(failed.report))
+                report = report_of(read_json(failed.report))
                 self._say(worker, AttemptFailed(attempt, report, leaves))
             case "slot_up":
                 self._slots[event.slot_up.slot] = worker
@@ -327,8 +328,7 @@ class Roster:
             return AttemptDone(attempt, self._owned(worker, attempt.job, data))
         except ValueError as error:
             _log.warning("worker %s: attempt %s sent what makes no sense: %s", worker.up.worker, attempt, error)
-            message = f"The attempt's answer makes no sense: {error}."
-            return AttemptFailed(attempt, FailureReport(error="TaskError", message=message), slot_leaves=None)
+            return AttemptFailed(attempt, answer_invalid(f"attempt {attempt}", str(error)), slot_leaves=None)
 
     def _owned(self, worker: _Worker, job: str, data: bytes) -> TaskResult:
         """A result whose block says who keeps it, unless it lies on storage that all share.
@@ -336,14 +336,16 @@ class Roster:
         Raises:
             ValueError: it names files that are not the job's, which this machine would move or delete.
         """
-        result = TaskResult.from_json(read_json(data))
+        result = result_of(read_json(data))
         if not all(is_written(part) for part in result.parts):
             raise ValueError(f"parts that are not in the folder of job {job}")
         known = self._jobs.get(job)
         if result.block is None or not result.block.path:
             return result
-        if known is None or not known.spec.shuffle_dir:
-            if known is not None and not is_block_of(result.block.path, (job, known.spec.session)):
+        if known is None:  # the job is over, and so are its blocks
+            return replace(result, block=None)
+        if not known.spec.shuffle_dir:
+            if not is_block_of(result.block.path, (job, known.spec.session)):
                 raise ValueError(f"{result.block.path} is not a block of job {job}")
             return replace(result, block=replace(result.block, worker=worker.up.worker))
         if not is_job_block(result.block.path, known.spec.shuffle_dir, job):
@@ -437,7 +439,7 @@ class Roster:
 
 def _refusal(worker: str, data: bytes) -> FailureReport:
     """Why a worker cannot run a job, with its name."""
-    report = FailureReport.from_json(read_json(data))
+    report = report_of(read_json(data))
     message = f"Worker {worker} does not see what the coordinator sees: {report.message}."
     if report.error != PathNotShared.__name__:
         message = f"Worker {worker} cannot run this: {report.message}."

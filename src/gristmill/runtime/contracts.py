@@ -166,7 +166,10 @@ class TaskResult:
         return replace(self, block=replace(block, segments=PackedSegments(block.segments)))
 
     def to_json(self) -> dict[str, Any]:
-        """As values that ``json.dumps`` takes. What is as it is by default is left out: many tasks make little."""
+        """As values that ``json.dumps`` takes. What is as it is by default is left out: many tasks make little.
+
+        The inverse is :func:`gristmill.runtime.answers.result_of`.
+        """
         made = {name: value for name, value in vars(self).items() if value != _NOTHING[name]}
         if self.block is not None:
             made["block"] = self.block.to_json()
@@ -178,35 +181,8 @@ class TaskResult:
             made["accumulated"] = numbers_to_json(self.accumulated)
         return made
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TaskResult:
-        """The inverse of :meth:`to_json`.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is none. User code may have written it.
-        """
-        fields = dict(data)
-        counts = [fields.get(name, 0) for name in _COUNTS]
-        for names in fields.get("counters", _NO_COUNTERS).values():
-            counts += names.values()
-        if not all(isinstance(count, int) for count in counts):
-            raise TypeError("what is counted is no number")
-        if block := fields.get("block"):
-            fields["block"] = BlockInfo.from_json(block)
-        if last_bad := fields.get("last_bad"):
-            fields["last_bad"] = FailureReport.from_json(last_bad)
-        if "parts" in fields:
-            fields["parts"] = tuple(PartFile(**part) for part in fields["parts"])
-        if "accumulated" in fields:
-            fields["accumulated"] = numbers_from_json(fields["accumulated"])
-        if "hot_keys" in fields:
-            fields["hot_keys"] = tuple((str(key), int(rows)) for key, rows in fields["hot_keys"])
-        return cls(**fields)
-
 
 _NOTHING = vars(TaskResult())
-_COUNTS = tuple(name for name, value in _NOTHING.items() if type(value) is int)
-_NO_COUNTERS: Mapping[str, Mapping[str, int]] = {}
 
 
 def numbers_to_json(numbers: Mapping[str, int | float]) -> dict[str, int | str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import PurePath
 from typing import Any, NamedTuple, overload
 
@@ -82,12 +82,16 @@ class BlockInfo:
         Raises:
             ValueError: its segments are no segments: user code has spoken in its executor's name, say.
         """
-        segments = data["segments"]
         try:
-            array("Q", chain.from_iterable(segments))
+            segments = tuple([SegmentInfo(*segment) for segment in data["segments"]])
+            numbers = array("Q", chain.from_iterable(segments))
         except (TypeError, OverflowError) as error:
             raise ValueError(f"not the segments of a block: {error}") from error
-        return cls(data["path"], tuple(SegmentInfo(*segment) for segment in segments), data.get("worker", ""))
+        if segments and list(numbers[0::4]) != [0, *accumulate(numbers[1:-4:4])]:
+            raise ValueError("not the segments of a block: they do not lie one behind the other")
+        if segments and max(numbers[3::4]) >> 32:
+            raise ValueError("not the segments of a block: a CRC-32 has 32 bits")
+        return cls(data["path"], segments, data.get("worker", ""))
 
 
 def owner_of(block: BlockInfo) -> str:

@@ -58,5 +58,6 @@ def _blame(slot: Slot, run: Run, end: ProcessEnd, oom: bool, limits: Limits, now
         frames=crash_frames(tail),
         processes=run.processes,
         max_processes=limits.processes,
+        complaint=slot.complaint,
     )
     return death_report(run.job, run.spec, death)

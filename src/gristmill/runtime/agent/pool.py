@@ -22,6 +22,7 @@ from gristmill.errors import FailureReport
 from gristmill.runtime.agent.aftermath import clear_away, last_answers
 from gristmill.runtime.agent.slots import KnownJob, Run, Slot
 from gristmill.runtime.agent.starters import Born, Died, Starter, StarterEvent, open_starter
+from gristmill.runtime.answers import failure_of, hello_of, progress_of, result_of
 from gristmill.runtime.contracts import (
     AttemptDone,
     AttemptFailed,
@@ -32,7 +33,6 @@ from gristmill.runtime.contracts import (
     Progress,
     SlotDown,
     SlotUp,
-    TaskResult,
     TaskSpec,
 )
 from gristmill.runtime.executor.logs import log_path, name_spool, remove_spools
@@ -191,19 +191,18 @@ class ExecutorPool:
         for note in slot.read(now):
             try:
                 self._on_note(slot, note, now)
-            except (
-                AttributeError,
-                KeyError,
-                TypeError,
-                ValueError,
-            ):  # user code has written into the channel, by its descriptor
-                _log.warning("executor %s sent what makes no sense", slot.id)
-                self._end(slot, Ending.UNREACHABLE)
+            except ValueError as error:  # user code has written into the channel, by its descriptor
+                _log.warning("executor %s sent what makes no sense: %s", slot.id, error)
+                slot.complaint = slot.complaint or str(error)
+                self._end(slot, Ending.FORGED)
 
     def _on_note(self, slot: Slot, note: dict[str, Any], now: float) -> None:
         kind, run = note.get("type"), slot.run
         if kind == "hello":
-            slot.pid, slot.idle_bytes, slot.ready = note["pid"], note["idle_bytes"], True
+            if slot.ready:
+                raise ValueError("it said hello twice")
+            slot.pid, slot.idle_bytes = hello_of(note)
+            slot.ready = True
             self._failed_starts = 0
             self._post(SlotUp(slot.id, self._worker, self._settings.depth))
         elif run is None or note.get("attempt") != str(run.spec.attempt):
@@ -211,15 +210,15 @@ class ExecutorPool:
         elif slot.ending is not None and not run.cancelled:
             return  # too late: the attempt is about to be reported as what ended it
         elif kind == "progress":
-            run.take_progress(tuple(note["progress"]), now)
-            run.printed = int(note["printed"])
+            seen, run.printed = progress_of(note)
+            run.take_progress(seen, now)
         elif kind == "done":
-            result = TaskResult.from_json(note["result"])
+            result = result_of(note.get("result"))
             slot.pop(now)
             self._post(AttemptDone(run.spec.attempt, result))
             self._end_driver(slot)
         elif kind == "failed":
-            report = FailureReport.from_json(note["report"])
+            report = failure_of(note.get("report"))
             slot.pop(now)
             self._post(AttemptFailed(run.spec.attempt, report, slot_leaves=slot.drives))
             self._end_driver(slot)

@@ -10,7 +10,7 @@ from typing import Any
 
 from gristmill.runtime.contracts import JobSpec, Progress, TaskSpec
 from gristmill.runtime.process.watch import Ending
-from gristmill.runtime.process.wire import ChannelClosed, FrameReader, parse_note
+from gristmill.runtime.process.wire import MAX_NOTE_BYTES, ChannelClosed, FrameReader, parse_note
 
 _READ_BYTES = 1 << 18
 
@@ -68,13 +68,14 @@ class Slot:
     queue: deque[Run] = field(default_factory=deque)
     ending: Ending | None = None  # why the agent has asked for its end
     ending_since: float = 0.0
+    complaint: str = ""  # what was wrong with what it said, if that is why
     silent_since: float | None = None  # its channel has ended
     leftovers: bool = False  # a job that is over has left processes behind: it goes when nothing runs there
     last_job: JobSpec | None = None  # the one whose task was launched there last
     drives: bool = False  # it has run a driver: it goes when that is over, and another stands in for it meanwhile
     look_at: float = 0.0  # when it must be looked after next
     events: int = selectors.EVENT_READ  # what its channel is looked at for
-    _frames: FrameReader = field(default_factory=FrameReader)
+    _frames: FrameReader = field(default_factory=lambda: FrameReader(MAX_NOTE_BYTES))
     _outgoing: bytearray = field(default_factory=bytearray)
 
     @property

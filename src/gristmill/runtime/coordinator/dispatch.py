@@ -46,6 +46,7 @@ from gristmill.runtime.coordinator.jobs import Job
 from gristmill.runtime.coordinator.keeping import Keeping
 from gristmill.runtime.coordinator.tally import Fate
 from gristmill.runtime.journal.facts import AttemptOver, Fact, How, Span, TaskDone, WorkerGone, WorkerJoined
+from gristmill.runtime.process.watch import answer_invalid
 from gristmill.scheduling import commands, events
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId, TaskId
@@ -345,6 +346,11 @@ class Dispatcher:
                     self._feed(events.BlockLost(task))
 
     def _attempt_done(self, attempt: AttemptId, result: TaskResult) -> None:
+        known = self._jobs.get(attempt.job)
+        if known is not None and (why := known.tally.misfit(attempt, result)):
+            who = f"{known.stage_name(attempt)} task {attempt.index}, attempt {attempt.number}"
+            self._attempt_failed(attempt, answer_invalid(who, why), None)
+            return
         job, span = self._answered(attempt)
         self._arrived[attempt] = result, span
         if job is not None:

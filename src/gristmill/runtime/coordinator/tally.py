@@ -30,6 +30,7 @@ from gristmill.plan.stages import (
     part_counts,
     partitions_of,
 )
+from gristmill.runtime.answers import misfit
 from gristmill.runtime.contracts import Progress, TaskResult, TaskSpec
 from gristmill.runtime.coordinator.stage_tally import StageTally, stage_view
 from gristmill.runtime.journal.facts import Span
@@ -225,6 +226,13 @@ class JobTally:
         self._attempts += 1
         self._stages[attempt.stage].running += 1
         self._running[attempt] = _NOT_MOVED
+
+    def misfit(self, attempt: AttemptId, result: TaskResult) -> str:
+        """Why a result cannot be that of an attempt; empty if it can, or nobody waits for it."""
+        if attempt not in self._running and attempt not in self._fates:
+            return ""
+        stage = self._stages[attempt.stage].stage
+        return misfit(result, stage, attempt.index, partitions_of(self.plan, stage.id))
 
     def _stopped(self, attempt: AttemptId) -> bool:
         """An attempt is over; False if it was not known to run."""

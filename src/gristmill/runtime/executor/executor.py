@@ -21,8 +21,10 @@ import time
 from operator import length_hint
 from typing import Any, NoReturn
 
+from gristmill.config import format_size
 from gristmill.errors import FailureReport, GristmillError
 from gristmill.plan.stages import Stage
+from gristmill.runtime.answers import bounded
 from gristmill.runtime.contracts import JobSpec, Progress, TaskResult, TaskSpec
 from gristmill.runtime.executor import broadcasts
 from gristmill.runtime.executor.attempts import run_attempt, unforeseen_report
@@ -36,8 +38,15 @@ from gristmill.runtime.process.processes import (
     kill,
     private_bytes,
 )
-from gristmill.runtime.process.watch import EXIT_CHANNEL_LOST
-from gristmill.runtime.process.wire import ChannelClosed, OrderReader, attempt_of, note_frame, spec_of
+from gristmill.runtime.process.watch import EXIT_CHANNEL_LOST, task_name
+from gristmill.runtime.process.wire import (
+    MAX_NOTE_BYTES,
+    ChannelClosed,
+    OrderReader,
+    attempt_of,
+    note_frame,
+    spec_of,
+)
 from gristmill.scheduling.ids import AttemptId
 
 REPORT_SECONDS = 0.5
@@ -132,7 +141,7 @@ class _Executor:
         self._running = None
         self._redirect.finish()
         if isinstance(outcome, FailureReport):
-            report = outcome.to_json()
+            report = bounded(outcome).to_json()
             if outcome.exception == "BdbQuit":
                 report["advice"] = "There is no terminal here for a debugger: run the job with --on inline."
             report["log_tail"] = report["log_tail"] or log_tail(log_path(job, spec))
@@ -141,7 +150,10 @@ class _Executor:
         else:
             seconds = time.monotonic() - begun
             note = {"type": "done", "attempt": attempt, "result": {**outcome.to_json(), "seconds": seconds}}
-        self._send(note)
+        data = note_frame(note)
+        if len(data) > MAX_NOTE_BYTES:
+            data = note_frame({"type": "failed", "attempt": attempt, "report": _too_long(spec, len(data)).to_json()})
+        self._send_frame(data)
 
     def _report(self) -> None:
         """Say how far the task is and how much it has printed, and name its log. The thread ends with the process."""
@@ -162,12 +174,20 @@ class _Executor:
                 _end_everything()
 
     def _send(self, note: dict[str, Any]) -> None:
-        data = note_frame(note)
+        self._send_frame(note_frame(note))
+
+    def _send_frame(self, data: bytes) -> None:
         try:
             with self._sending:
                 self._channel.sendall(data)
         except OSError as error:
             raise ChannelClosed("the agent is gone") from error
+
+
+def _too_long(spec: TaskSpec, size_bytes: int) -> FailureReport:
+    message = f"The answer has {format_size(size_bytes)}; it may have {format_size(MAX_NOTE_BYTES)}."
+    advice = "Most likely the task counts under too many names, or writes too many files."
+    return FailureReport("AnswerInvalid", f"{task_name(spec).capitalize()}: {message}", advice=advice)
 
 
 def _end_everything() -> NoReturn:

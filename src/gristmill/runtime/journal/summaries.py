@@ -23,6 +23,7 @@ from gristmill.runtime.journal.facts import (
 from gristmill.scheduling.commands import JobState as JobState  # for whoever reads summaries, too
 
 _ERROR_LETTERS = 2000
+_MOST = (1 << 63) - 1  # that SQLite takes
 FINAL = tuple(state.value for state in JobState if state.is_final)
 _GOING = tuple(state.value for state in JobState if not state.is_final)
 PRUNED = "pruned"
@@ -223,9 +224,10 @@ def _late(fact: JobLate) -> _Statement:
 def _ended(fact: JobEnded) -> _Statement:
     view, error = fact.outcome.view, fact.outcome.error
     words = "" if error is None else str(error)[:_ERROR_LETTERS]
+    figures = min(view.records_in, _MOST), min(view.bytes_in, _MOST)  # forged ones may add up to more
     return (
         "UPDATE jobs SET state = ?, ended = ?, seconds = ?, error = ?, records_in = ?, bytes_in = ? WHERE job = ?",
-        (view.state.value, fact.at, view.seconds, words, view.records_in, view.bytes_in, fact.job),
+        (view.state.value, fact.at, view.seconds, words, *figures, fact.job),
     )
 
 

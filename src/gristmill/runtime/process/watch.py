@@ -46,6 +46,7 @@ class Ending(Enum):
     MEMORY = "memory"
     PROCESSES = "processes"
     UNREACHABLE = "unreachable"  # the process lives, its channel does not
+    FORGED = "forged"  # it said what no executor says
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class Death:
         frames: where user code was when the interpreter crashed, if it could still be told.
         processes: how many there were below it, when it was looked at last.
         max_processes: how many there may be.
+        complaint: what was wrong with what it said last.
     """
 
     end: ProcessEnd
@@ -114,6 +116,7 @@ class Death:
     frames: tuple[Frame, ...] = ()
     processes: int = 0
     max_processes: int = 0
+    complaint: str = ""
 
 
 def task_name(spec: TaskSpec) -> str:
@@ -132,6 +135,8 @@ def death_report(job: JobSpec, spec: TaskSpec, death: Death) -> FailureReport:
         return _timeout_report(job, spec, death)
     if death.ending is Ending.PROCESSES:
         return _processes_report(spec, death)
+    if death.ending is Ending.FORGED:
+        return answer_invalid(task_name(spec), death.complaint, death.log_tail)
     killed = death.end.signal == _SIGKILL
     if death.ending is Ending.MEMORY or (killed and death.oom and death.ending is None):
         limit = memory_limit(job, death.idle_bytes) if death.ending is Ending.MEMORY else 0
@@ -176,6 +181,16 @@ def _processes_report(spec: TaskSpec, death: Death) -> FailureReport:
         },
         log_tail=death.log_tail,
         advice="Start fewer, wait for those that have ended, or allow more with --max-processes.",
+    )
+
+
+def answer_invalid(who: str, why: str, log_tail: str = "") -> FailureReport:
+    """An attempt's answer cannot be what its task made. ``why`` is a clause; ``who`` the attempt."""
+    return FailureReport(
+        "AnswerInvalid",
+        f"{who[:1].upper()}{who[1:]} gave an answer that cannot be: {why}.",
+        log_tail=log_tail,
+        advice="Most likely user code writes to file descriptors that it has not opened, or counts what is no number.",
     )
 
 

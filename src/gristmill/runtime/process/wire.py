@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from gristmill.config import MIB
 from gristmill.errors import GristmillError
 from gristmill.plan.stages import Stage
 from gristmill.runtime.contracts import TaskSpec
@@ -29,6 +30,10 @@ _READ_BYTES = 1 << 16
 _LOOK_SECONDS = 0.001  # several empty tasks take as long; to look before each takes a part of its time
 _NOTES = json.JSONEncoder(default=str, separators=(",", ":"))
 _DO_NOT_WAIT = getattr(socket, "MSG_DONTWAIT", None)  # not on Windows
+
+
+MAX_NOTE_BYTES = 64 * MIB
+"""What an executor says at a time has so many bytes at most."""
 
 
 class ChannelClosed(GristmillError):
@@ -90,17 +95,28 @@ def parse_note(payload: bytes) -> dict[str, Any]:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames, however it arrives."""
+    """Cuts a stream of bytes into frames, however it arrives.
 
-    def __init__(self) -> None:
+    Args:
+        most_bytes: how long a frame may be.
+    """
+
+    def __init__(self, most_bytes: int = _MAX_FRAME_BYTES) -> None:
         self._buffer = bytearray()
+        self._most_bytes = most_bytes
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take bytes in; hand out every frame that is complete."""
+        """Take bytes in; hand out every frame that is complete.
+
+        Raises:
+            ChannelClosed: a frame is too long.
+        """
         self._buffer += data
         start = 0
         while len(self._buffer) - start >= _HEADER.size:
             (length,) = _HEADER.unpack_from(self._buffer, start)
+            if length > self._most_bytes:
+                raise ChannelClosed(f"a message of {length} bytes is longer than any can be")
             end = start + _HEADER.size + length
             if len(self._buffer) < end:
                 break
