@@ -140,6 +140,17 @@ def test_what_is_printed_is_a_file_that_says_the_same(home: Path, say: Say) -> N
     assert "# split-size: by the input's size, at most 64MiB (default)" in printed
 
 
+def test_what_kubernetes_sets_for_a_service_is_explained(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRISTMILL_SERVE_PORT", "tcp://10.96.0.17:7077")
+    for arguments in (("serve",), ("config", "serve")):
+        code, _, err = say(*arguments)
+        said = " ".join(err.split())
+        assert code == 2 and "GRISTMILL_SERVE_PORT" in said, arguments
+        assert "Service named gristmill-serve" in said and "enableServiceLinks: false" in said, arguments
+    monkeypatch.setenv("GRISTMILL_SERVE_PORT", "many")
+    assert "Kubernetes" not in say("serve")[2]
+
+
 def test_secrets_are_not_shown(home: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     write(
         home,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ SHARED = ("server", "token-file", "data-dir", "tls-ca")
 """Settings that stand above the sections: every command that has such an option takes them."""
 _NOT_SHARED = {("serve", "token-file")}  # the token that it wants to see, and not one that it shows
 _PATHS = ("PATH", "DIR", "FILE", "ROOT")
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -260,8 +262,20 @@ def value_for(option: click.Option, found: Found, command: click.Command) -> Any
     except (click.BadParameter, ValueError) as error:
         message = error.message if isinstance(error, click.BadParameter) else str(error)
         what = "" if found.origin.variable else f"{key_of(option)}: "
-        raise SettingInvalid(f"{found.origin}: {what}{message}") from error
+        raise SettingInvalid(f"{found.origin}: {what}{message}{_advice(found)}") from error
     return value
+
+
+def _advice(found: Found) -> str:
+    """What to do about a variable that nobody has set on purpose."""
+    variable = found.origin.variable
+    if not _SERVICE_LINK.match(str(found.value)) or not variable.endswith("_PORT"):
+        return ""
+    service = variable.removesuffix("_PORT").lower().replace("_", "-")
+    return (
+        f" Kubernetes sets it in every Pod beside a Service named {service}: write enableServiceLinks: false in the "
+        "Pod's spec, or give the Service another name."
+    )
 
 
 def _of_text(option: click.Option, found: Found) -> Any:
