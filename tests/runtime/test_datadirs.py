@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gristmill.errors import UsageError
-from gristmill.runtime.worker.datadirs import FULL_SECONDS, MIN_FREE_BYTES, PROBE_SECONDS, DataDirs
+from gristmill.runtime.worker.datadirs import FULL_SECONDS, MIN_FREE_BYTES, PROBE_SECONDS, ROOM_SECONDS, DataDirs
 
 
 class Disks:
@@ -47,6 +47,13 @@ def test_a_full_one_is_passed_over_until_it_has_room(disks: Disks) -> None:
     disks.room[disks.paths[1]] = MIN_FREE_BYTES
     assert disks.turns(2, now=FULL_SECONDS - 0.1) == ["d0", "d2"], "it is not looked at all the time"
     assert "d1" in disks.turns(3, now=FULL_SECONDS)
+
+
+def test_one_that_has_room_is_not_looked_at_for_each_attempt(disks: Disks) -> None:
+    assert disks.turns(3) == ["d0", "d1", "d2"]
+    disks.room[disks.paths[0]] = 0
+    assert disks.turns(3, now=ROOM_SECONDS / 2) == ["d0", "d1", "d2"]
+    assert disks.turns(3, now=ROOM_SECONDS) == ["d1", "d2", "d1"]
 
 
 def test_one_in_which_an_attempt_found_no_room_rests(disks: Disks) -> None:

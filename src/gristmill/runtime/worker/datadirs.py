@@ -31,6 +31,7 @@ except ImportError:  # Windows
 
 MIN_FREE_BYTES = 16 * MIB  # a directory with less is full …
 FULL_SECONDS = 10.0  # … and is looked at again so much later
+ROOM_SECONDS = 0.1  # one that had room is looked at again so much later: attempts may be much shorter
 PROBE_SECONDS = 1.0  # a directory that was tried is not tried again so soon: many blocks may be missed at once
 _PROBE_BYTES = 4096
 _LOCK = "worker.lock"
@@ -43,6 +44,7 @@ class _Directory:
     lock: int = -1
     retired: str = ""  # why; empty: it is in use
     full_until: float = 0.0  # not before then is it looked at again
+    room_until: float = 0.0  # likewise; it had room
     tried_at: float | None = None  # when it was last found to be healthy
     blocks: dict[str, str] = field(default_factory=dict)  # path → job
 
@@ -213,9 +215,12 @@ class DataDirs:
     def _has_room(self, directory: _Directory, now: float) -> bool:
         if now < directory.full_until:
             return False
+        if now < directory.room_until:
+            return True
         if self._room(directory) < MIN_FREE_BYTES:
             directory.full_until = now + FULL_SECONDS
             return False
+        directory.room_until = now + ROOM_SECONDS
         return True
 
     def _room(self, directory: _Directory) -> int:

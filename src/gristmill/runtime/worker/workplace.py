@@ -39,6 +39,7 @@ from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import (
     attempt_id,
     attempt_message,
+    fill_attempt,
     job_spec,
     json_bytes,
     launch_spec,
@@ -242,9 +243,11 @@ class Workplace:
                 log, start = self._rest_of_log(attempt, self._leave(attempt))
                 if result.block is not None and result.block.path:
                     self._note_block(result.block)
-                data = json_bytes(result)
-                done = pb.Done(attempt=attempt_message(attempt), result=data, log=log, log_start=start)
-                self._voice.say(pb.Event(done=done), len(data) + len(log))
+                said = pb.Event()
+                done, data = said.done, json_bytes(result)
+                fill_attempt(done.attempt, attempt)
+                done.result, done.log, done.log_start = data, log, start
+                self._voice.say(said, len(data) + len(log))
             case AttemptFailed(attempt, report):
                 place = self._leave(attempt)
                 self._say_failed(event, *self._rest_of_log(attempt, place))
