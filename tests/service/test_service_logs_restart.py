@@ -108,6 +108,10 @@ def test_what_was_said_while_the_server_was_away(tmp_path: Path) -> None:
                 assert "cut off" in found[0]["failure"]["message"] and found[0]["began"] is None
                 page = httpx.get(f"{url}/{path}", headers=headers, timeout=SECONDS).text
                 assert "cut off" in page and "said while the server was away" in page
+            look = f"{url}/jobs/{handle.job_id}"
+            assert httpx.get(look, headers=headers, timeout=SECONDS).text.count('class="mark cut"') >= 2
+            trace = httpx.get(look.replace("/jobs", "/api/v1/jobs") + "/trace", headers=headers, timeout=SECONDS).json()
+            assert sum("cut_off" in event.get("args", ()) for event in trace["traceEvents"]) == 2
     finally:
         if worker is not None:
             worker.kill()

@@ -28,7 +28,7 @@ from gristmill.runtime.outcome import error_to_json
 from gristmill.runtime.views import RunningView, WorkerView
 from gristmill.service.drivers import is_loader, loader_name
 from gristmill.service.looking import models, shown
-from gristmill.service.looking.cutoff import attempts_over
+from gristmill.service.looking.cutoff import CutOffs, attempts_over
 from gristmill.service.looking.history import Histories
 
 _SETTLE_SECONDS = 1.0
@@ -57,6 +57,7 @@ class JobLookup:
         self.data_dir = data_dir
         self._logs = logs
         self._journal = journal
+        self._cut_offs = CutOffs()
 
     def status(self, job: str) -> JobStatus | None:
         """How a job stands; None if there is no such job."""
@@ -193,6 +194,14 @@ class JobLookup:
             return []
         logs = [info.attempt for info in self.log_list(history.job)] if history.taken_up else ()
         return attempts_over(history, stage, index, logs)
+
+    def cut_off(self, history: JobHistory | None) -> Sequence[AttemptRow]:
+        """The attempts of a job that restarts have cut off, if they had printed anything: to be drawn among others."""
+        if history is None or not history.taken_up:
+            return ()
+        return self._cut_offs.of(
+            history, lambda: [info.attempt for info in self.log_list(history.job)], time.monotonic()
+        )
 
     def attempts(self, job: str, stage: int, index: int) -> models.Attempts | None:
         """The attempts at a task; None if there is no such task."""

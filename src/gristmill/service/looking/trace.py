@@ -12,6 +12,7 @@ from typing import Any
 
 from gristmill.runtime.journal.history import AttemptRow, JobHistory
 from gristmill.runtime.views import RunningView
+from gristmill.service.looking.cutoff import CUT_OFF
 
 _JOB = 1  # the process that stands for the job
 _COUNTED_STAGES = 20  # further ones have no counter of their own
@@ -21,13 +22,19 @@ _AT_ONCE = 500  # events
 Event = dict[str, Any]
 
 
-def trace_of(history: JobHistory, running: Sequence[RunningView] = (), now: float | None = None) -> dict[str, Any]:
+def trace_of(
+    history: JobHistory,
+    running: Sequence[RunningView] = (),
+    now: float | None = None,
+    cut_off: Sequence[AttemptRow] = (),
+) -> dict[str, Any]:
     """A job as a trace, for ``json.dumps``.
 
     Args:
         history: of the job.
         running: what runs of it now.
         now: seconds since the epoch; None: nothing runs.
+        cut_off: attempts that a restart has cut off, as they are drawn.
 
     Returns:
         The trace. Its times are microseconds since the job was submitted.
@@ -36,6 +43,7 @@ def trace_of(history: JobHistory, running: Sequence[RunningView] = (), now: floa
     events = [
         *_job_slices(history, now),
         *(event for row in history.attempts for event in _attempt(row, history, places)),
+        *(event for row in cut_off for event in _attempt(row, history, places)),
         *(_running(one, history, places, now) for one in running if now is not None),
         *_counters(history, running, now),
     ]
@@ -77,7 +85,8 @@ class _Places:
         for stage in self._history.stages:
             yield _meta("thread_name", {"pid": _JOB, "tid": stage.id + 1}, name=f"{stage.id} {stage.name}")
         for worker, pid in self._workers.items():
-            yield _meta("process_name", {"pid": pid}, name=f"Worker {worker}" if worker else "Executors")
+            name = "Cut off by a restart" if worker == CUT_OFF else f"Worker {worker}" if worker else "Executors"
+            yield _meta("process_name", {"pid": pid}, name=name)
             yield _meta("process_sort_index", {"pid": pid}, sort_index=pid)
         for slot in self._slots:
             yield _meta("thread_name", self.of(slot), name=f"Slot {slot.rpartition('-')[2]}")
@@ -157,6 +166,8 @@ def _attempt(row: AttemptRow, history: JobHistory, places: _Places) -> Iterator[
     if row.report is not None:
         args |= {"error": row.report.error, "message": row.report.what}
     place = places.of(span.slot)
+    if row.worker == CUT_OFF:
+        args["cut_off"] = "by a restart; when it began, and where it ran, is not known"
     category = f"attempt,{row.state}" + (",speculative" if span.speculative else "")
     colour = {"cname": _COLOURS[row.state]} if row.state in _COLOURS else {}
     name = _name(row.stage, row.index, history)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gristmill.runtime.figures import format_rate, fraction_done, succeeded
-from gristmill.runtime.journal.history import JobHistory
+from gristmill.runtime.journal.history import AttemptRow, JobHistory
 from gristmill.runtime.views import JobView, RunningView, StageView
 from gristmill.service.page.failure import Failure, failure_of, failure_of_job
 from gristmill.service.page.figures import count, duration, percent, size
@@ -33,6 +33,7 @@ class JobValues:
         now: likewise.
         history: what its facts tell.
         running: what runs.
+        cut_off: attempts that a restart has cut off, as they are drawn.
         error: why there is no output, in the form of ``outcome.error_to_json``.
         deadline: when it is late.
         priority: over other jobs'.
@@ -45,6 +46,7 @@ class JobValues:
     now: float
     history: JobHistory | None = None
     running: Sequence[RunningView] = ()
+    cut_off: Sequence[AttemptRow] = ()
     error: Mapping[str, Any] | None = None
     deadline: float | None = None
     priority: int = 0
@@ -212,8 +214,12 @@ def graph_of(values: JobValues) -> Graph:
 
 def timeline_of(values: JobValues) -> Timeline:
     """What ran where and when."""
-    attempts = () if values.history is None else tuple(values.history.attempts)
-    return timeline(attempts, values.running, begun_of(values), values.now)
+    return timeline(attempts_of(values), values.running, begun_of(values), values.now)
+
+
+def attempts_of(values: JobValues) -> tuple[AttemptRow, ...]:
+    """The attempts that are over; also those that were cut off."""
+    return (*(() if values.history is None else values.history.attempts), *values.cut_off)
 
 
 def begun_of(values: JobValues) -> float:

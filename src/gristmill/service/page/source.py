@@ -13,7 +13,7 @@ from gristmill.runtime.journal.history import AttemptRow
 from gristmill.runtime.views import RunningView, WorkerView
 from gristmill.service.page import render
 from gristmill.service.page.failure import Failure, failure_of
-from gristmill.service.page.jobview import JobValues, begun_of, head_of
+from gristmill.service.page.jobview import JobValues, attempts_of, begun_of, head_of
 from gristmill.service.page.listing import OVER, JobFilter
 from gristmill.service.page.live import Look
 from gristmill.service.page.recent import Recent
@@ -88,6 +88,7 @@ class Source:
             time.time(),
             history,
             () if status.is_over else self._jobs.running(id),
+            self._jobs.cut_off(history),
             status.error,
             status.deadline,
         )
@@ -120,8 +121,7 @@ class Source:
 
     def at(self, values: JobValues, lane: int, at: float) -> str:
         """The task at a place of the timeline."""
-        attempts = () if values.history is None else tuple(values.history.attempts)
-        return task_at(attempts, values.running, begun_of(values), values.now, lane, at)
+        return task_at(attempts_of(values), values.running, begun_of(values), values.now, lane, at)
 
     def task(self, values: JobValues, stage: int, index: int) -> tuple[TaskRow, list[AttemptPart]] | None:
         """A task and its attempts, the newest last; None if there is no such task."""

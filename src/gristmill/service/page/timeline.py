@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from gristmill.runtime.journal.history import AttemptRow
 from gristmill.runtime.views import RunningView
+from gristmill.service.looking.cutoff import CUT_OFF
 from gristmill.service.page.figures import duration
 
 COLUMNS = 1000
@@ -28,7 +29,7 @@ _SLOW_SECONDS = 1.0
 _SLOWEST_SHOWN = 5
 
 # What is seen where several attempts share a column: the last of these that is among them.
-_KINDS = (*(f"stage{tone}" for tone in range(TONES)), "void", "backup", "running", "slow", "lost", "failed")
+_KINDS = (*(f"stage{tone}" for tone in range(TONES)), "void", "cut", "backup", "running", "slow", "lost", "failed")
 _RANK = {kind: rank for rank, kind in enumerate(_KINDS)}
 LEGEND = {
     "running": "runs",
@@ -37,6 +38,7 @@ LEGEND = {
     "void": "was not needed, or cancelled",
     "failed": "failed",
     "lost": "lost with its worker",
+    "cut": "cut off by a restart; began at some time in it",
 }
 
 
@@ -192,6 +194,8 @@ def _kind(row: AttemptRow) -> str:
     if row.state == "done":
         assert row.span is not None
         return "backup" if row.span.speculative else f"stage{row.stage % TONES}"
+    if row.span is not None and worker_of(row.span.slot) == CUT_OFF:
+        return "cut"
     return row.state if row.state in ("failed", "lost") else "void"
 
 
@@ -230,7 +234,9 @@ def _mark(bar: Bar, y: int, start: float, scale: float) -> Mark:
     width = max((bar.ended - bar.began) * scale - _GAP, 0.8)
     task = f"{bar.stage}-{bar.place}"
     words = LEGEND.get(bar.kind, "done")
-    title = f"Task {task}, attempt {bar.number}: {words}, {duration(bar.ended - bar.began)} on {worker_of(bar.slot)}"
+    title = f"Task {task}, attempt {bar.number}: {words}"
+    if bar.kind != "cut":
+        title += f", {duration(bar.ended - bar.began)} on {worker_of(bar.slot)}"
     return Mark(round(x, 1), y, round(width, 1), bar.kind, task, title)
 
 

@@ -67,4 +67,5 @@ def _trace(jobs: JobService, job: str) -> Iterator[str] | None:
         running = [] if history.is_over else jobs.running(job)
     except GristmillError:  # the coordinator does not answer now: what is over can be shown
         running = []
-    return trace_text(trace_of(history, running, None if history.is_over else time.time()))
+    cut_off = jobs.cut_off(history)
+    return trace_text(trace_of(history, running, None if history.is_over else time.time(), cut_off))
