@@ -10,7 +10,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import decode_source
@@ -166,12 +166,17 @@ def _exited(script: Script, code: Any) -> TaskError:
 
 def _report_of(script: Script, error: GristmillError) -> FailureReport:
     """What a script's call of ours has raised, with the script's line."""
-    frames = tuple(
-        Frame(script.file, one.lineno or 0, one.name, (one.line or "").strip())
-        for one in traceback.extract_tb(error.__traceback__)
-        if one.filename == script.file
-    )
+    frames = own_frames(error, lambda file: file == script.file)
     return FailureReport("UserCodeError", str(error), frames, exception=type(error).__name__)
+
+
+def own_frames(error: BaseException, is_own: Callable[[str], bool]) -> tuple[Frame, ...]:
+    """The lines of some files that an exception came by."""
+    return tuple(
+        Frame(one.filename, one.lineno or 0, one.name, (one.line or "").strip())
+        for one in traceback.extract_tb(error.__traceback__)
+        if is_own(one.filename)
+    )
 
 
 def submit_script(

@@ -8,7 +8,6 @@ script of datasets is not loaded but run, as one that was submitted is: a :class
 from __future__ import annotations
 
 import linecache
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gristmill.api.driver import Driver, Here, Script, ScriptText
+from gristmill.api.driver import Driver, Here, Script, ScriptText, own_frames
 from gristmill.api.job import Job
 from gristmill.api.loading import (
     import_paths,
@@ -183,11 +182,7 @@ def _report_of(error: GristmillError) -> FailureReport:
 
 
 def _report_of_cause(cause: BaseException) -> FailureReport:
-    frames = tuple(
-        Frame(one.filename, one.lineno or 0, one.name, (one.line or "").strip())
-        for one in traceback.extract_tb(cause.__traceback__)
-        if is_users_file(one.filename)
-    )
+    frames = own_frames(cause, is_users_file)
     if isinstance(cause, SyntaxError) and cause.filename:
         line = cause.lineno or 0
         source = (cause.text or linecache.getline(cause.filename, line)).strip()

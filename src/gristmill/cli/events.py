@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gristmill.cli.journals import journal_here
-from gristmill.cli.options import server_options
+from gristmill.cli.options import output_file_option, server_options
 from gristmill.cli.servers import server_of
 
 if TYPE_CHECKING:
@@ -28,14 +28,7 @@ def events() -> None:
 @events.command()
 @click.argument("job", metavar="[ID]", required=False)
 @click.option("--json", "_as_json", is_flag=True, help="As lines of JSON; there is no other form.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    show_default="stdout",
-    help="Write to this file.",
-)
+@output_file_option("stdout")
 @server_options
 @click.pass_context
 def export(

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -54,20 +53,17 @@ def history(
     name: str | None,
     limit: int,
     as_json: bool,
-    server: str | None,
-    token_file: Path | None,
-    data_dir: Path | None,
+    **where: Any,
 ) -> None:
     """List the jobs of a server that are over, the newest first, for as long as it keeps them.
 
     What became of one of them: `gristmill status ID`, `gristmill logs ID`.
     """
-    from gristmill.cli.listing import HISTORY, past_cells
-    from gristmill.cli.tables import show_table
+    from gristmill.cli.listing import HISTORY, past_cells, show_jobs
 
     if state is not None and state not in OVER:
         raise click.UsageError(f"A job that is {state} is not over: gristmill jobs --state {state}")
-    client = server_of(server, token_file, data_dir)
+    client = server_of(**where)
     earliest = None if since is None else f"{since:.3f}"
     rows = _past(client, [state] if state else list(OVER), limit, user=user, name=name, since=earliest)
     found = islice(rows, limit)
@@ -75,13 +71,7 @@ def history(
         for job in found:
             click.echo(json.dumps(job))
         return
-    shown = list(found)
-    if not shown:
-        click.echo("No such jobs.", err=True)
-        return
-    show_table(HISTORY, [past_cells(job, time.time()) for job in shown])
-    if len(shown) == limit:
-        click.echo(f"These are the newest {limit:,}; more with --limit.", err=True)
+    show_jobs(HISTORY, [past_cells(job, time.time()) for job in found], limit, "No such jobs.")
 
 
 def _past(client: ServerClient, states: list[str], limit: int, **wanted: str | None) -> Iterator[Row]:

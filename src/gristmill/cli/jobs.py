@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,22 +21,16 @@ def jobs(
     name: str | None,
     limit: int,
     as_json: bool,
-    server: str | None,
-    token_file: Path | None,
-    data_dir: Path | None,
+    **where: Any,
 ) -> None:
     """List the jobs of a server, the newest first: those that wait, that run, and that are over."""
     from gristmill.api.service_client import job_rows
-    from gristmill.cli.listing import JOBS, job_cells
-    from gristmill.cli.tables import show_table
+    from gristmill.cli.listing import JOBS, job_cells, show_jobs
 
-    client = server_of(server, token_file, data_dir)
+    client = server_of(**where)
     found = list(job_rows(client, limit, state=state, user=user, name=name))
     if as_json:
         click.echo(json.dumps(found))
-    elif found:
-        show_table(JOBS, [job_cells(job) for job in found])
-        if len(found) == limit:
-            click.echo(f"These are the newest {limit:,}; more with --limit.", err=True)
-    else:
-        click.echo("No such jobs." if state or user or name else "No jobs yet.", err=True)
+        return
+    nothing = "No such jobs." if state or user or name else "No jobs yet."
+    show_jobs(JOBS, [job_cells(job) for job in found], limit, nothing)

@@ -1,13 +1,14 @@
-"""Jobs in lists: rows of the REST interface in, rows of a table out. Pure."""
+"""Jobs in lists: rows of the REST interface in, rows of a table out. Pure but for :func:`show_jobs`."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gristmill.cli.tables import Cell, Column, printable
+from gristmill.cli.tables import Cell, Column, printable, show_table
 from gristmill.config import format_duration
 
 if TYPE_CHECKING:
@@ -28,6 +29,23 @@ HISTORY = (
     Column("ID"), Column("STATE"), Column("ENDED", wide=1), Column("TIME", right=True),
     Column("USER", cut=True, wide=3), Column("NAME", cut=True), Column("RESULT", cut=True, wide=4),
 )  # fmt: skip
+
+
+def show_jobs(columns: Sequence[Column], rows: Sequence[list[str | Cell]], limit: int, nothing: str) -> None:
+    """Print jobs as a table, and whether there may be more.
+
+    Args:
+        columns: of the table.
+        rows: the jobs.
+        limit: as many were asked for.
+        nothing: what to say if there are none.
+    """
+    if not rows:
+        click.echo(nothing, err=True)
+        return
+    show_table(columns, rows)
+    if len(rows) == limit:
+        click.echo(f"These are the newest {limit:,}; more with --limit.", err=True)
 
 
 def job_cells(job: Row) -> list[str | Cell]:

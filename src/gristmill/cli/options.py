@@ -111,6 +111,14 @@ def token_file_option(text: str, default: str) -> _Option:
     )
 
 
+def output_file_option(default: str) -> _Option:
+    """Where a command writes what it makes."""
+    return click.option(
+        "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", show_default=default,
+        help="Write to this file.",
+    )  # fmt: skip
+
+
 TLS_CA = click.option(
     "--tls-ca", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", show_default="the system's CAs",
     help="Certificates, in PEM, by which an https server is believed: of a CA of your own, or the server's.",

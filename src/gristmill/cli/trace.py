@@ -7,20 +7,13 @@ from pathlib import Path
 import click
 
 from gristmill.cli.journals import journal_here
-from gristmill.cli.options import server_options
+from gristmill.cli.options import output_file_option, server_options
 from gristmill.cli.servers import server_of
 
 
 @click.command()
 @click.argument("job", metavar="ID")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    show_default="ID.trace.json",
-    help="Write to this file.",
-)
+@output_file_option("ID.trace.json")
 @server_options
 @click.pass_context
 def trace(

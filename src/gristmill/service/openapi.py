@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,7 +18,8 @@ from gristmill.service.submission.wishes import JobWish
 _DESCRIPTION = """Submit, watch, cancel and retry jobs of this server.
 
 Every call but `/livez` and `/readyz` brings a token: `Authorization: Bearer TOKEN`. What goes wrong is a problem
-document (RFC 9457): `title` is the kind, `detail` says what happened and what to do."""
+document (RFC 9457): `type` is the kind, `detail` says what happened and what to do."""
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 _TAGS = [
     {"name": "jobs", "description": "Submit, list, look at, cancel and retry jobs; read their results."},
     {"name": "tasks", "description": "Tasks, attempts, and what they print."},
@@ -40,6 +42,8 @@ def document_of(app: FastAPI) -> dict[str, Any]:
             [(JobWish, "validation"), (Problem, "serialization")], ref_template="#/components/schemas/{model}"
         )
         schemas.update(more["$defs"])
+        for schema in schemas.values():
+            _tell_fields(schema)
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -49,6 +53,15 @@ def document_of(app: FastAPI) -> dict[str, Any]:
                 document["paths"][path]["get"]["security"] = []
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _tell_fields(schema: dict[str, Any]) -> None:
+    """Move what a docstring says of attributes to these."""
+    text, _, attributes = schema.get("description", "").partition("\n\nAttributes:\n")
+    if attributes:
+        schema["description"] = text
+    for name, meaning in _ATTRIBUTE.findall(attributes):
+        schema["properties"][name]["description"] = " ".join(meaning.replace("``", "`").split())
 
 
 def reference_page(document: dict[str, Any], caller: Caller) -> str:

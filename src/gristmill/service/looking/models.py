@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gristmill.runtime.views import WorkerView
+
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 AttemptState = Literal["running", "done", "failed", "lost", "cancelled", "superseded"]
 Counters = dict[str, dict[str, int]]
@@ -16,8 +18,8 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(description="Always `about:blank`: `title` tells kinds of problems apart.")
-    title: str = Field(description="The kind: the name of an error of Gristmill's, or of the status.")
+    type: str = Field(description="The kind, such as `urn:gristmill:error:OutputExists`.")
+    title: str = Field(description="The kind in words.")
     status: int
     detail: str = Field(description="What happened, where, and what to do.")
     fields: dict[str, str] | None = Field(default=None, description="What is wrong with the request, by field.")
@@ -204,30 +206,10 @@ class Logs(BaseModel):
     left_out: int = Field(default=0, description="So many logs are not in this answer: ask for them by `attempt`.")
 
 
-class WorkerRow(BaseModel):
-    """A worker. Times are seconds since the epoch."""
-
-    worker: str
-    host: str
-    state: str
-    rack: str = ""
-    cpus: float | None = None
-    memory_bytes: int | None = None
-    slots: int = 0
-    busy: int = 0
-    joined: float = 0.0
-    beat: float = 0.0
-    cpu_percent: float | None = None
-    used_bytes: int | None = None
-    free_bytes: int | None = None
-    disk_bytes: int | None = None
-    note: str = ""
-
-
 class Workers(BaseModel):
     """The workers of a server."""
 
-    workers: list[WorkerRow]
+    workers: list[WorkerView]
 
 
 class Builtin(BaseModel):

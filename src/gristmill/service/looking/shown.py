@@ -11,8 +11,7 @@ from gristmill.runtime.figures import fraction_done, succeeded
 from gristmill.runtime.journal.history import AttemptRow as AttemptFacts
 from gristmill.runtime.journal.history import JobHistory, attempt_name
 from gristmill.runtime.outcome import error_from_json
-from gristmill.runtime.views import JobView, RunningView, StageView, WorkerView
-from gristmill.service.looking import models
+from gristmill.runtime.views import JobView, RunningView, StageView
 
 _ESTIMATE_AFTER_SECONDS = 3.0
 _ESTIMATE_AFTER_FRACTION = 0.02
@@ -203,11 +202,6 @@ def running_row(job: str, one: RunningView, epoch: int) -> dict[str, Any]:
         "records_in": one.records_in,
         "bytes_in": one.bytes_in,
     }
-
-
-def worker_row(view: WorkerView) -> models.WorkerRow:
-    """A worker."""
-    return models.WorkerRow(**vars(view))
 
 
 def task_id(name: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gristmill.service.doors.roles import Needs, Role
-from gristmill.service.looking import models, shown
+from gristmill.service.looking import models
 from gristmill.service.problems import problems
 from gristmill.service.routes.requests import API, WorkerName
 from gristmill.service.submission.jobs import JobService
@@ -24,7 +24,7 @@ def worker_routes(jobs: JobService) -> APIRouter:
     async def workers() -> Any:
         """The workers, and what their machines have to spare."""
         found = await run_in_threadpool(jobs.workers)
-        return JSONResponse(models.Workers(workers=[shown.worker_row(one) for one in found]).model_dump())
+        return JSONResponse(models.Workers(workers=found).model_dump())
 
     @routes.delete(
         "/{worker}", status_code=202, dependencies=[Depends(Needs(Role.ADMIN))], response_model=models.Draining,
