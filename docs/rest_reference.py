@@ -9,6 +9,7 @@ from typing import Any, cast
 from gristmill.api.builtin import BUILTIN, builtin_job, parameters_of
 from gristmill.service.app import routed
 from gristmill.service.openapi import document_of, groups_of, type_of
+from gristmill.service.problems import ERRORS, KIND, STATUSES
 
 TARGET = Path(__file__).parent / "reference" / "rest.generated.md"
 
@@ -44,7 +45,7 @@ def render() -> str:
         lines += [f"## {group['name'].capitalize()}", "", group["description"], ""]
         for operation in group["operations"]:
             lines += _operation(operation)
-    lines += ["## Built-in jobs", "", *_builtin(), "", "## Values", ""]
+    lines += ["## Built-in jobs", "", *_builtin(), "", "## Problems", "", *_problems(), "", "## Values", ""]
     for name, schema in sorted(document["components"]["schemas"].items()):
         if "properties" in schema:
             lines += _schema(name, schema)
@@ -90,6 +91,18 @@ def _builtin() -> Iterator[str]:
         assert cls is not None
         told = "; ".join(f"`{one}`: {what}" for one, what in parameters_of(cls).items())
         yield f"| `{name}` | {_text(cls.__doc__ or '')} | {told} |"
+
+
+def _problems() -> Iterator[str]:
+    yield f"Kinds, as they stand in `type` behind `{KIND}`. An error that is not in this table has the status of what it"
+    yield "is a kind of, by [the tree of errors](errors.generated.md). 429 and 503 say in `Retry-After` when to come again."
+    yield ""
+    yield from ("| kind | status | meaning |", "| --- | --- | --- |")
+    for status, (kind, title) in STATUSES.items():
+        yield f"| `{kind}` | {status} | {title} |"
+    for cls, status in ERRORS:
+        if cls.__name__ not in {kind for kind, _ in STATUSES.values()}:
+            yield f"| `{cls.__name__}` | {status} | {_text((cls.__doc__ or '').partition('.')[0])} |"
 
 
 def _schema(name: str, schema: dict[str, Any]) -> Iterator[str]:

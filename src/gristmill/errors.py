@@ -21,7 +21,8 @@
     │   └── BroadcastDestroyed      a broadcast was destroyed, and is used after that
     ├── EmptyDataset                an action needs an element, and the dataset has none
     ├── CollectTooLarge             what collect() would bring here is larger than its limit
-    ├── ServerUnreachable           no server there, or it is full: try again (exit code 75)
+    ├── ServerUnreachable           no server there: try again (exit code 75)
+    │   └── ServerFull              it is there, and takes no more now (exit code 75)
     ├── JournalFailed               the journal cannot be written or read (exit code 75)
     ├── PayloadAltered              what the journal holds of a job is not what the server has accepted
     ├── TaskError                   one attempt failed; carries a FailureReport
@@ -251,9 +252,13 @@ class CollectTooLarge(GristmillError):
 
 
 class ServerUnreachable(GristmillError):
-    """There is no server, or it is full. Trying again later may help."""
+    """There is no server, or it cannot answer now. Trying again later may help."""
 
     exit_code = 75
+
+
+class ServerFull(ServerUnreachable):
+    """The server is there, and takes no more now. Trying again later may help."""
 
 
 class JournalFailed(GristmillError):

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from page_values import job
-from starlette.exceptions import HTTPException
 
 from gristmill.service.doors.roles import Caller, Role
 from gristmill.service.page import live as live_module
@@ -144,20 +143,6 @@ def test_what_is_at_rest_is_looked_at_again_when_it_has_moved(monkeypatch: pytes
 
     text = asyncio.run(run())
     assert asked == 5 and text.index("failed") < text.index("again") < text.index("event: over")
-
-
-def test_too_many_are_refused() -> None:
-    async def run() -> None:
-        live = Live(lambda: False, most=1)
-        live.stream("job", lambda: Look({}))  # breaks off before it begins
-        first = live.stream("job", lambda: Look({}, over=True))
-        await anext(first)
-        with pytest.raises(HTTPException):
-            live.stream("job", lambda: Look({}))
-        await rest_of(first)
-        await rest_of(live.stream("job", lambda: Look({}, over=True)))
-
-    asyncio.run(run())
 
 
 def test_a_renderer_that_fails_ends_its_stream() -> None:

@@ -369,7 +369,7 @@ def test_people_see_a_form_and_programs_a_problem(visitor: Visitor) -> None:
     page = visitor.ask("GET", "/jobs/x?a=1", Accept="text/html,*/*")
     assert page.status == 401 and b"<form" in page.body and b"/jobs/x?a=1" in page.body
     assert "script-src 'self'" in page.headers["Content-Security-Policy"]
-    assert visitor.ask("GET", "/jobs/x").problem["title"] == "NotAuthorized"
+    assert visitor.ask("GET", "/jobs/x").problem["title"] == "Not authorized"
 
 
 def test_a_visit_from_a_link_elsewhere_comes_back_with_its_cookie(visitor: Visitor) -> None:

@@ -14,6 +14,7 @@ import gristmill as gm
 from gristmill.api.loading import load_job
 from gristmill.api.remote import submit
 from gristmill.config import JobOptions
+from gristmill.errors import BlockCorrupt
 from gristmill.service.server import Server, ServeSettings
 
 HALF = """
@@ -78,8 +79,32 @@ def test_a_link_in_the_place_of_a_kept_block_is_not_sent(server: Server, data_di
         block.unlink()
         block.symlink_to(secret)
         answer = ask(server, "GET", path)
-        assert (answer.status, answer.json["title"]) == (500, "BlockMissing")
+        assert (answer.status, answer.json["type"]) == (500, "urn:gristmill:error:BlockMissing")
         assert b"secretsecret" not in answer.body
+
+
+def flip(block: Path) -> None:
+    data = bytearray(block.read_bytes())
+    data[len(data) // 3] ^= 1
+    block.write_bytes(data)
+
+
+def test_a_kept_block_that_is_damaged_is_found_by_whoever_reads_it(
+    server: Server, data_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.txt").write_text("a\nb\n" * 1000)
+    with gm.Session(on=server.url, data_dir=data_dir) as session:
+        lines = session.read_text(tmp_path / "in.txt")
+        with session.rows(lines._node, "job") as rows:  # a client: the server sends what is there
+            [block] = data_dir.rglob("blocks/*.block")
+            flip(block)
+            with pytest.raises(BlockCorrupt, match="checksum"):
+                list(rows)
+        kept = lines.map(str.upper).persist("DISK_ONLY")
+        assert kept.count() == 2000
+        [block] = data_dir.rglob("blocks/*.block")
+        flip(block)
+        assert sorted(set(kept.collect())) == ["A", "B"]  # a task: it is made again
 
 
 def test_pipes_in_an_output_stop_nobody(server: Server, data_dir: Path, tmp_path: Path) -> None:

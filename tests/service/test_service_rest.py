@@ -147,7 +147,7 @@ def test_nothing_is_told_without_the_token(
     assert answer.status == 401
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["WWW-Authenticate"] == "Bearer"
-    assert answer.body["title"] == "NotAuthorized"
+    assert answer.body["type"] == "urn:gristmill:error:NotAuthorized"
 
 
 def test_that_it_lives_is_told_to_everybody(server: Server) -> None:
@@ -281,7 +281,7 @@ def test_a_key_is_one_request(
     bearer = {"Authorization": f"Bearer {token}", "Idempotency-Key": "mine", **VERSION_HEADERS}
     bearer["Content-Type"] = SUBMISSION_TYPE
     answer = ask(server, "POST", "/api/v1/jobs", json.dumps(other).encode(), **bearer)
-    assert (answer.status, answer.body["title"], answer.body["taken_by"]) == (422, "KeyTaken", first)
+    assert (answer.status, answer.body["title"], answer.body["taken_by"]) == (422, "Key taken", first)
     with pytest.raises(KeyTaken, match=rf"used before, for another request: that is job {first}\.") as taken:
         post_job(client, other, {"Idempotency-Key": "mine"})
     assert (taken.value.job, taken.value.exit_code) == (first, 2)
@@ -348,7 +348,7 @@ def test_what_is_not_a_job(server: Server, token: str, body: bytes, words: str) 
 def test_another_version_is_refused_with_both_named(server: Server, token: str) -> None:
     theirs = {"Gristmill-Version": "9.9.9", "Gristmill-Python": "3.99", "Content-Type": SUBMISSION_TYPE}
     answer = ask(server, "POST", "/api/v1/jobs", b"{}", Authorization=f"Bearer {token}", **theirs)
-    assert answer.status == 409 and answer.body["title"] == "VersionMismatch"
+    assert answer.status == 409 and answer.body["type"] == "urn:gristmill:error:VersionMismatch"
     assert all(text in answer.body["detail"] for text in ("9.9.9", "3.99", VERSION, PYTHON_VERSION))
 
 

@@ -11,6 +11,7 @@ from gristmill.config import VERSION
 from gristmill.service.doors.guard import Guard, Keys
 from gristmill.service.doors.login import login_routes
 from gristmill.service.doors.roles import doors_of
+from gristmill.service.doors.seats import Seats
 from gristmill.service.metrics.metrics import Measured, Metrics
 from gristmill.service.openapi import document_of
 from gristmill.service.page.routes import login_page, page_routes
@@ -65,14 +66,14 @@ def routed(
     """All routes, without the guard: see :func:`create_app`."""
     app = FastAPI(title="Gristmill", version=VERSION, docs_url=None, redoc_url=None, openapi_url=None)
     answer_errors(app)
-    asking, turns = Asking(jobs), Turns()
+    asking, turns, seats = Asking(jobs), Turns(), Seats()
     keys.login_page = login_page
     routers = (
         job_routes(jobs, asking, turns),
         builtin_routes(),
         task_routes(jobs),
         result_routes(ResultService(jobs)),
-        event_routes(jobs),
+        event_routes(jobs, seats),
         history_routes(jobs),
         metrics_routes(metrics),
         worker_routes(jobs),
@@ -81,7 +82,7 @@ def routed(
         system_routes(jobs, join_facts),
         description_routes(lambda: document_of(app)),
         login_routes(keys.logins, keys.guesses, keys.login_page),
-        page_routes(jobs, asking, turns),
+        page_routes(jobs, asking, turns, seats),
     )
     for router in routers:
         app.include_router(router)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 from fastapi.concurrency import run_in_threadpool
 
-from gristmill.errors import GristmillError
 from gristmill.service.looking.history import event_json
 from gristmill.service.submission.jobs import JobService
 
-LISTENERS = 1000
-"""So many may listen at a time, to all jobs together."""
 _POLL_SECONDS = 0.25
 _BEAT_SECONDS = 15.0
 _LOOK_SECONDS = 1.0
@@ -26,33 +23,18 @@ Event = tuple[int, str]
 """The number of a fact, and what is sent of it."""
 
 
-class TooManyListeners(GristmillError):
-    """No one more can listen now."""
-
-
 class Events:
     """The events of all jobs. Belongs to one event loop."""
 
     def __init__(self, jobs: JobService) -> None:
         self._jobs = jobs
         self._feeds: dict[str, _Feed] = {}
-        self._listeners = 0
 
-    def check_room(self) -> None:
-        """See that one more may listen.
-
-        Raises:
-            TooManyListeners: not now.
-        """
-        if self._listeners >= LISTENERS:
-            raise TooManyListeners(f"{LISTENERS:,} listen already.")
-
-    async def stream(self, job: str, after: int = -1) -> AsyncIterator[bytes]:
+    async def stream(self, job: str, after: int = -1) -> AsyncGenerator[bytes]:
         """The events of a job from behind a number, as they come, until it is over; in the form of server-sent events.
 
         Now and then a comment comes, so that both ends see that the other is there.
         """
-        self._listeners += 1
         feed = self._feeds.get(job)
         if feed is None or feed.is_over:  # it may be tried again meanwhile
             feed = self._feeds[job] = _Feed(self._jobs, job, after)
@@ -61,7 +43,6 @@ class Events:
             async for text in feed.listen(after):
                 yield text
         finally:
-            self._listeners -= 1
             feed.listeners -= 1
             if not feed.listeners:
                 feed.close()
@@ -96,7 +77,7 @@ class _Feed:
         """Nobody listens any more."""
         self._reader.cancel()
 
-    async def listen(self, after: int) -> AsyncIterator[bytes]:
+    async def listen(self, after: int) -> AsyncGenerator[bytes]:
         """See :meth:`Events.stream`."""
         silent = 0.0
         yield b": the facts of a job, as they come\n\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,6 +16,7 @@ from gristmill.errors import (
     GristmillError,
     JournalFailed,
     KeyTaken,
+    NotAuthorized,
     OutputExists,
     RetryRefused,
     ServerUnreachable,
@@ -22,29 +24,52 @@ from gristmill.errors import (
     VersionMismatch,
 )
 from gristmill.runtime.outcome import error_to_json
-from gristmill.service.refusals import MissingBlobs, NotTheirs, WrongState
+from gristmill.service.refusals import MissingBlobs, NothingThere, NotTheirs, WrongState
 from gristmill.service.submission.wishes import WrongWish
 
 _log = logging.getLogger(__name__)
 PROBLEM = "application/problem+json"
-_TITLES = {
-    400: "Bad request",
-    401: "Not authorized",
-    403: "Forbidden",
-    404: "Not found",
-    405: "Method not allowed",
-    408: "Too slow",
-    406: "Not acceptable",
-    409: "Conflict",
-    413: "Too large",
-    415: "Unsupported media type",
-    422: "Not possible",
-    429: "Too many requests",
-    431: "Headers too large",
-    500: "The server failed",
-    503: "Not now",
+KIND = "urn:gristmill:error:"
+"""What the kind of each problem begins with, in ``type``."""
+
+STATUSES = {
+    400: ("BadRequest", "Bad request"),
+    401: ("NotAuthorized", "Not authorized"),
+    403: ("Forbidden", "Forbidden"),
+    404: ("NotFound", "Not found"),
+    405: ("MethodNotAllowed", "Method not allowed"),
+    406: ("NotAcceptable", "Not acceptable"),
+    408: ("TooSlow", "Too slow"),
+    409: ("Conflict", "Conflict"),
+    413: ("TooLarge", "Too large"),
+    415: ("UnsupportedMediaType", "Unsupported media type"),
+    422: ("NotPossible", "Not possible"),
+    429: ("TooManyRequests", "Too many requests"),
+    431: ("HeadersTooLarge", "Headers too large"),
+    500: ("ServerFailed", "The server failed"),
+    503: ("NotNow", "Not now"),
 }
+"""What goes wrong apart from errors of Gristmill's own: kind and title, by status."""
+
+ERRORS: tuple[tuple[type[GristmillError], int], ...] = (
+    (NothingThere, 404),
+    (NotAuthorized, 401),
+    (NotTheirs, 403),
+    (OutputExists, 409),
+    (VersionMismatch, 409),
+    (WrongState, 409),
+    (RetryRefused, 409),
+    (MissingBlobs, 409),
+    (ServerUnreachable, 503),
+    (JournalFailed, 503),
+    (UsageError, 422),
+    (GristmillError, 500),
+)
+"""The status of each error: of the first class in this table that it is of. Its kind is its class's name."""
+
+_RETRY_SECONDS = 2
 _ANYWHERE = (400, 401, 403, 405, 408, 413, 422, 429, 503)
+_RETRY_AFTER = {"schema": {"type": "integer"}, "description": "Seconds after which to try again."}
 _SCHEMA = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 Responses = dict[int | str, dict[str, Any]]
@@ -52,7 +77,17 @@ Responses = dict[int | str, dict[str, Any]]
 
 def problems(*more: int) -> Responses:
     """The refusals that a route may answer, for ``responses=``: those that any may, and these."""
-    return {status: {"description": _TITLES[status], "content": _SCHEMA} for status in sorted({*_ANYWHERE, *more})}
+    found: Responses = {}
+    for status in sorted({*_ANYWHERE, *more}):
+        found[status] = {"description": STATUSES[status][1], "content": _SCHEMA}
+        if later(status):
+            found[status]["headers"] = {"Retry-After": _RETRY_AFTER}
+    return found
+
+
+def later(status: int) -> dict[str, str]:
+    """When to come again, as a header of an answer that says: not now."""
+    return {"Retry-After": str(_RETRY_SECONDS)} if status in (429, 503) else {}
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -60,7 +95,7 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(MissingBlobs)
     async def missing(_request: Request, error: MissingBlobs) -> JSONResponse:
-        return problem(409, str(error), missing=error.names)
+        return problem(409, str(error), MissingBlobs, missing=error.names)
 
     @app.exception_handler(KeyTaken)
     async def taken(_request: Request, error: KeyTaken) -> JSONResponse:
@@ -100,20 +135,20 @@ def answer_errors(app: FastAPI) -> None:
 
 def status_of(error: GristmillError) -> int:
     """The status of the answer to a failure."""
-    if isinstance(error, (OutputExists, VersionMismatch, WrongState, RetryRefused)):
-        return 409
-    if isinstance(error, NotTheirs):
-        return 403
-    if isinstance(error, (ServerUnreachable, JournalFailed)):
-        return 503
-    return 422 if isinstance(error, UsageError) else 500
+    return next(status for cls, status in ERRORS if isinstance(error, cls))
 
 
 def problem(status: int, detail: str, kind: type[GristmillError] | None = None, **more: Any) -> JSONResponse:
     """A problem document."""
-    title = kind.__name__ if kind is not None else _TITLES.get(status, "Error")
-    body = {"type": "about:blank", "title": title, "status": status, "detail": _sendable(detail), **more}
-    return JSONResponse(body, status, media_type=PROBLEM)
+    name, title = STATUSES.get(status, ("Error", "Error")) if kind is None else (kind.__name__, title_of(kind))
+    body = {"type": KIND + name, "title": title, "status": status, "detail": _sendable(detail), **more}
+    return JSONResponse(body, status, later(status), media_type=PROBLEM)
+
+
+def title_of(kind: type[GristmillError]) -> str:
+    """The name of an error in words: ``OutputExists`` is "Output exists"."""
+    first, *others = re.findall(r"[A-Z][a-z]+", kind.__name__)
+    return " ".join([first, *map(str.lower, others)])
 
 
 def _sendable(text: str) -> str:

@@ -13,6 +13,10 @@ class MissingBlobs(UsageError):
         super().__init__(f"Not uploaded yet: {', '.join(names)}.")
 
 
+class NothingThere(UsageError):
+    """There is nothing of this name."""
+
+
 class WrongState(UsageError):
     """A job is not in a state in which this can be done with it."""
 

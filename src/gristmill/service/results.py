@@ -9,7 +9,7 @@ from itertools import chain
 from gristmill.api.output_parts import OutputPart, output_parts, real_place
 from gristmill.config import GIB, MIB, format_size
 from gristmill.errors import GristmillError
-from gristmill.service.refusals import WrongState
+from gristmill.service.refusals import NothingThere, WrongState
 from gristmill.service.submission.jobs import JobService
 
 LIMIT_BYTES = 64 * MIB
@@ -96,6 +96,7 @@ class ResultService:
             part: only this file of it.
 
         Raises:
+            NothingThere: it has no such file.
             WrongState: it has none, or not yet; or its files make no sense one after another.
             GristmillError: it is gone, or cannot be read.
         """
@@ -112,7 +113,7 @@ class ResultService:
         parts = output_parts(place, job)
         if part is not None:
             if part >= len(parts):
-                raise WrongState(f"The output of job {job} has {len(parts):,} files; they are counted from 0.")
+                raise NothingThere(f"The output of job {job} has {len(parts):,} files; they are counted from 0.")
             parts = [parts[part]]
         return _result_of(parts, status.format, limit, f"{job}-{part}" if part is not None else job)
 

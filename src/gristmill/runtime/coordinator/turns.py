@@ -14,7 +14,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from gristmill.errors import ServerUnreachable
+from gristmill.errors import ServerFull
 from gristmill.scheduling.queueing import QueueLimits, WaitingJob, next_jobs
 
 _log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Turns:
             at_once: whether it may have its turn now.
 
         Raises:
-            ServerUnreachable: as many wait as may.
+            ServerFull: as many wait as may.
         """
         with self._changed:
             if at_once and not self._entering and not self._closing and self._is_first(job):
@@ -101,7 +101,7 @@ class Turns:
                 return True
             waiting = len(self._waiting) + len(self._entering)
             if waiting >= self._limits.waiting:
-                raise ServerUnreachable(
+                raise ServerFull(
                     f"The server is full: {waiting:,} jobs wait for their turn, and no more may. Try again later."
                 )
             self._entering.add(job.job)

@@ -35,7 +35,7 @@ class Places:
     """
 
     def __init__(self, most: int | None = None, header_seconds: float = _HEADER_SECONDS) -> None:
-        self.most = most or min(_MOST, _descriptors() // _DESCRIPTORS_EACH)
+        self.most = most or most_connections()
         self.header_seconds = header_seconds
         self.count = 0
         self._waiting: OrderedDict[_Connection, None] = OrderedDict()
@@ -133,6 +133,11 @@ class _Connection(H11Protocol):
         if self.conn.our_state is h11.IDLE:
             self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         self.transport.close()
+
+
+def most_connections() -> int:
+    """How many connections there may be, of those that this process may open."""
+    return min(_MOST, _descriptors() // _DESCRIPTORS_EACH)
 
 
 def run_loop(call: Coroutine[Any, Any, None]) -> None:

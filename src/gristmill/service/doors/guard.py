@@ -41,7 +41,7 @@ from gristmill.service.doors.roles import CALLER, NOBODY, Caller, Door, Role
 from gristmill.service.doors.site import Site, is_from_our_page, is_same_site, site_of
 from gristmill.service.doors.tokens import TOKENS, Tokens, caller_with
 from gristmill.service.drivers import Drivers
-from gristmill.service.problems import problem
+from gristmill.service.problems import later, problem
 from gristmill.service.routes.requests import API
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -195,13 +195,12 @@ class Guard:
             if not wrong and may_have_cookie(scope, headers):
                 return bounce(path)
             why = TOO_FAST if too_fast else WRONG if given else ""
-            return HTMLResponse(self._keys.login_page(path, why), 429 if too_fast else 401)
+            status = 429 if too_fast else 401
+            return HTMLResponse(self._keys.login_page(path, why), status, later(status))
         if too_fast:
-            answer: Response = problem(429, TOO_FAST, NotAuthorized)
-            answer.headers["Retry-After"] = "1"
-        else:
-            answer = problem(401, "The token is missing or is not this server's.", NotAuthorized)
-            answer.headers["WWW-Authenticate"] = "Bearer"
+            return problem(429, TOO_FAST)
+        answer = problem(401, "The token is missing or is not this server's.", NotAuthorized)
+        answer.headers["WWW-Authenticate"] = "Bearer"
         return answer
 
     def _not_for(self, scope: Scope, headers: Mapping[bytes, bytes], known: _Known) -> Response | None:

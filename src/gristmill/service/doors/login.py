@@ -18,6 +18,7 @@ from gristmill.service.doors.limits import Guesses
 from gristmill.service.doors.logins import LOGIN_SECONDS, Logins
 from gristmill.service.doors.roles import Needs, Role
 from gristmill.service.doors.site import is_from_our_page
+from gristmill.service.problems import later
 
 LoginPage = Callable[[str, str], str]
 """The HTML of the form, which posts ``token`` and ``next`` to ``/login``: of where to go then, and what went wrong."""
@@ -64,7 +65,8 @@ def login_routes(logins: Logins, guesses: Guesses, page: LoginPage) -> APIRouter
         value = await run_in_threadpool(logins.begin, fields.get("token", "").strip())
         if value is None:
             too_fast = guesses.is_too_fast(address_of(request.scope))
-            return HTMLResponse(page(after, TOO_FAST if too_fast else WRONG), 429 if too_fast else 401)
+            status = 429 if too_fast else 401
+            return HTMLResponse(page(after, TOO_FAST if too_fast else WRONG), status, later(status))
         answer = RedirectResponse(after, 303)
         answer.headers.append("Set-Cookie", cookie(request.scope, value))
         return answer

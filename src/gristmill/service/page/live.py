@@ -11,15 +11,13 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 
 from fastapi.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
 _log = logging.getLogger(__name__)
 
-MOST_CLIENTS = 1000
 _BETWEEN_SECONDS = 0.5
 _REST_SECONDS = 1.0  # between two questions whether something that is at rest has moved
 _SHARE = 10  # at most one part in so many of the time is spent on rendering
@@ -124,36 +122,24 @@ class Live:
 
     Args:
         is_closing: whether the server is about to end: nobody is to be kept waiting.
-        most: how many may look at the same time.
     """
 
-    def __init__(self, is_closing: Callable[[], bool], most: int = MOST_CLIENTS) -> None:
+    def __init__(self, is_closing: Callable[[], bool]) -> None:
         self._is_closing = is_closing
-        self._most = most
-        self._clients = 0
         self._feeds: dict[str, _Feed] = {}
         self._turn = asyncio.Lock()
 
-    def stream(self, name: str, look: Callable[[], Look]) -> AsyncIterator[bytes]:
+    async def stream(self, name: str, look: Callable[[], Look]) -> AsyncGenerator[bytes]:
         """What one client is sent, until nothing changes any more.
 
         Args:
             name: of the thing: the same for all who see the same.
             look: how it looks; called in a thread.
-
-        Raises:
-            HTTPException: too many look already.
         """
-        if self._clients >= self._most:
-            raise HTTPException(503, f"As many as {self._most:,} look at live pages already. Try again later.")
-        return self._stream(name, look)
-
-    async def _stream(self, name: str, look: Callable[[], Look]) -> AsyncIterator[bytes]:
         feed = self._feeds.get(name)
         if feed is None or feed.ended:
             feed = self._feeds[name] = _Feed(look, self._is_closing, self._turn)
         client = feed.join()
-        self._clients += 1  # when it begins: one that breaks off before that is never heard of again
         try:
             yield b"retry: 1000\n\n"
             while True:
@@ -174,7 +160,6 @@ class Live:
                         yield b"event: over\ndata:\n\n"
                     return
         finally:
-            self._clients -= 1
             feed.clients.discard(client)
             if not feed.clients and self._feeds.get(name) is feed:
                 del self._feeds[name]

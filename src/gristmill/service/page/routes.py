@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from gristmill.errors import GristmillError
 from gristmill.service.doors.roles import Needs, Role, caller_of
+from gristmill.service.doors.seats import Seats
 from gristmill.service.page import render
 from gristmill.service.page.jobview import JobValues, head_of
 from gristmill.service.page.listing import OVER, STATES, JobFilter
@@ -22,7 +23,7 @@ from gristmill.service.page.source import Source
 from gristmill.service.page.submitting import builtin_jobs, given_in, wish_fields
 from gristmill.service.page.tasks import SORTS, TaskFilter
 from gristmill.service.page.tasks import STATES as TASK_STATES
-from gristmill.service.problems import status_of
+from gristmill.service.problems import later, status_of
 from gristmill.service.routes.requests import JobId, TaskName, WorkerName, form_of
 from gristmill.service.submission.asking import Asking
 from gristmill.service.submission.jobs import JobService
@@ -36,8 +37,11 @@ OPEN = [Depends(Needs(Role.ANYONE))]
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 _SHORTLY = "public, max-age=300"
-_TITLES = {403: "Not allowed", 404: "Not found", 422: "Not possible", 503: "Not now"}
+_TITLES = {403: "Not allowed", 404: "Not found", 422: "Not possible", 429: "Not now", 503: "Not now"}
 _STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+_Streams = Callable[[Request, str, Callable[[], Look]], Response]
+"""Answers with how something looks, as it changes; its name is the same for all who see the same."""
 
 
 class PageRoute(APIRoute):
@@ -51,7 +55,7 @@ class PageRoute(APIRoute):
             try:
                 return await handler(request)
             except HTTPException as error:
-                return _problem(request, error.status_code, str(error.detail))
+                return _problem(request, error.status_code, str(error.detail), error.headers)
             except RequestValidationError:
                 return _problem(request, 404, "There is no such page.")
             except GristmillError as error:
@@ -60,24 +64,30 @@ class PageRoute(APIRoute):
         return handle
 
 
-def _problem(request: Request, status: int, detail: str) -> Response:
+def _problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     title = _TITLES.get(status, "Something went wrong")
-    return HTMLResponse(render.page("problem.html", caller_of(request), "", title=title, detail=detail), status)
+    shown = render.page("problem.html", caller_of(request), "", title=title, detail=detail)
+    return HTMLResponse(shown, status, {**later(status), **(headers or {})})
 
 
-def page_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
-    """All pages, and what belongs to them. Submitting has ``turns``, as everywhere."""
+def page_routes(jobs: JobService, asking: Asking, turns: Turns, seats: Seats) -> APIRouter:
+    """All pages, and what belongs to them. Submitting has ``turns``, as everywhere; who looks on takes a seat."""
     routes = APIRouter(route_class=PageRoute, include_in_schema=False)
     source, live = Source(jobs), Live(lambda: jobs.closing)
-    _list_routes(routes, source, live)
-    _job_routes(routes, source, live)
+
+    def stream(request: Request, name: str, look: Callable[[], Look]) -> StreamingResponse:
+        seated = seats.seated(caller_of(request).user, live.stream(name, look))
+        return StreamingResponse(seated, media_type="text/event-stream", headers=_STREAM)
+
+    _list_routes(routes, source, stream)
+    _job_routes(routes, source, stream)
     _deed_routes(routes, jobs, source)
     _submit_routes(routes, asking, turns)
     _static_routes(routes)
     return routes
 
 
-def _list_routes(routes: APIRouter, source: Source, live: Live) -> None:
+def _list_routes(routes: APIRouter, source: Source, stream: _Streams) -> None:
     @routes.get("/", dependencies=SEES)
     async def jobs(request: Request) -> Response:
         """All jobs."""
@@ -89,7 +99,7 @@ def _list_routes(routes: APIRouter, source: Source, live: Live) -> None:
     async def jobs_live(request: Request) -> Response:
         """All jobs, as they change."""
         wanted = JobFilter.of(request.query_params)
-        return _stream(live, f"jobs?{wanted.query()}", lambda: source.look_at_jobs(wanted))
+        return stream(request, f"jobs?{wanted.query()}", lambda: source.look_at_jobs(wanted))
 
     @routes.get("/history", dependencies=SEES)
     async def history(request: Request) -> Response:
@@ -105,12 +115,12 @@ def _list_routes(routes: APIRouter, source: Source, live: Live) -> None:
         return _page(request, "workers.html", "workers", parts=look.parts)
 
     @routes.get("/workers/live", dependencies=SEES)
-    async def workers_live() -> Response:
+    async def workers_live(request: Request) -> Response:
         """The workers, as they change."""
-        return _stream(live, "workers", source.look_at_workers)
+        return stream(request, "workers", source.look_at_workers)
 
 
-def _job_routes(routes: APIRouter, source: Source, live: Live) -> None:
+def _job_routes(routes: APIRouter, source: Source, stream: _Streams) -> None:
     async def found(id: str) -> JobValues:
         values = await run_in_threadpool(source.job, id)
         if values is None:
@@ -134,10 +144,10 @@ def _job_routes(routes: APIRouter, source: Source, live: Live) -> None:
         return _page(request, "job.html", "jobs", **shown)
 
     @routes.get("/jobs/{job}/live", dependencies=SEES)
-    async def one_live(job: JobId) -> Response:
+    async def one_live(job: JobId, request: Request) -> Response:
         """One job, as it changes."""
         await found(job)
-        return _stream(live, f"job {job}", lambda: source.look_at_job(job))
+        return stream(request, f"job {job}", lambda: source.look_at_job(job))
 
     @routes.get("/jobs/{job}/actions", dependencies=SEES)
     async def actions(job: JobId, request: Request) -> Response:
@@ -264,10 +274,6 @@ def login_page(after: str, wrong: str) -> str:
 
 def _page(request: Request, template: str, section: str, **values: Any) -> HTMLResponse:
     return HTMLResponse(render.page(template, caller_of(request), section, **values))
-
-
-def _stream(live: Live, name: str, look: Callable[[], Look]) -> StreamingResponse:
-    return StreamingResponse(live.stream(name, look), media_type="text/event-stream", headers=_STREAM)
 
 
 def _can(values: JobValues) -> dict[str, bool]:

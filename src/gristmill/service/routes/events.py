@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from starlette.exceptions import HTTPException
 
-from gristmill.service.events import Events, TooManyListeners
+from gristmill.service.doors.roles import caller_of
+from gristmill.service.doors.seats import Seats
+from gristmill.service.events import Events
 from gristmill.service.problems import Responses, problems
 from gristmill.service.routes.jobs import SEES, no_such_job
 from gristmill.service.routes.requests import API, JobId
@@ -25,14 +26,15 @@ _HEADERS = {"X-Accel-Buffering": "no"}
 _MOST = 2**63 - 1
 
 
-def event_routes(jobs: JobService) -> APIRouter:
-    """The route of events."""
+def event_routes(jobs: JobService, seats: Seats) -> APIRouter:
+    """The route of events. Whoever listens takes one of the ``seats``."""
     routes = APIRouter(prefix=f"{API}/jobs/{{job}}", tags=["history"])
     events = Events(jobs)
 
     @routes.get("/events", dependencies=SEES, responses={**_STREAM, **problems(404)})
     async def stream(
         job: JobId,
+        request: Request,
         after: Annotated[int, Query(ge=-1, le=_MOST, description="Only what comes after this number.")] = -1,
         last_event_id: Annotated[str | None, Header(description="Likewise: what a browser sends by itself.")] = None,
     ) -> StreamingResponse:
@@ -41,10 +43,7 @@ def event_routes(jobs: JobService) -> APIRouter:
             raise no_such_job(job)
         if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
             after = max(after, min(int(last_event_id[:20]), _MOST))
-        try:
-            events.check_room()
-        except TooManyListeners as error:
-            raise HTTPException(429, str(error), {"Retry-After": "5"}) from None
-        return StreamingResponse(events.stream(job, after), media_type="text/event-stream", headers=_HEADERS)
+        stream = seats.seated(caller_of(request).user, events.stream(job, after))
+        return StreamingResponse(stream, media_type="text/event-stream", headers=_HEADERS)
 
     return routes

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 
 from gristmill.config import MIB
-from gristmill.errors import ServerUnreachable
+from gristmill.errors import ServerFull
 from gristmill.service.doors.roles import Caller
 
 P = ParamSpec("P")
@@ -42,14 +42,14 @@ class Room:
         """Room for a body: what is given is called with each further number of its bytes.
 
         Raises:
-            ServerUnreachable: from that call: there is no room now.
+            ServerFull: from that call: there is no room now.
         """
         user, held = _user_of(caller), 0
 
         def take(size: int) -> None:
             nonlocal held
             if self._users.get(user, 0) + size > self._of_a_user or sum(self._users.values()) + size > self._in_all:
-                raise ServerUnreachable("As much is being sent as this server can take. Try again.")
+                raise ServerFull("As much is being sent as this server can take. Try again.")
             self._users[user] = self._users.get(user, 0) + size
             held += size
 
@@ -79,7 +79,7 @@ class Turns:
         """As :meth:`run`, for whoever calls. A driver has turns of its own: what its user submits does not hold it up.
 
         Raises:
-            ServerUnreachable: too many wait.
+            ServerFull: too many wait.
         """
         return await self.run(_user_of(caller), call, *args, **named)
 
@@ -87,10 +87,10 @@ class Turns:
         """Call something in a thread, when it is the user's turn.
 
         Raises:
-            ServerUnreachable: too many wait.
+            ServerFull: too many wait.
         """
         if self._waiting >= self._most:
-            raise ServerUnreachable("As many jobs are being submitted as this server can take. Try again.")
+            raise ServerFull("As many jobs are being submitted as this server can take. Try again.")
         if self._all is None:
             self._all = anyio.CapacityLimiter(self._at_once)
         own, others = self._users.get(user) or (anyio.CapacityLimiter(self._of_a_user), 0)

@@ -1,0 +1,135 @@
+"""What HTTP promises beside what is asked for: shares of live streams, kinds of problems, keys, HEAD, queries."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from doors_kit import JOB, Visitor, bearer, tokens_of
+from starlette.exceptions import HTTPException
+
+from gristmill.errors import KeyTaken, OutputExists, ServerFull
+from gristmill.service.doors.connections import most_connections
+from gristmill.service.doors.roles import Role
+from gristmill.service.doors.seats import Seats
+from gristmill.service.problems import ERRORS, STATUSES, problem, status_of, title_of
+from gristmill.service.server import Server, ServeSettings
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def server(data_dir: Path) -> Iterator[Server]:
+    with Server(ServeSettings(port=0, data_dir=data_dir)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tokens(server: Server, data_dir: Path) -> dict[Role, str]:
+    return tokens_of(server, data_dir)
+
+
+@pytest.fixture
+def visitor(server: Server) -> Iterator[Visitor]:
+    visitor = Visitor(server)
+    yield visitor
+    visitor.close()
+
+
+# Live streams
+
+
+def seated(seats: Seats, user: str) -> AsyncGenerator[bytes]:
+    async def stream() -> AsyncGenerator[bytes]:
+        while True:
+            yield b"x"
+
+    found = seats.seated(user, stream())
+    assert isinstance(found, AsyncGenerator)
+    return found
+
+
+def test_each_user_has_a_share_and_some_seats_are_left_to_those_who_have_few() -> None:
+    async def run() -> None:
+        seats, open_streams = Seats(most=48, of_a_user=30), []
+
+        async def take(user: str, count: int) -> int:
+            for number in range(count):
+                try:
+                    stream = seated(seats, user)
+                except HTTPException as error:
+                    assert error.status_code == 429 and error.headers and error.headers["Retry-After"] == "5"
+                    return number
+                await anext(stream)
+                open_streams.append(stream)
+            return count
+
+        assert await take("eager", 100) == 30
+        assert await take("other", 100) == 12, "the last are for those who have few"
+        assert [await take(name, 1) for name in ("ann", "bob", "other")] == [1, 1, 0]
+        for _ in range(3):
+            await open_streams.pop(0).aclose()
+        seated(seats, "eager")  # one that breaks off before it begins takes none
+        assert await take("eager", 100) == 1 and await take("ann", 1) == 1
+        for stream in open_streams:
+            await stream.aclose()
+        assert await take("eager", 31) == 30
+
+    asyncio.run(run())
+
+
+def test_one_viewer_locks_nobody_out_of_live_pages(server: Server, tokens: dict[Role, str]) -> None:
+    parts = urlsplit(server.url)
+
+    def look(path: str, role: Role) -> tuple[socket.socket, bytes]:
+        one = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20)
+        head = f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {tokens[role]}\r\n\r\n"
+        one.sendall(head.encode())
+        return one, one.recv(4000)
+
+    with ExitStack() as close:
+        share = Seats().of_a_user
+        assert share < most_connections() / 3
+        for number in range(share + 3):
+            one, answer = look("/live" if number % 2 else "/workers/live", Role.VIEWER)
+            close.enter_context(one)
+            expected = b"HTTP/1.1 200" if number < share else b"HTTP/1.1 429"
+            assert answer.startswith(expected), (number, answer)
+        assert b"\r\nretry-after: 5\r\n" in answer.lower()
+        for path, status in ((f"/api/v1/jobs/{JOB}/events", b"404"), ("/live", b"200"), ("/workers/live", b"200")):
+            one, answer = look(path, Role.ADMIN)
+            close.enter_context(one)
+            assert answer.split()[1] == status, path
+
+
+# Problems
+
+
+def test_each_kind_of_problem_has_a_type_and_a_title() -> None:
+    assert json.loads(bytes(problem(404, "x").body))["type"] == "urn:gristmill:error:NotFound"
+    found = json.loads(bytes(problem(status_of(OutputExists("x")), "x", OutputExists).body))
+    assert (found["type"], found["title"], found["status"]) == (
+        "urn:gristmill:error:OutputExists", "Output exists", 409,
+    )  # fmt: skip
+    full = problem(status_of(ServerFull("x")), "x", ServerFull)
+    assert full.status_code == 503 and full.headers["Retry-After"] and b'"Server full"' in full.body
+    assert status_of(KeyTaken("j")) == 422
+    kinds = [kind for kind, _ in STATUSES.values()] + [title_of(cls).replace(" ", "") for cls, _ in ERRORS]
+    assert len({kind.lower() for kind in kinds}) == len(kinds) - 1, "NotAuthorized is both"
+
+
+def test_every_answer_of_later_says_when_and_is_described_so(visitor: Visitor, tokens: dict[Role, str]) -> None:
+    document = visitor.ask("GET", "/api/v1/openapi.json", **bearer(tokens[Role.VIEWER])).problem
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            for status in ("429", "503"):
+                assert "Retry-After" in operation["responses"][status]["headers"], (method, path)
