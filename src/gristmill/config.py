@@ -79,7 +79,9 @@ def format_size(size_bytes: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """``75.3`` as ``1m 15s``: for people."""
+    """``75.3`` as ``1m 15s``, ``0.0042`` as ``4.2 ms``: for people."""
+    if 0 < seconds < 0.0995:
+        return f"{seconds * 1000:.2g} ms" if seconds >= 0.00095 else "under 1 ms"
     if seconds < 10:
         return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
     if seconds < 60:

@@ -12,11 +12,13 @@ from gristmill.runtime.journal.history import StageHistory
 from gristmill.runtime.outcome import error_to_json
 from gristmill.runtime.views import JobView, StageView
 from gristmill.scheduling.commands import JobState
+from gristmill.service.looking.models import JobRow
 from gristmill.service.page.failure import failure_of, failure_of_job
 from gristmill.service.page.graph import graph
 from gristmill.service.page.jobview import failures_of, figures_of, fraction_of, head_of, hot_keys_of
 from gristmill.service.page.listing import JobFilter
 from gristmill.service.page.partitions import spreads
+from gristmill.service.page.render import render
 from gristmill.service.page.submitting import builtin_jobs, given_in, wish_fields
 from gristmill.service.page.tasks import PAGE, TaskFilter, task_page
 
@@ -182,6 +184,23 @@ def test_figures_warn_of_what_went_wrong() -> None:
     values = job()
     values = replace(values, view=replace(values.view, failed_attempts=2, bad_records=1))
     assert [figure.label for figure in figures_of(values) if figure.alarm] == ["Failed attempts", "Bad records"]
+
+
+def test_a_job_that_is_tried_again_has_no_rate_of_what_it_did_before() -> None:
+    values = job(4, 2)
+    assert values.history is not None
+    assert {one.label: one.text for one in figures_of(values)}["Rate"].endswith("/s")
+    values.history.begun_at = BEGUN + 3600
+    assert {one.label: one.text for one in figures_of(values)}["Rate"] == "–"
+
+
+def test_lists_tell_why_a_job_failed_and_which_are_late() -> None:
+    row = JobRow(id=JOB, name="n" * 200, user="ann", state="failed", output="/out", submitted=BEGUN, seconds=0.0042,
+                 late=True, error="ValueError: <no> " + "x" * 300)  # fmt: skip
+    for past in (False, True):
+        shown = render("rows.html", jobs=[row], wanted=JobFilter(), past=past, older="", path="/")
+        assert "ValueError: &lt;no&gt; xxx" in shown and "x" * 200 not in shown and ">late<" in shown
+        assert "/out" not in shown and "4.2 ms" in shown
 
 
 def test_hot_keys_come_from_the_view_and_from_the_history() -> None:

@@ -37,6 +37,8 @@ class JobValues:
         error: why there is no output, in the form of ``outcome.error_to_json``.
         deadline: when it is late.
         priority: over other jobs'.
+        ended: when it had ended, as it was known before all of this was read; None if it had not. The history may be
+            younger: it grows.
     """
 
     view: JobView
@@ -50,6 +52,7 @@ class JobValues:
     error: Mapping[str, Any] | None = None
     deadline: float | None = None
     priority: int = 0
+    ended: float | None = None
 
     @property
     def is_over(self) -> bool:
@@ -169,7 +172,7 @@ def figures_of(values: JobValues) -> list[Figure]:
     figures = [
         Figure("Records in", count(records)),
         Figure("Read", size(read), "" if values.is_over or known <= read else f"of {size(known)}"),
-        Figure("Rate", format_rate(records, seconds) or "–"),
+        Figure("Rate", ("" if _was_begun_before(values.history) else format_rate(records, seconds)) or "–"),
         Figure("Shuffled", size(view.shuffle_bytes)),
         Figure("Records out", count(view.records_out)),
         Figure("Attempts", count(view.attempts)),
@@ -181,6 +184,14 @@ def figures_of(values: JobValues) -> list[Figure]:
     if view.bad_records:
         figures.append(Figure("Bad records", count(view.bad_records), alarm=True))
     return figures
+
+
+def _was_begun_before(history: JobHistory | None) -> bool:
+    """Whether some of it was done before it was tried again: then its records are not those of its time."""
+    if history is None or history.begun_at is None or not history.attempts:
+        return False
+    span = history.attempts[0].span
+    return span is not None and span.ended <= history.begun_at
 
 
 def counters_of(values: JobValues) -> list[tuple[str, list[tuple[str, str]]]]:

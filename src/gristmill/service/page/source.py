@@ -55,6 +55,7 @@ class LogPart:
     attempt: str
     task: str
     number: int
+    epoch: int
     size: int
     last: str
 
@@ -76,6 +77,7 @@ class Source:
         self._values.forget(id)
 
     def _job(self, id: str) -> JobValues | None:
+        ended = self._jobs.ended(id)  # before all else: what is younger than this is found to have moved
         status = self._jobs.detail(id)
         if status is None:
             return None
@@ -91,6 +93,7 @@ class Source:
             self._jobs.cut_off(history),
             status.error,
             status.deadline,
+            ended=ended,
         )
 
     def look_at_job(self, id: str) -> Look:
@@ -102,8 +105,8 @@ class Source:
         moved = [(stage.done, stage.running) for stage in values.view.stages], values.view.attempts
         state = head.state, head.can_cancel, head.can_retry
         over = values.is_over and not head.can_retry
-        rests = values.is_over and head.ended is not None
-        still = (lambda: self._jobs.ended(id) == head.ended) if rests else None
+        rests = values.is_over and values.ended is not None
+        still = (lambda: self._jobs.ended(id) == values.ended) if rests else None
         return Look(render.job_parts(values), {"tasks": moved, "state": state}, over, still)
 
     def tasks(self, values: JobValues, wanted: TaskFilter) -> TaskPage:
@@ -206,7 +209,7 @@ class Source:
                 lines = data.decode(errors="replace").strip().splitlines()
                 last = lines[-1][:_LINE_CHARACTERS] if lines else ""
                 task = f"{int(match[1])}-{int(match[2])}"
-                found.append(LogPart(info.attempt, task, int(match[3]), info.end, last))
+                found.append(LogPart(info.attempt, task, int(match[3]), int(match[4] or 0), info.end, last))
         return found, max(0, len(infos) - _LOGS_SHOWN)
 
     # All jobs
