@@ -100,6 +100,52 @@ def test_what_the_script_imports_travels_and_nothing_else(project: Path) -> None
     assert json.loads(bundle[SOURCES])["helpers.py"] == str(project / "helpers.py")
 
 
+def test_imports_are_found_wherever_they_stand_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = """
+class A:
+    def f(self):
+        try:
+            import one.more
+        except ImportError:
+            for n in range(3):
+                from two import x
+        else:
+            while n:
+                with open(n):
+                    import three as four, five
+        finally:
+            match n:
+                case 1:
+                    from . import no
+                    from .no import no
+                case _:
+                    async def g():
+                        import six
+        if n: pass
+        elif n: import seven
+        else: from eight.deep import (y, z)
+lambda: (lambda n: n)
+"""
+    monkeypatch.setattr(shipping, "_loaded", lambda: iter(()))
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["one", "two", "three", "five", "six", "seven", "eight"]
+    for name in [*names, "no", "four", "later"]:
+        (tmp_path / f"{name}.py").write_text("")
+    (tmp_path / "script.py").write_text(script)
+
+    def found() -> tuple[list[str], bytes | None]:
+        shipment = Shipment(b"", scripts=(str(tmp_path / "script.py"),))
+        return list(shipment.sources()), shipment.bundle()
+
+    first, bundle = found()
+    assert first == sorted([f"{name}.py" for name in [*names, "script"]])
+    assert found() == (first, bundle)
+    (tmp_path / "one.py").write_text("import later")
+    more, other = found()
+    assert more == sorted([*first, "later.py"])
+    assert members(bundle)["one.py"] == b"" and members(other)["one.py"] == b"import later"
+
+
 def test_code_that_was_typed_in_says_itself_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     monkeypatch.setattr(shipping, "_loaded", lambda: iter(()))

@@ -28,9 +28,11 @@ from gristmill.errors import UsageError
 from gristmill.runtime.files.bundles import SOURCES, TEXTS, home_of
 
 MAX_BUNDLE_BYTES = 256 * MIB
+_KEPT_ZIP_BYTES = 16 * MIB
 _ARCHIVES = (".zip", ".whl", ".egg")
 _ENGINE = Path(__file__).resolve().parents[1]
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+_STATEMENTS = ("body", "orelse", "handlers", "finalbody", "cases")  # where a node of a syntax tree holds statements
 _NOT_OURS = ("__pycache__", "node_modules", "site-packages", "dist-packages")
 
 
@@ -244,21 +246,33 @@ def _local_members(texts: Iterable[_Member], loaded: Iterable[str]) -> Iterator[
             waiting += _imports(file)
 
 
-def _imports(file: _Member) -> set[str]:
+def _imports(file: _Member) -> frozenset[str]:
     """The first parts of the names that a module imports, wherever in it."""
     if not file.home.endswith(".py"):
-        return set()
+        return frozenset()
+    data = file.data
+    known = _names_imported.get(digest := hashlib.sha256(data).digest())
+    if known is None:
+        known = _names_imported[digest] = frozenset(_read_imports(data))
+    return known
+
+
+_names_imported: dict[bytes, frozenset[str]] = {}  # by the SHA-256 of the text: a process may run many jobs
+
+
+def _read_imports(text: bytes) -> Iterator[str]:
     try:
-        tree = ast.parse(file.data)
+        waiting: list[ast.AST] = [ast.parse(text)]
     except (SyntaxError, ValueError):  # it is not for us to complain: perhaps nobody ever imports it
-        return set()
-    names: set[str] = set()
-    for node in ast.walk(tree):
+        return
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.partition(".")[0])
-    return names
+            yield node.module.partition(".")[0]
+        for place in _STATEMENTS:  # there are many more expressions, and none of them imports by a statement
+            waiting += getattr(node, place, ())
 
 
 def _module_members(name: str) -> Iterator[tuple[str, _Member]]:
@@ -292,6 +306,7 @@ def _foreign_folders() -> tuple[str, ...]:
     return tuple(os.path.realpath(path) + os.sep for path in (*paths, str(_ENGINE)))
 
 
+@cache
 def _is_local(file: str) -> bool:
     real = os.path.realpath(file)
     return not real.startswith(_foreign_folders()) and not set(_NOT_OURS).intersection(Path(real).parts)
@@ -302,11 +317,25 @@ def _zip(members: Mapping[str, _Member]) -> bytes:
     import zipfile
 
     home = json.dumps({name: home_of(file.home) for name, file in sorted(members.items())}, indent=0)
+    held = sorted([(SOURCES, home.encode()), *((name, file.data) for name, file in members.items())])
+    content = hashlib.sha256()
+    for name, data in held:
+        content.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogatepass"))
+        content.update(data)
+    if (made := _last_zip.get(content.digest())) is not None:
+        return made
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in sorted([(SOURCES, home.encode()), *((name, file.data) for name, file in members.items())]):
+        for name, data in held:
             info = zipfile.ZipInfo(name, _ZIP_TIME)
             info.external_attr = 0o644 << 16
             info.create_system = 3
             archive.writestr(info, data, zipfile.ZIP_DEFLATED)
-    return out.getvalue()
+    made = out.getvalue()
+    _last_zip.clear()
+    if len(made) <= _KEPT_ZIP_BYTES:
+        _last_zip[content.digest()] = made
+    return made
+
+
+_last_zip: dict[bytes, bytes] = {}  # by what it holds: each action of a dataset on a server is a job of the same files
