@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-
-import uvicorn
 
 from gristmill.api.prepare import check_replaced
 from gristmill.config import default_data_dir
@@ -27,8 +24,8 @@ from gristmill.runtime.process.private import claim_folder
 from gristmill.runtime.transport.cluster import AgentTls
 from gristmill.runtime.transport.tls import Trust, check_roots, load_identity
 from gristmill.service.app import create_app
-from gristmill.service.doors.connections import HEADER_BYTES, Places, run_loop
 from gristmill.service.doors.guard import keys_of
+from gristmill.service.doors.listening import WILDCARDS, listen, public_name, serve, url_of
 from gristmill.service.doors.paths import Roots
 from gristmill.service.doors.roles import Role
 from gristmill.service.doors.site import is_loopback
@@ -44,10 +41,6 @@ from gristmill.service.submission.jobs import JobService
 from gristmill.service.submission.loader import Loader
 
 DEFAULT_PORT = 7077
-_UP_SECONDS = 15.0
-_DOWN_SECONDS = 5.0
-_GRACE_SECONDS = 2  # for calls that are being answered when the server ends
-_WILDCARDS = ("0.0.0.0", "::", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,12 +187,12 @@ class Server:
         close.callback(os.close, lock_data_dir(data_dir))
         token = self._token = server_token(data_dir, settings.token_file)
         roots = self._roots = Roots(settings.allowed_paths, closed=data_dir)
-        listening = close.enter_context(_listen(settings.host, settings.port))
+        listening = close.enter_context(listen(settings.host, settings.port))
         port = listening.getsockname()[1]
         tls = _tls(settings)
         scheme = "http" if tls is None else "https"
-        self.url = _url(scheme, "127.0.0.1" if settings.host in _WILDCARDS else settings.host, port)
-        self.public_url = _url(scheme, _public_name(settings.host, tls), port)
+        self.url = url_of(scheme, "127.0.0.1" if settings.host in WILDCARDS else settings.host, port)
+        self.public_url = url_of(scheme, public_name(settings.host, tls), port)
         names = (*settings.allowed_hosts, *(() if tls is None else tls.identity.names))
         keys = self.keys = keys_of(token, data_dir, settings.host, names)
         blobs = BlobStore(data_dir / "blobs")
@@ -236,7 +229,7 @@ class Server:
         keeper.start()
         metrics = Metrics(self._journal, coordinator)
         app = create_app(jobs, sessions, keys, lambda host: _join_facts(fleet, host), fleet.blob, metrics=metrics)
-        self._rest = _serve(app, listening, close, tls)
+        self._rest = serve(app, listening, close, tls)
         close.callback(setattr, jobs, "closing", True)
         if settings.executors:
             worker = OwnWorker(
@@ -308,69 +301,13 @@ def _tls(settings: ServeSettings) -> AgentTls | None:
     return AgentTls(identity, ca, data_dir / PEERS)
 
 
-def _public_name(host: str, tls: AgentTls | None) -> str:
-    """By which name other machines call it."""
-    if tls is not None and not is_loopback(host) and tls.identity.name in tls.identity.names:
-        return tls.identity.name
-    return socket.gethostname() if host in _WILDCARDS else host
-
-
-def _serve(app: Any, listening: socket.socket, close: ExitStack, tls: AgentTls | None) -> threading.Thread:
-    """Answer calls, from a thread of its own, until ``close``."""
-    config = uvicorn.Config(
-        app,
-        http=Places().protocol(),
-        h11_max_incomplete_event_size=HEADER_BYTES,
-        proxy_headers=False,  # whoever calls from this machine could name any address
-        server_header=False,
-        log_level="critical",
-        access_log=False,  # links to log in have tokens in them
-        ssl_context_factory=None if tls is None else lambda *_: tls.identity.server_context(),
-        lifespan="off",
-        ws="none",
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(
-        target=lambda: run_loop(server.serve(sockets=[listening])), name="gristmill-rest", daemon=True
-    )
-
-    def end() -> None:
-        server.should_exit = True
-        thread.join(_DOWN_SECONDS)
-
-    close.callback(end)
-    thread.start()
-    give_up = time.monotonic() + _UP_SECONDS
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > give_up:
-            raise UsageError("The server could not begin to listen.")
-        time.sleep(0.01)
-    return thread
-
-
 def _join_facts(fleet: ClusterFleet, host: str) -> dict[str, Any]:
     """What a worker is told. A server that listens everywhere is where the worker has reached it."""
     facts = dict(fleet.join_facts)
     listens, _, port = str(facts["grpc"]).rpartition(":")
-    if listens.strip("[]") in _WILDCARDS and host:
+    if listens.strip("[]") in WILDCARDS and host:
         facts["grpc"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return facts
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=512)
-    except OSError as error:
-        reason = (error.strerror or str(error)).partition(" (while ")[0]  # Python adds the address to it
-        raise UsageError(
-            f"Nothing can listen on {host}:{port}: {reason}. Name another --port (0: any free one) or --host."
-        ) from error
-
-
-def _url(scheme: str, host: str, port: int) -> str:
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _write_privately(path: Path, value: dict[str, Any]) -> None:
