@@ -23,7 +23,8 @@ from gristmill.runtime.files.blobs import digest_of
 from gristmill.runtime.files.jobfolder import claim_job
 from gristmill.runtime.journal.facts import JobRequested
 from gristmill.service.doors.roles import Caller
-from gristmill.service.submission.jobs import JobService, key_of
+from gristmill.service.submission.jobs import JobService
+from gristmill.service.submission.keys import key_of
 from gristmill.service.submission.loader import CODE
 from gristmill.service.submission.wishes import JobWish, WrongWish
 
