@@ -11,10 +11,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from doors_kit import JOB, Visitor, bearer, tokens_of
+from doors_kit import JOB, Answer, Visitor, bearer, tokens_of
 from starlette.exceptions import HTTPException
 
 from gristmill.errors import KeyTaken, OutputExists, ServerFull
+from gristmill.runtime.journal.facts import JobTakenUp
 from gristmill.service.doors.connections import most_connections
 from gristmill.service.doors.roles import Role
 from gristmill.service.doors.seats import Seats
@@ -133,3 +134,61 @@ def test_every_answer_of_later_says_when_and_is_described_so(visitor: Visitor, t
         for method, operation in item.items():
             for status in ("429", "503"):
                 assert "Retry-After" in operation["responses"][status]["headers"], (method, path)
+
+
+# Idempotency-Key
+
+
+def test_a_retry_with_the_same_key_is_one(
+    server: Server, visitor: Visitor, tokens: dict[Role, str], tmp_path: Path
+) -> None:
+    """Without workers the job waits until it is cancelled, again and again."""
+    (tmp_path / "in.txt").write_text("a\n")
+    wish = {"job": "wordcount", "inputs": [str(tmp_path / "in.txt")], "output": str(tmp_path / "out")}
+    admin = {**bearer(tokens[Role.ADMIN]), "Content-Type": "application/json"}
+
+    def post(path: str, body: object = None, key: str | None = None) -> Answer:
+        headers = admin if key is None else {**admin, "Idempotency-Key": key}
+        return visitor.ask("POST", f"/api/v1/{path}", b"" if body is None else json.dumps(body).encode(), **headers)
+
+    job = post("jobs", wish, '"k1"').problem["id"]
+    assert post("jobs", wish, "k1").problem["id"] == job, "a quoted key is the same one"
+
+    def end() -> None:
+        assert post(f"jobs/{job}/cancel", key="c").status == 202 and post(f"jobs/{job}/cancel", key="c").status == 202
+        assert visitor.ask("GET", f"/api/v1/jobs/{job}?wait=20", **admin).problem["state"] == "cancelled"
+
+    def state() -> str:
+        return str(visitor.ask("GET", f"/api/v1/jobs/{job}", **admin).problem["state"])
+
+    end()
+    assert post(f"jobs/{job}/retry", key="again").status == 202 and state() in ("queued", "running")
+    assert post(f"jobs/{job}/retry", key="again").status == 202, "it is not over; but it is the same call"
+    assert post(f"jobs/{job}/retry", key="other").status == 409
+    end()
+    assert post(f"jobs/{job}/retry", key='"again"').status == 202 and state() == "cancelled"
+    assert post(f"jobs/{job}/retry", key="other").status == 202 and state() in ("queued", "running")
+    end()
+    facts = server.jobs.histories.journal.facts(job)
+    assert [fact.key for fact in facts if isinstance(fact, JobTakenUp)] == ["again", "other"]
+
+
+def test_a_session_with_the_same_key_is_one(visitor: Visitor, tokens: dict[Role, str]) -> None:
+    def begin(role: Role, key: str) -> str:
+        answer = visitor.ask("POST", "/api/v1/sessions", b"", **bearer(tokens[role]), Idempotency_Key=key)
+        assert answer.status == 201
+        return str(answer.problem["id"])
+
+    first = begin(Role.ADMIN, "s")
+    assert begin(Role.ADMIN, '"s"') == first
+    assert len({first, begin(Role.ADMIN, "t"), begin(Role.SUBMITTER, "s")}) == 3
+    assert visitor.ask("DELETE", f"/api/v1/sessions/{first}", **bearer(tokens[Role.ADMIN])).status == 204
+    assert begin(Role.ADMIN, "s") != first, "that one is over"
+
+
+@pytest.mark.parametrize("key", ["", " ", '""', '"', '"a', 'a"b"c"'[1:], '"a";b', '"a\\n"'])
+@pytest.mark.parametrize("path", ["jobs", f"jobs/{JOB}/retry", f"jobs/{JOB}/cancel", "sessions"])
+def test_a_key_that_is_none_is_refused(visitor: Visitor, tokens: dict[Role, str], path: str, key: str) -> None:
+    more = {"Content-Type": "application/json", "Idempotency-Key": key}
+    answer = visitor.ask("POST", f"/api/v1/{path}", b"{}", **bearer(tokens[Role.ADMIN]), **more)
+    assert answer.status == 400 and "Idempotency-Key" in answer.problem["detail"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -72,7 +73,7 @@ def log_part(server: ServerClient, job: str, attempt: str, after: int) -> Row:
 
 def retry_job(server: ServerClient, job: str) -> None:
     """Try a job again that failed or was cancelled."""
-    server.post(f"/jobs/{quoted(job)}/retry")
+    server.post(f"/jobs/{quoted(job)}/retry", headers={"Idempotency-Key": uuid.uuid4().hex})
 
 
 def worker_rows(server: ServerClient) -> list[Row]:

@@ -176,5 +176,5 @@ class RemoteEngine:
 
 
 def _open(server: ServerClient) -> tuple[str, float]:
-    answer = server.post("/sessions")
+    answer = server.post("/sessions", headers={"Idempotency-Key": uuid.uuid4().hex})
     return str(answer["id"]), float(answer["lease_seconds"])

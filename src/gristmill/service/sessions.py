@@ -28,6 +28,7 @@ from gristmill.runtime.files.opening import open_block, open_file
 from gristmill.service.doors.roles import Caller
 from gristmill.service.refusals import NotTheirs
 from gristmill.service.submission.jobs import JobService, SessionOfJob
+from gristmill.service.submission.keys import key_of
 
 if TYPE_CHECKING:
     from gristmill.runtime.executor.reading import BlockInfo
@@ -43,6 +44,7 @@ class _Session(SessionOfJob):
     folder: JobFolder
     until: float  # on the service's clock
     driver: str = ""  # whose session it is, if it is one's
+    key: str = ""  # with which it was begun
     jobs: list[str] = field(default_factory=list)
 
 
@@ -90,6 +92,7 @@ class SessionService:
             if session := running.held.prepared.spec.session:
                 self._left.setdefault(session, _Left(clock() + lease_seconds)).jobs.append(running.job)
         self._lock = threading.Lock()
+        self._beginning = threading.Lock()  # one with a key
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="gristmill-sessions", daemon=True)
         self._thread.start()
@@ -99,16 +102,28 @@ class SessionService:
         """How long a client may be silent."""
         return self._lease_seconds
 
-    def open(self, driver: str = "", user: str = "") -> str:
+    def open(self, driver: str = "", user: str = "", key: str = "") -> str:
         """Begin a session; its id.
 
         Args:
             driver: the job whose program does so; empty: a client does.
             user: whose it is.
+            key: the same key is the same session, for as long as that goes on; empty: always another one.
 
         Raises:
-            UsageError: the data directory cannot be written.
+            UsageError: the data directory cannot be written, or the key is none.
         """
+        if not key:
+            return self._begin(driver, user, "")
+        key = key_of(key, user)
+        with self._beginning:
+            with self._lock:
+                known = next((one for one in self._sessions.values() if (one.key, one.driver) == (key, driver)), None)
+            if known is not None:
+                return known.id
+            return self._begin(driver, user, key)
+
+    def _begin(self, driver: str, user: str, key: str) -> str:
         folder = JobFolder.create(self._data_dir, {"name": "session", "passes": True}, time.time())
         session = _Session(
             id=folder.job,
@@ -118,6 +133,7 @@ class SessionService:
             until=self._clock() + self._lease_seconds,
             driver=driver,
             user=user,
+            key=key,
         )
         with self._lock:
             self._sessions[session.id] = session

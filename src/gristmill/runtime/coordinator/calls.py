@@ -76,8 +76,12 @@ class Calls:
         """
         self._intake.room.refuse(job, error)
 
-    def retry(self, job: str) -> KnownJob:
+    def retry(self, job: str, key: str = "") -> KnownJob:
         """Try a job of the journal again that failed or was cancelled. Only what is not done, or is lost, runs.
+
+        Args:
+            job: its id.
+            key: the same key is the same try, however often it comes; empty: always another one.
 
         Returns:
             The job, which waits for its turn. That it is tried again is durable.
@@ -89,7 +93,7 @@ class Calls:
             ServerUnreachable: as many jobs wait as may.
             JournalFailed: it cannot be noted.
         """
-        return self._intake.room.retry(job)
+        return self._intake.room.retry(job, key)
 
     def forget_jobs(self, jobs: Iterable[str]) -> None:
         """The journal does not remember these any more, which are over: nothing else does. Returns at once."""

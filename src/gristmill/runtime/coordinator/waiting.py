@@ -144,12 +144,14 @@ class WaitingRoom:
             raise
         return job
 
-    def retry(self, job: str) -> KnownJob:
+    def retry(self, job: str, key: str = "") -> KnownJob:
         """See ``Coordinator.retry``."""
         with self._moving:
             known = self._registry.find(job)
             if known is None:
                 raise JobNotFound(f"This server knows no job {job}.")
+            if key and self._has_tried(job, key):
+                return known
             if known.outcome is None:
                 raise RetryRefused(f"Job {job} cannot be tried again: it is not over. Cancel it first.")
             if known.outcome.error is None:
@@ -171,7 +173,7 @@ class WaitingRoom:
             self.turns.enter(again.waiting, at_once=False)
             now = time.time()
             try:
-                again.noted = self._journal.add(JobTakenUp(job, epoch, now, boot_id(), queued=True))
+                again.noted = self._journal.add(JobTakenUp(job, epoch, now, boot_id(), queued=True, key=key))
                 self._journal.durable(again.noted)
             except JournalFailed:
                 self.turns.over(job)
@@ -180,6 +182,10 @@ class WaitingRoom:
         self.watch(job, now, fact.deadline_seconds)
         self.turns.add(again.waiting)
         return again
+
+    def _has_tried(self, job: str, key: str) -> bool:
+        """Whether a job was tried again by this key before."""
+        return any(isinstance(fact, JobTakenUp) and fact.key == key for fact in self._journal.facts(job))
 
     def _believed(self, job: str, facts: list[Fact]) -> tuple[JobAccepted | JobRequested, int]:
         """What was accepted or requested of a job, and the epoch in which it would be tried again.

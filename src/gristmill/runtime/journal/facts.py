@@ -124,6 +124,7 @@ class JobTakenUp(_Listed):
 
     Attributes:
         queued: it was over, is tried again, and waits for its turn.
+        key: the idempotency key with which that was asked for; empty when there was none.
     """
 
     kind: ClassVar[str] = "job taken up"
@@ -132,6 +133,7 @@ class JobTakenUp(_Listed):
     at: float
     boot: str
     queued: bool = False
+    key: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,15 @@ from gristmill.service.looking import models, shown
 from gristmill.service.problems import problems
 from gristmill.service.routes.requests import (
     API,
+    KEYED,
     MAX_REQUEST_BYTES,
     MAX_WISH_BYTES,
     JobId,
+    Key,
     body_of,
     form_of,
     json_in,
+    key_in,
 )
 from gristmill.service.submission.asking import Asking
 from gristmill.service.submission.jobs import JobService
@@ -37,13 +40,6 @@ SEES = [Depends(Needs(Role.VIEWER))]
 SUBMITS = [Depends(Needs(Role.SUBMITTER))]
 
 _Text = Annotated[str | None, Query(max_length=200)]
-_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string", "maxLength": 255},
-    "description": "The same key with the same request is the same job, however often it comes.",
-}
 _FORM = {
     "type": "object",
     "properties": {
@@ -68,7 +64,7 @@ SUBMISSION = {"type": "object", "description": "What our own clients send: a pla
 _OURS = {SUBMISSION_TYPE: {"schema": SUBMISSION}}
 OURS = {"requestBody": {"required": True, "content": _OURS}}
 _BODIES = {
-    "parameters": [_KEY],
+    **KEYED,
     "requestBody": {
         "required": True,
         "content": {
@@ -88,7 +84,7 @@ def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
         "", status_code=201, dependencies=SUBMITS, response_model=models.Submitted,
         responses=problems(409, 415), openapi_extra=_BODIES,
     )  # fmt: skip
-    async def submit(request: Request) -> models.Submitted:
+    async def submit(request: Request, key: Key) -> models.Submitted:
         """Submit a job: a built-in one, one of a module that the workers have, or one in an uploaded file.
 
         An uploaded file without inputs and output is a script of datasets: it is run in an executor, as by
@@ -98,7 +94,7 @@ def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
         refused (422), and ``taken_by`` names the job that it belongs to. Blobs that are missing (409) are uploaded, and
         the request is made again.
         """
-        key, caller = request.headers.get("idempotency-key", ""), caller_of(request)
+        caller = caller_of(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == SUBMISSION_TYPE:
             check_client(request)
@@ -148,21 +144,28 @@ def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
             await asyncio.sleep(min(_LOOK_SECONDS, left))
 
     @routes.post(
-        "/{job}/cancel", status_code=202, dependencies=SUBMITS, response_model=models.Submitted, responses=problems(404)
-    )
+        "/{job}/cancel", status_code=202, dependencies=[*SUBMITS, Depends(key_in)], response_model=models.Submitted,
+        responses=problems(404),
+    )  # fmt: skip
     async def cancel(job: JobId, request: Request) -> models.Submitted:
-        """Ask for a job to end. It is over a moment later; if the server is killed before that, once it is back."""
+        """Ask for a job to end. It is over a moment later; if the server is killed before that, once it is back.
+
+        That can be asked for again, with the same Idempotency-Key or without one: a job ends once.
+        """
         if not await run_in_threadpool(jobs.cancel, job, caller_of(request)):
             raise no_such_job(job)
         return models.Submitted(id=job)
 
     @routes.post(
         "/{job}/retry", status_code=202, dependencies=SUBMITS, response_model=models.Submitted,
-        responses=problems(404, 409),
+        responses=problems(404, 409), openapi_extra=KEYED,
     )  # fmt: skip
-    async def retry(job: JobId, request: Request) -> models.Submitted:
-        """Try a job again that failed or was cancelled: under its id, and only what is unfinished of it."""
-        if not await run_in_threadpool(jobs.retry, job, caller_of(request)):
+    async def retry(job: JobId, request: Request, key: Key) -> models.Submitted:
+        """Try a job again that failed or was cancelled: under its id, and only what is unfinished of it.
+
+        The same Idempotency-Key is the same try of the job, however often it comes.
+        """
+        if not await run_in_threadpool(jobs.retry, job, caller_of(request), key):
             raise no_such_job(job)
         return models.Submitted(id=job)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from fastapi import Path, Request
+from fastapi import Depends, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -35,6 +36,44 @@ TaskName = Annotated[str, Path(pattern=r"^\d{1,6}-\d{1,9}$", examples=["0-17"])]
 SessionId = JobId
 WorkerName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.:#@-]{1,200}$")]
 KeptName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
+
+_KEY_TEXT = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+
+
+def key_in(request: Request) -> str:
+    """The idempotency key of a request: as it stands, or the string within its quotes, as headers have it by RFC 8941.
+
+    Raises:
+        HTTPException: 400: it is empty, there are several, or what is in quotes is no string.
+    """
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return ""
+    key = given[0].strip()
+    if key.startswith('"'):
+        found = _KEY_TEXT.fullmatch(key)
+        key = re.sub(r"\\(.)", r"\1", found[1]) if found else ""
+    if len(given) > 1 or not key:
+        raise HTTPException(400, 'An Idempotency-Key is one key, such as k1 or "k1"; without one leave it out.')
+    return key
+
+
+Key = Annotated[str, Depends(key_in)]
+"""The idempotency key of a call; empty if it has none."""
+
+KEYED = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            "description": "The same key with the same request does the same once, however often it comes.",
+        }
+    ]
+}
+"""What the description of a route says of it."""
+
 Place = Annotated[int, Path(ge=0, le=100_000_000)]
 Digest = Annotated[str, Path(max_length=200, description="A SHA-256 in hexadecimal digits.")]
 

@@ -21,9 +21,11 @@ from gristmill.service.routes.blobs import BODY, BYTES
 from gristmill.service.routes.jobs import OURS, check_client, submission_in
 from gristmill.service.routes.requests import (
     API,
+    KEYED,
     MAX_REQUEST_BYTES,
     Digest,
     KeptName,
+    Key,
     Place,
     SessionId,
     body_of,
@@ -48,11 +50,14 @@ def session_routes(sessions: SessionService, turns: Turns) -> APIRouter:
 
     own = [Depends(owner)]
 
-    @routes.post("", status_code=201, response_model=models.SessionBegun, responses=problems())
-    async def begin(request: Request) -> dict[str, Any]:
-        """Begin a session. It ends when nothing is heard of its client for ``lease_seconds``."""
+    @routes.post("", status_code=201, response_model=models.SessionBegun, responses=problems(), openapi_extra=KEYED)
+    async def begin(request: Request, key: Key) -> dict[str, Any]:
+        """Begin a session. It ends when nothing is heard of its client for ``lease_seconds``.
+
+        The same Idempotency-Key is the same session, for as long as that goes on.
+        """
         caller = caller_of(request)
-        session = await run_in_threadpool(sessions.open, caller.driver, caller.user)
+        session = await run_in_threadpool(sessions.open, caller.driver, caller.user, key)
         return {"id": session, "lease_seconds": sessions.lease_seconds}
 
     @routes.post("/{session}/renew", dependencies=own, response_model=models.SessionRenewed, responses=problems(404))
@@ -70,12 +75,11 @@ def session_routes(sessions: SessionService, turns: Turns) -> APIRouter:
     @routes.post(
         "/{session}/jobs", dependencies=own, status_code=201, response_model=models.Submitted,
         responses=problems(404, 409),
-        openapi_extra=OURS,
+        openapi_extra={**KEYED, **OURS},
     )  # fmt: skip
-    async def submit(session: SessionId, request: Request) -> dict[str, str]:
+    async def submit(session: SessionId, request: Request, key: Key) -> dict[str, str]:
         """Submit a job of a session, as our own clients do."""
         check_client(request)
-        key = request.headers.get("idempotency-key", "")
         async with body_of(request, MAX_REQUEST_BYTES, turns) as body:
             take = turns.take(caller_of(request), lambda: sessions.submit(session, submission_in(body), key))
             return {"id": await take}

@@ -295,8 +295,13 @@ class JobService(JobLookup):
             known.cancel()
         return known is not None
 
-    def retry(self, job: str, caller: Caller) -> bool:
+    def retry(self, job: str, caller: Caller, key: str = "") -> bool:
         """Try a job again that failed or was cancelled; False if there is no such job.
+
+        Args:
+            job: its id.
+            caller: who asks.
+            key: the same key is the same try, however often it comes; empty: always another one.
 
         Raises:
             NotTheirs: it is somebody else's.
@@ -305,7 +310,7 @@ class JobService(JobLookup):
         known = self._coordinator.find(job)
         if known is not None:
             _check_owner(job, known.user, caller)
-            self._coordinator.retry(job)
+            self._coordinator.retry(job, key_of(key, caller.user))
         return known is not None
 
     def drain(self, worker: str) -> bool:
