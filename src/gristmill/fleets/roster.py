@@ -275,10 +275,12 @@ class Roster:
     def _hear(self, worker: _Worker, event: pb.Event) -> None:
         match event.WhichOneof("event"):
             case "done":
-                attempt = attempt_id(event.done.attempt)
+                done = event.done
+                attempt = attempt_id(done.attempt)
                 self._answered(attempt)
-                self._keep_log(attempt, event.done.log, event.done.log_start)
-                self._say(worker, self._done(worker, attempt, event.done.result))
+                if log := done.log:
+                    self._keep_log(attempt, log, done.log_start)
+                self._say(worker, self._done(worker, attempt, done.result))
             case "failed":
                 failed = event.failed
                 attempt = attempt_id(failed.attempt)
@@ -339,18 +341,20 @@ class Roster:
         result = result_of(read_json(data))
         if not all(is_written(part) for part in result.parts):
             raise ValueError(f"parts that are not in the folder of job {job}")
-        known = self._jobs.get(job)
-        if result.block is None or not result.block.path:
+        known, block = self._jobs.get(job), result.block
+        if block is None or not block.path:
             return result
         if known is None:  # the job is over, and so are its blocks
-            return replace(result, block=None)
-        if not known.spec.shuffle_dir:
-            if not is_block_of(result.block.path, (job, known.spec.session)):
-                raise ValueError(f"{result.block.path} is not a block of job {job}")
-            return replace(result, block=replace(result.block, worker=worker.up.worker))
-        if not is_job_block(result.block.path, known.spec.shuffle_dir, job):
-            raise ValueError(f"{result.block.path} is not a block of job {job}")
-        return replace(result, block=replace(result.block, worker=""))
+            result.block = None
+            return result
+        if known.spec.shuffle_dir:
+            own, keeper = is_job_block(block.path, known.spec.shuffle_dir, job), ""
+        else:
+            own, keeper = is_block_of(block.path, (job, known.spec.session)), worker.up.worker
+        if not own:
+            raise ValueError(f"{block.path} is not a block of job {job}")
+        result.block = BlockInfo(block.path, block.segments, keeper)
+        return result
 
     def beat(self, link: Link, beat: pb.Beat) -> None:
         """A worker lives. If results that it sent before are still on their way, its list is taken up later."""

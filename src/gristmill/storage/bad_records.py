@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 from gristmill.errors import FailureReport
 from gristmill.storage.contracts import PartFile
-from gristmill.storage.targets import ObjectTarget, Target, open_target, with_mark
+from gristmill.storage.targets import ObjectTarget, open_target, with_mark
 
 
 class BadRecords:
@@ -24,19 +23,13 @@ class BadRecords:
 
     def __init__(self, staging: Path | str, staged: str, final: str) -> None:
         self.count = 0
-        self._staging = staging
+        self._target = open_target(staging)
+        if isinstance(self._target, ObjectTarget):  # there it has its last name from the start
+            staged = final = with_mark(final, Path(staged).stem)
         self._staged = staged
         self._final = final
         self._file: BinaryIO | None = None
         self._closed = False
-
-    @cached_property
-    def _target(self) -> Target:
-        """Where the file is written. Most attempts need none."""
-        target = open_target(self._staging)
-        if isinstance(target, ObjectTarget):  # there it has its last name from the start
-            self._staged = self._final = with_mark(self._final, Path(self._staged).stem)
-        return target
 
     def add(self, report: FailureReport, record_text: str) -> None:
         """Set a record aside.

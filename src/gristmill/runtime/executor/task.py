@@ -85,12 +85,13 @@ class _Attempt:
     def __init__(
         self, code: JobCode, spec: TaskSpec, env: TaskEnvironment, progress: Progress, stack: ExitStack, fusing: bool
     ) -> None:
-        self._code, self._spec, self._env, self._progress = code, spec, env, progress
-        stage, branch = spec.stage, spec.stage.branches[spec.branch]
+        self._code, self._spec, self._env, self._progress, self._stack = code, spec, env, progress, stack
+        branch = spec.stage.branches[spec.branch]
         self._source = branch.sources[0]
         self._blocks = BlockInputs(code, spec, env)
         self._chain = MapChain([code.steps[op.step] for op in branch.ops if isinstance(op, MapOp)])
-        self._program = next((op for op in branch.ops if isinstance(op, ProgramOp)), None)
+        programs = [op for op in branch.ops if isinstance(op, ProgramOp)]
+        self._program = programs[0] if programs else None
         self._merges = isinstance(branch.ops[0], MergeOp) if branch.ops else False
         self._plan: ProgramPlan | None = None
         self._running: ProgramRun | None = None
@@ -99,11 +100,8 @@ class _Attempt:
         grouping = None if self._plan is None else self._plan.grouping
         self._sink = open_sink(code, spec, env, stack, self._blocks, grouping)
         self._tolerant = env.job.max_bad_records > 0
-        letter = "r" if branch.reads_shuffle else "m"
-        name = f"{letter}{stage.id}-{spec.attempt.index:05d}.jsonl"
-        self._bad = BadRecords(env.job.staging, f"attempts/{env.name}-bad.jsonl", f"_bad_records/{name}")
+        self._bad: BadRecords | None = None  # made with the first of them
         self._last_bad: FailureReport | None = None
-        stack.callback(self._bad.discard)
 
     def run(self, counters: Counters) -> TaskResult:
         try:
@@ -116,13 +114,12 @@ class _Attempt:
             made = self._finish()
         except (BlockMissing, BlockCorrupt, BlockUnreachable) as error:
             raise self._blocks.all_damaged(error) from error
-        bad = self._bad.close()
         made.records_in, made.bytes_in = self._progress.records_in, self._progress.bytes_in
         made.spilled_bytes += self._blocks.spilled_bytes
-        made.bad_records, made.last_bad = self._bad.count, self._last_bad
         made.counters, made.accumulated = counters.groups, counters.accumulated
-        if bad is not None:
-            made.parts += (bad,)
+        if self._bad is not None and (part := self._bad.close()) is not None:
+            made.parts += (part,)
+            made.bad_records, made.last_bad = self._bad.count, self._last_bad
         made.hot_keys = self._blocks.hot_keys
         return made
 
@@ -300,10 +297,20 @@ class _Attempt:
             raise user_error(error, role) from error
 
     def _set_aside(self, error: TaskError, record: Any) -> None:
+        if self._bad is None:
+            self._bad = self._open_bad()
         self._bad.add(error.report, record if isinstance(record, str) else cut(record))
         self._last_bad = replace(error.report, error="BadRecordLimit")
         if self._bad.count > self._env.job.max_bad_records:
             raise BadRecordLimit(self._last_bad)
+
+    def _open_bad(self) -> BadRecords:
+        spec, env = self._spec, self._env
+        letter = "r" if spec.stage.branches[spec.branch].reads_shuffle else "m"
+        name = f"{letter}{spec.stage.id}-{spec.attempt.index:05d}.jsonl"
+        bad = BadRecords(env.job.staging, f"attempts/{env.name}-bad.jsonl", f"_bad_records/{name}")
+        self._stack.callback(bad.discard)
+        return bad
 
 
 def _inlined(chain: MapChain, sink: Sink) -> tuple[Collector, Inlined, int] | None:
