@@ -278,8 +278,8 @@ class Roster:
                 done = event.done
                 attempt = attempt_id(done.attempt)
                 self._answered(attempt)
-                if log := done.log:
-                    self._keep_log(attempt, log, done.log_start)
+                if printed := done.log:
+                    self._keep_log(attempt, printed, done.log_start)
                 self._say(worker, self._done(worker, attempt, done.result))
             case "failed":
                 failed = event.failed
