@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gristmill.errors import OutputNotWritable
-from gristmill.storage import manifest
+from gristmill.errors import OutputExists, OutputNotWritable
+from gristmill.storage import manifest, replacing
 from gristmill.storage.commit import OutputCommit, recover_output
 from gristmill.storage.contracts import PartFile, is_part_name, is_written
 from gristmill.storage.outputs import stranger_in
@@ -177,3 +177,72 @@ def test_what_no_job_has_written_is_seen(output: Path) -> None:
     link = output.with_name("link")
     link.symlink_to(output)
     assert stranger_in(str(link)) == "", "the link alone would be replaced"
+
+
+def plant(output: Path, name: str) -> None:
+    (output / name).parent.mkdir(parents=True, exist_ok=True)
+    (output / name).write_text("mine")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "sub/notes.txt"])
+@pytest.mark.parametrize("before", [True, False], ids=["an output", "nothing"])
+def test_what_came_while_a_job_ran_is_not_replaced(output: Path, before: bool, name: str) -> None:
+    if before:
+        written(output)
+    commit = OutputCommit.prepare(output, "second", True)
+    part = part_of(commit)
+    plant(output, name)
+    with pytest.raises(OutputExists, match=r"(notes.txt|sub).*has come there since the job began"):
+        commit.commit([part], {"job_id": "second"})
+    assert (output / name).read_text() == "mine"
+    assert (output / "part-r-00000").exists() == before
+    kept = output.parent / "kept"
+    commit.abort(kept)  # it is tried again: the first time in vain, then it has gone
+    commit = OutputCommit.adopt(output, "second", True, [part], kept=kept)
+    with pytest.raises(OutputExists):
+        commit.commit([part], {"job_id": "second"})
+    commit.abort(kept)
+    (output / name).unlink()
+    if name != "notes.txt":
+        (output / name).parent.rmdir()
+    commit = OutputCommit.adopt(output, "second", True, [part], kept=kept)
+    commit.commit([part], {"job_id": "second"})
+    assert manifest.load(output).content["job_id"] == "second"  # type: ignore[union-attr]
+    assert sorted(path.name for path in output.parent.iterdir()) == ["out"]
+
+
+def test_among_the_files_of_an_output_a_strangers_is_seen(output: Path) -> None:
+    commit = OutputCommit.prepare(output, JOB, False)
+    commit.commit([part_of(commit, "year=2024/part-r-00000")], {"job_id": JOB})
+    assert stranger_in(str(output)) == ""
+    plant(output, "year=2024/notes.txt")
+    assert stranger_in(str(output)) == "year=2024/notes.txt"
+
+
+def test_what_comes_at_the_last_moment_is_given_back(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(output)
+    commit = OutputCommit.prepare(output, "second", True)
+    part = part_of(commit)
+
+    def come(point: str) -> None:
+        if point == "replace.exchanged":  # after the look, into the old folder
+            plant(next(output.parent.glob(".out.*/ready")), "notes.txt")
+
+    monkeypatch.setattr(replacing, "failpoint", come)
+    with pytest.raises(OutputExists):
+        commit.commit([part], {"job_id": "second"})
+    assert (output / "notes.txt").read_text() == "mine"
+    assert manifest.load(output).content["job_id"] == JOB  # type: ignore[union-attr]
+
+
+def test_another_jobs_output_is_replaced_and_so_is_what_was_there_from_the_beginning(output: Path) -> None:
+    written(output)
+    commit = OutputCommit.prepare(output, "second", True)
+    part = part_of(commit)
+    written(output, "overwrite", "between")
+    commit.commit([part], {"job_id": "second"})
+    plant(output, "notes.txt")
+    commit = OutputCommit.prepare(output, "third", True)
+    plant(output, "more.txt")
+    commit.commit([part_of(commit)], {"job_id": "third"})
+    assert sorted(path.name for path in output.iterdir()) == ["_SUCCESS", "part-r-00000"]

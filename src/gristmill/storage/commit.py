@@ -26,13 +26,12 @@ from gristmill.storage.contracts import PartFile
 from gristmill.storage.disk import is_disk_full, open_plain, sync_file, sync_folder, translate_os_error
 from gristmill.storage.failpoints import failpoint
 from gristmill.storage.manifest import SUCCESS
-from gristmill.storage.renames import exchange, rename_new
+from gristmill.storage.renames import rename_new
+from gristmill.storage.replacing import note_replaced, replace_output
 from gristmill.storage.staging import (
     ATTEMPTS,
     FINAL,
-    OLD,
     READY,
-    SWAP,
     Staging,
     is_published,
     recover_output,
@@ -110,6 +109,8 @@ class OutputCommit:
             recover_output(output)
             _check(output, overwrite, append)
             staging = cls._make_staging(output, job, needed_by, made)
+            if overwrite:
+                note_replaced(staging.path, output)
         failpoint("prepare.done")
         return cls(output, job, staging, overwrite, made, append=append)
 
@@ -180,7 +181,7 @@ class OutputCommit:
             summary: goes into ``_SUCCESS``, with a list of the files.
 
         Raises:
-            OutputExists: somebody has made the output in the meantime.
+            OutputExists: somebody has made the output in the meantime, or put something into what is to be replaced.
             OutputNotWritable: a rename failed, or a staged file is not there.
             DiskFull: no space is left.
         """
@@ -301,35 +302,9 @@ class OutputCommit:
             append_files(self.staging, final, self.output)
         elif self.output.is_dir() and not self.output.is_symlink():
             with locked(self.output):  # files may be being added to it just now
-                self._replace(final)
+                replace_output(self.staging, final, self.output)
         else:
-            self._replace(final)
-
-    def _replace(self, final: Path) -> None:
-        if not self._exchange(final):
-            self._publish_in_two_steps(final)
-
-    def _exchange(self, final: Path) -> bool:
-        """Let the new output and the old one change places; False if the system cannot do that in one step."""
-        # Under a name of its own: what has that name afterwards must never be taken for what this job has made.
-        ready = self.staging / READY
-        final.rename(ready)
-        if exchange(ready, self.output):
-            return True
-        ready.rename(final)
-        return False
-
-    def _publish_in_two_steps(self, final: Path) -> None:
-        write_durably(self.staging / SWAP, {"output": self.output.name})
-        failpoint("swap.journalled")
-        self.output.rename(self.staging / OLD)
-        failpoint("swap.old-moved")
-        try:
-            rename_new(final, self.output)
-        except OSError:
-            with suppress(OSError):  # somebody else's output is in its place
-                rename_new(self.staging / OLD, self.output)
-            raise
+            replace_output(self.staging, final, self.output)
 
 
 class LeftOutput:

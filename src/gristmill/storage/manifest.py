@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gristmill.storage.contracts import PartFile, is_below
+from gristmill.storage.contracts import PartFile, is_below, is_part_name
 from gristmill.storage.disk import read_plain
 from gristmill.storage.targets import ObjectTarget, is_object_uri
 
@@ -96,6 +96,32 @@ def load(place: str | Path) -> Manifest | None:
         return parse(read_plain(Path(text, SUCCESS), MAX_BYTES, links=True))
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def stranger_below(path: Path, *, unlisted: bool = False) -> str:
+    """The name of something in a folder that no job has written; empty if there is none, or nothing at all.
+
+    Args:
+        path: the folder.
+        unlisted: files count as a job's by their names alone: one that was adding to the output may have died.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    if not os.path.lexists(path) or path.is_symlink():  # only the link would be replaced
+        return ""
+    if not path.is_dir():
+        return path.name
+    found = load(path)
+    if found is not None and found.others:
+        return f"something that was there before jobs added to it ({found.others:,} files)"
+    ours = set() if found is None else {SUCCESS, *(file.name for file in found.files)}
+    tops = {name.split("/")[0] for name in ours}
+    strangers = {entry.name for entry in path.iterdir() if entry.name not in tops}
+    for folder, _, names in os.walk(path) if not strangers and ours != tops else ():
+        inside = os.path.relpath(folder, path)
+        strangers.update(name for name in (f"{inside}/{one}".removeprefix("./") for one in names) if name not in ours)
+    return min((name for name in strangers if not (unlisted and is_part_name(name))), default="")
 
 
 def parse(data: bytes | None) -> Manifest | None:

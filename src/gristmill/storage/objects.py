@@ -50,6 +50,7 @@ class ObjectCommit:
         self.published = published
         self._job = job
         self._mode = mode
+        self._spares = False  # it replaces nothing but a job's output: there was nothing else when the job began
         self._store = _Store(output)
 
     @property
@@ -80,6 +81,8 @@ class ObjectCommit:
         with _translated(output, "cannot be written"):
             commit._store.clear_dead(output)
             commit._check()
+            if mode == "overwrite":
+                commit._spares = not stranger_in(output)
             commit._store.mark(job, needed_by)
         failpoint("objects.prepared")
         return commit
@@ -107,7 +110,7 @@ class ObjectCommit:
             summary: goes into ``_SUCCESS``, with a list of the files.
 
         Raises:
-            OutputExists: somebody has made the output in the meantime.
+            OutputExists: somebody has made the output in the meantime, or put something into what is to be replaced.
             OutputNotWritable: a file is not there, or the object store fails.
         """
         failpoint("objects.commit-begun")
@@ -147,6 +150,11 @@ class ObjectCommit:
         if self._mode == "error" and SUCCESS in found:
             raise OutputExists(
                 f"The output {shown(self.output)} was made by somebody else meanwhile. Name another one."
+            )
+        if self._spares and (stranger := _stranger_among(found, before)):
+            raise OutputExists(
+                f"The output {shown(self.output)} is not replaced: {stranger} has come there since the job began, and "
+                "no job has written it. Take it away and try again, or name another output."
             )
         parts = self._with_one_schema(parts)
         failpoint("objects.checked")
@@ -248,12 +256,15 @@ def stranger_in(output: str) -> str:
         OSError: the object store does not answer.
     """
     store = _Store(output)
-    found = store.manifest()
+    return _stranger_among(store.names(), store.manifest())
+
+
+def _stranger_among(names: Iterable[str], found: Manifest | None) -> str:
     if found is not None and found.others:
         return f"something that was there before jobs added to it ({found.others:,} files)"
     ours = {SUCCESS} | (set() if found is None else {file.name for file in found.files})
-    names = (name for name in store.names() if name not in ours and not _is_marker(name) and not is_part_name(name))
-    return next(names, "")
+    strange = (name for name in names if name not in ours and not _is_marker(name) and not is_part_name(name))
+    return next(strange, "")
 
 
 def remove_dead(staging: str) -> None:

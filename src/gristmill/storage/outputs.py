@@ -11,7 +11,6 @@ from gristmill.errors import UsageError
 from gristmill.storage import manifest, objects, staging
 from gristmill.storage.commit import LeftOutput, OutputCommit
 from gristmill.storage.contracts import PartFile
-from gristmill.storage.manifest import SUCCESS
 from gristmill.storage.objects import LeftObjects, ObjectCommit
 from gristmill.storage.places import output_path
 from gristmill.storage.targets import is_object_uri
@@ -152,16 +151,7 @@ def stranger_in(place: str) -> str:
     """
     if is_object_uri(place):
         return objects.stranger_in(place)
-    path = Path(place)
-    if not os.path.lexists(path) or path.is_symlink():  # only the link would be replaced
-        return ""
-    if not path.is_dir():
-        return path.name
-    found = manifest.load(path)
-    if found is not None and found.others:
-        return f"something that was there before jobs added to it ({found.others:,} files)"
-    ours = set() if found is None else {SUCCESS, *(file.name.split("/")[0] for file in found.files)}
-    return min((entry.name for entry in path.iterdir() if entry.name not in ours), default="")
+    return manifest.stranger_below(Path(place))
 
 
 def remove_dead(staged_at: str) -> None:
