@@ -421,23 +421,60 @@ def test_every_method_of_the_proto_wants_a_workers_token(
     given = [None, "", "Bearer", "Bearer wrong", "Bearer {worker}x", "{worker}", "Basic {worker}", "bearer {worker}",
              "Bearer {viewer}", "Bearer {submitter}"]  # fmt: skip
     names = {role.value: token for role, token in tokens.items()}
-    with grpc.insecure_channel(agents_address(visitor, tokens)) as channel:
-        for authorization in given:
-            metadata = () if authorization is None else (("authorization", authorization.format(**names)),)
-            for call in (
-                lambda with_: list(channel.stream_stream(method)(iter([b"", b"x"]), timeout=10, metadata=with_)),
-                lambda with_: channel.unary_unary(method)(b"x", timeout=10, metadata=with_),
-            ):
-                with pytest.raises(grpc.RpcError) as failed:
-                    call(metadata)
-                assert failed.value.code() is grpc.StatusCode.UNAUTHENTICATED, authorization
+    address = agents_address(visitor, tokens)
+    for authorization in given:
+        more = () if authorization is None else (("authorization", authorization.format(**names)),)
+        assert refused(address, method, ("host", address), *more) is grpc.StatusCode.UNAUTHENTICATED, authorization
+
+
+@pytest.mark.parametrize("method", grpc_methods())
+@pytest.mark.parametrize(
+    "host",
+    ["", "evil.test", "evil.test:{port}", "127.0.0.1.evil.test:{port}", "192.0.2.7:{port}", "user@127.0.0.1:{port}",
+     "127.0.0.1:{port}/", "a b"],
+)  # fmt: skip
+def test_no_method_of_the_proto_answers_under_the_name_of_another_site(
+    visitor: Visitor, tokens: dict[Role, str], method: str, host: str
+) -> None:
+    """Nor if none is named, or several are."""
+    address = agents_address(visitor, tokens)
+    named, known = host.format(port=address.rpartition(":")[2]), ("authorization", f"Bearer {tokens[Role.ADMIN]}")
+    for hosts in ([("host", named)], [] if not host else [("host", address), ("host", named)]):
+        assert refused(address, method, known, *hosts) is grpc.StatusCode.PERMISSION_DENIED, hosts
+
+
+@pytest.mark.parametrize("method", grpc_methods())
+def test_no_page_calls_a_method_of_the_proto(
+    server: Server, visitor: Visitor, tokens: dict[Role, str], method: str
+) -> None:
+    address = agents_address(visitor, tokens)
+    for origin in ("http://evil.test", "null", server.url, f"http://{address}", ""):
+        given = (("authorization", f"Bearer {tokens[Role.ADMIN]}"), ("host", address), ("origin", origin))
+        assert refused(address, method, *given) is grpc.StatusCode.PERMISSION_DENIED, origin
+
+
+def refused(address: str, method: str, *metadata: tuple[str, str]) -> grpc.StatusCode:
+    """With what a call is refused, be it of a stream or of a message."""
+    codes = set()
+    with grpc.insecure_channel(address) as channel:
+        for call in (
+            lambda: list(channel.stream_stream(method)(iter([b"", b"x"]), timeout=10, metadata=metadata)),
+            lambda: channel.unary_unary(method)(b"x", timeout=10, metadata=metadata),
+        ):
+            with pytest.raises(grpc.RpcError) as failed:
+                call()
+            codes.add(failed.value.code())
+    [code] = codes
+    assert isinstance(code, grpc.StatusCode)
+    return code
 
 
 def test_a_workers_token_opens_the_stream(visitor: Visitor, tokens: dict[Role, str]) -> None:
-    with grpc.insecure_channel(agents_address(visitor, tokens)) as channel:
+    address = agents_address(visitor, tokens)
+    with grpc.insecure_channel(address) as channel:
         for role in (Role.WORKER, Role.ADMIN):
             with pytest.raises(grpc.RpcError) as failed:
-                metadata = (("authorization", f"Bearer {tokens[role]}"),)
+                metadata = (("authorization", f"Bearer {tokens[role]}"), ("host", address))
                 list(
                     channel.stream_stream("/gristmill.agents.Agents/Attend")(iter([b""]), timeout=10, metadata=metadata)
                 )
@@ -453,9 +490,11 @@ def test_a_stream_ends_when_its_token_is_taken_back(
         session="0" * 32, name="w", python=PYTHON_VERSION, version=VERSION, machine="m", flight="h:1", cpus=1
     )
     said.put(sealed(pb.FromAgent(join=join)))
-    with grpc.insecure_channel(agents_address(visitor, tokens)) as channel:
+    address = agents_address(visitor, tokens)
+    with grpc.insecure_channel(address) as channel:
         attend = channel.stream_stream("/gristmill.agents.Agents/Attend")
-        call = attend(iter(said.get, None), timeout=20, metadata=(("authorization", f"Bearer {token}"),))
+        metadata = (("authorization", f"Bearer {token}"), ("host", address))
+        call = attend(iter(said.get, None), timeout=20, metadata=metadata)
         assert opened(pb.ToAgent, next(call)).HasField("welcome")
         said.put(sealed(pb.FromAgent(beat=pb.Beat(number=1))))
         while opened(pb.ToAgent, next(call)).beat < 1:

@@ -226,7 +226,7 @@ def test_every_event_holds_the_canary(mill: Mill) -> None:
 def test_over_the_stream_of_agents(mill: Mill, visitor: Visitor) -> None:
     token = mill.token(Role.WORKER)
     address = json.loads(visitor.ask("GET", "/api/v1/join", **bearer(token)).body)["grpc"]
-    metadata = (("authorization", f"Bearer {token}"),)
+    metadata = (("authorization", f"Bearer {token}"), ("host", address))
     join = pb.Join(
         name="w", host="w", python=PYTHON_VERSION, version=VERSION, machine="m", flight="127.0.0.1:1", cpus=1
     )

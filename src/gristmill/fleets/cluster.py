@@ -37,7 +37,7 @@ class ClusterFleet:
         lost_seconds: without that for so long, a worker is lost; for half as long, it gets no new work.
         logs: keeps what attempts print; None: nobody does.
         tls: how agents are served by TLS; None: nothing is encrypted.
-        tls: how agents are served by TLS; None: nothing is encrypted.
+        is_here: whether the host that an agent names is this one; None: any is.
     """
 
     def __init__(
@@ -50,10 +50,12 @@ class ClusterFleet:
         lost_seconds: float = LOST_SECONDS,
         logs: LogKeeper | None = None,
         tls: AgentTls | None = None,
+        is_here: Callable[[str], bool] | None = None,
     ) -> None:
         self._logs = logs
         self._allows = token if callable(token) else partial(_is_token, token)
         self._tls = tls
+        self._is_here = is_here
         self._host, self._port = host, port
         self._beat_seconds, self._lost_seconds = beat_seconds, lost_seconds
         self._server: AgentServer | None = None
@@ -65,7 +67,7 @@ class ClusterFleet:
     @property
     def address(self) -> str:
         """Where agents connect, ``HOST:PORT``; the port is known once the fleet has started."""
-        return f"{self._host}:{self._port}"
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
     @property
     def join_facts(self) -> Mapping[str, str | float]:
@@ -114,7 +116,9 @@ class ClusterFleet:
         from gristmill.runtime.transport.cluster import AgentServer
 
         self._roster = Roster(post, self._beat_seconds, self._lost_seconds, self._awaited, self._logs)
-        self._server = AgentServer(self._roster, self._host, self._port, self._allows, self._beat_seconds, self._tls)
+        self._server = AgentServer(
+            self._roster, self._host, self._port, self._allows, self._beat_seconds, self._tls, self._is_here
+        )
         self._roster.serve_with(self._server)
         self._port = self._server.start()
 

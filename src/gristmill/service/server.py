@@ -207,6 +207,7 @@ class Server:
             lost_seconds=settings.lost_seconds,
             logs=self.logs,
             tls=tls,
+            is_here=keys.site.is_here,
         )
         coordinator = self._open_coordinator(fleet, data_dir, close)
         self._fleet = fleet

@@ -199,7 +199,8 @@ class Attendance:
             self._seen_at = time.monotonic()
             first = pb.FromAgent(join=join, heard=self._session.heard)
         attend = channel.stream_stream(ATTEND, sealed)
-        stream.call = attend(self._outgoing(stream, first), metadata=(("authorization", f"Bearer {token}"),))
+        metadata = (("authorization", f"Bearer {token}"), ("host", address))
+        stream.call = attend(self._outgoing(stream, first), metadata=metadata)
         threading.Thread(target=self._read, args=(stream,), name="gristmill-attendance", daemon=True).start()
 
     def disconnect(self) -> None:

@@ -113,6 +113,9 @@ class Desk(Protocol):
 Allows = Callable[[str], bool]
 """Whether a token lets an agent in."""
 
+IsHere = Callable[[str], bool]
+"""Whether a host, ``NAME:PORT``, is the one that serves."""
+
 
 @dataclass(frozen=True)
 class AgentTls:
@@ -137,25 +140,44 @@ class AgentTls:
 
 
 class _Doorkeeper(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Refuses every call, of whatever method, that brings no token of a worker."""
+    """Refuses every call, of whatever method, that a page makes, that names another host, or has no worker's token."""
 
-    def __init__(self, allows: Allows) -> None:
+    def __init__(self, allows: Allows, is_here: IsHere | None) -> None:
         self._allows = allows
-        self._refusal = grpc.stream_stream_rpc_method_handler(_refuse)
+        self._is_here = is_here
+        self._stranger = grpc.stream_stream_rpc_method_handler(_refuse)
+        self._astray = grpc.stream_stream_rpc_method_handler(_refuse_astray)
 
     async def intercept_service(self, continuation: Any, call: Any) -> Any:
         """What is to answer a call."""
-        return await continuation(call) if self._allows(_token_in(call.invocation_metadata)) else self._refusal
+        metadata = call.invocation_metadata
+        if _values(metadata, "origin") or (self._is_here is not None and not self._is_meant(metadata, self._is_here)):
+            return self._astray
+        return await continuation(call) if self._allows(_token_in(metadata)) else self._stranger
+
+    def _is_meant(self, metadata: Any, is_here: IsHere) -> bool:
+        """Whether the host that a call names is this one. Python is not told of ``:authority``: agents say it again."""
+        hosts = _values(metadata, "host")
+        return len(hosts) == 1 and is_here(hosts[0])
 
 
 async def _refuse(_requests: object, context: Any) -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, "The coordinator does not know this token.")
 
 
+async def _refuse_astray(_requests: object, context: Any) -> None:
+    await context.abort(grpc.StatusCode.PERMISSION_DENIED, "This is not meant for this coordinator, or a page calls.")
+
+
 def _token_in(metadata: Any) -> str:
-    given = dict(metadata or ()).get("authorization", "")
-    scheme, _, token = (given.decode("latin-1") if isinstance(given, bytes) else str(given)).partition(" ")
+    scheme, _, token = next(reversed(_values(metadata, "authorization")), "").partition(" ")
     return token if scheme == "Bearer" else ""
+
+
+def _values(metadata: Any, name: str) -> list[str]:
+    """What stands under a name in metadata, as often as it does."""
+    found = [value for key, value in metadata or () if key == name]
+    return [value.decode("latin-1") if isinstance(value, bytes) else str(value) for value in found]
 
 
 class AgentServer:
@@ -168,15 +190,24 @@ class AgentServer:
         allows: whether a token lets an agent in. It is asked again while the agent is there.
         beat_seconds: how often to say something on a stream that is idle.
         tls: what to show agents, and what they must show; None: nothing is encrypted.
+        is_here: whether the host that a call names is this one; None: any is.
     """
 
     def __init__(
-        self, desk: Desk, host: str, port: int, allows: Allows, beat_seconds: float, tls: AgentTls | None = None
+        self,
+        desk: Desk,
+        host: str,
+        port: int,
+        allows: Allows,
+        beat_seconds: float,
+        tls: AgentTls | None = None,
+        is_here: IsHere | None = None,
     ) -> None:
         self._desk = desk
         self._host, self._port = host, port
         self._allows = allows
         self._tls = tls
+        self._is_here = is_here
         self._beat_seconds = beat_seconds
         self._links: dict[str, Link] = {}  # sessions that go on
         self._ended: OrderedDict[str, pb.Refusal] = OrderedDict()  # sessions that were, and how they ended
@@ -248,7 +279,7 @@ class AgentServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = grpc.aio.server(options=_OPTIONS, interceptors=(_Doorkeeper(self._allows),))
+        server = grpc.aio.server(options=_OPTIONS, interceptors=(_Doorkeeper(self._allows, self._is_here),))
         handler = grpc.stream_stream_rpc_method_handler(self._attend)
         _, service, method = ATTEND.split("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
