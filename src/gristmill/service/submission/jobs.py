@@ -7,10 +7,8 @@ threads of their own, never from the event loop.
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,19 +32,18 @@ from gristmill.service.refusals import MissingBlobs, NotTheirs
 from gristmill.service.submission.checks import (
     ONLY_THE_CLIENT,
     check_count,
-    check_key,
     check_sight,
     checked,
     paths_found,
     paths_named,
     places_written,
 )
+from gristmill.service.submission.keys import OneByOne, key_of
 from gristmill.service.submission.wishes import JobWish
 
 __all__ = ["JobService", "MissingBlobs", "SessionOfJob"]
 
 _log = logging.getLogger(__name__)
-_ADMIN = "admin"
 _TIDY_SECONDS = 60.0
 
 
@@ -96,7 +93,7 @@ class JobService(JobLookup):
         self.check_paths: Callable[[Iterable[str]], None] = lambda _paths: None
         self.check_written: Callable[[Iterable[str]], None] = lambda _paths: None
         self._tidy_at = 0.0
-        self._submitting = _Turns()
+        self._submitting = OneByOne()
 
     # Taking jobs in
 
@@ -316,43 +313,6 @@ class JobService(JobLookup):
     def drain(self, worker: str) -> bool:
         """Let a worker take no new work, and leave when it has done what it runs; False if there is none."""
         return self._coordinator.drain(worker)
-
-
-class _Turns:
-    """One after another, of those with the same name; those without one wait for nobody."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._turns: dict[str, tuple[threading.Lock, int]] = {}
-
-    @contextmanager
-    def turn(self, name: str) -> Iterator[None]:
-        """Wait for those of this name that are before."""
-        if not name:
-            yield
-            return
-        with self._lock:
-            mine, others = self._turns.get(name, (threading.Lock(), 0))
-            self._turns[name] = mine, others + 1
-        try:
-            with mine:
-                yield
-        finally:
-            with self._lock:
-                mine, others = self._turns.pop(name)
-                if others > 1:
-                    self._turns[name] = mine, others - 1
-
-
-def key_of(key: str, user: str) -> str:
-    """An idempotency key as it is noted: those of different users are never the same.
-
-    Raises:
-        UsageError: it is none.
-    """
-    check_key(key)
-    # No key has a newline in it.
-    return f"{user}\n{key}" if key and user not in ("", _ADMIN) else key
 
 
 def _check_owner(job: str, owner: str, caller: Caller | None) -> None:
