@@ -252,6 +252,8 @@ def _block(value: Any) -> BlockInfo:
     path, worker = _text(fields.get("path"), "the block's path"), _text(fields.get("worker", ""), "the block's worker")
     if not isinstance(fields.get("segments"), list):
         raise ValueError("not the segments of a block: no list")
+    if not fields["segments"]:
+        return BlockInfo(path, (), worker)
     block = BlockInfo.from_json({"path": path, "segments": fields["segments"], "worker": worker})
     if block.segments:
         last = block.segments[-1]

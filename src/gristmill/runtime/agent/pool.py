@@ -84,6 +84,7 @@ class ExecutorPool:
         self._broken = False
         self.next_watch = 0.0  # not before this time
         self._oom_kills = oom_kills(), oom_kills()  # as of the last beat but one, and the last
+        self._starter_has_news = False
         self._starter = self._open_starter()
 
     # Slots come and go.
@@ -92,7 +93,7 @@ class ExecutorPool:
         starter = open_starter(self._settings.limits)
         self._starter_fd = starter.fileno()
         if self._starter_fd is not None:
-            self._selector.register(self._starter_fd, selectors.EVENT_READ, _ignore)  # its events are taken every time
+            self._selector.register(self._starter_fd, selectors.EVENT_READ, self._on_starter_readable)
         return starter
 
     def fill_up(self, now: float) -> None:
@@ -111,8 +112,14 @@ class ExecutorPool:
         """Slots but for those of drivers, which wait for the tasks of others most of the time."""
         return sum(not slot.drives for slot in self._slots.values())
 
+    def _on_starter_readable(self, _mask: int) -> None:
+        self._starter_has_news = True  # taken when all channels have been read
+
     def take_starter_events(self) -> None:
         """Take note of who was born and who died."""
+        if self._starter_fd is not None and not self._starter_has_news:
+            return
+        self._starter_has_news = False
         for event in self._starter.events():
             self._on_starter(event)
 
@@ -428,7 +435,3 @@ class ExecutorPool:
         for slot in self._slots.values():
             clear_away(slot)
         self._slots.clear()
-
-
-def _ignore(_: object) -> None:
-    """Takes what is looked at anyway."""

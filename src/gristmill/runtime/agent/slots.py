@@ -108,7 +108,10 @@ class Slot:
                 data = self.channel.recv(_READ_BYTES)
                 if not data:
                     raise ChannelClosed("the channel has ended")
-                notes.extend(parse_note(payload) for payload in self._frames.feed(data))
+                for payload in self._frames.feed(data):
+                    notes.append(parse_note(payload))  # what comes before one that is none has been said
+                if len(data) < _READ_BYTES:
+                    break  # that was all; if the channel has ended, the next look finds out
             except BlockingIOError:
                 break
             except (OSError, ChannelClosed):
