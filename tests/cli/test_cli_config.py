@@ -140,6 +140,13 @@ def test_what_is_printed_is_a_file_that_says_the_same(home: Path, say: Say) -> N
     assert "# split-size: by the input's size, at most 64MiB (default)" in printed
 
 
+def test_where_settings_come_from_can_be_asked_before_the_command_or_behind_it(home: Path, say: Say) -> None:
+    write(home, project='[submit]\ndeadline = "2h"\n')
+    printed = say("config", "--origin", "submit", "--reducers", "3")
+    assert printed[0] == 0 and "# option" in printed[1] and "gristmill.toml:2" in printed[1]
+    assert say("config", "submit", "--reducers", "3", "--origin") == printed
+
+
 def test_what_kubernetes_sets_for_a_service_is_explained(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRISTMILL_SERVE_PORT", "tcp://10.96.0.17:7077")
     for arguments in (("serve",), ("config", "serve")):

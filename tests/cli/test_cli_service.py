@@ -131,12 +131,13 @@ def test_jobs_are_listed_and_filtered(say: Say, done: str, failed: str) -> None:
 
 def test_history_has_what_is_over(say: Say, done: str, failed: str) -> None:
     code, out, _ = say("history", "--json")
-    found = [json.loads(line) for line in out.splitlines()]
+    found = json.loads(out)
+    assert len(out.splitlines()) == len(found)
     assert code == 0 and [job["id"] for job in found[:2]] == [failed, done]
     assert {job["state"] for job in found} <= {"succeeded", "failed", "cancelled"}
     assert all(job["ended"] >= job["submitted"] for job in found[:2])
-    [line] = say("history", "--json", "--state", "succeeded", "--limit", "1")[1].splitlines()
-    assert json.loads(line)["id"] == done
+    assert ids(say("history", "--json", "--state", "succeeded", "--limit", "1")[1]) == [done]
+    assert say("history", "--json", "--name", "no such name")[1] == "[]\n"
     assert done in say("history", "--since", "1h")[1]
     tomorrow = time.strftime("%Y-%m-%d", time.localtime(time.time() + 86400))
     assert say("history", "--since", tomorrow)[1:] == ("", "No such jobs.\n")
@@ -154,6 +155,11 @@ def test_status_tells_how_a_job_stands(say: Say, done: str, failed: str) -> None
     assert code == 0 and "Done in" in out
     [line] = say("status", "--watch", "--json", failed)[1].splitlines()
     assert json.loads(line)["state"] == "failed"
+    assert "error" not in json.loads(say("status", "--json", done)[1])
+    for words in (line, say("status", "--json", failed)[1], say("wait", "--json", failed)[1]):
+        error = json.loads(words)["error"]
+        assert (error["type"], error["message"]) == ("UserCodeError", "ValueError: a bad word")
+        assert error["frames"][0]["file"].endswith("shouts.py") and error["frames"][0]["line"] == 5
     assert say("status", "20200101-000000-abcd")[0] == 2
 
 

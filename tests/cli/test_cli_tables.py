@@ -104,7 +104,7 @@ def test_rows_of_jobs_and_workers() -> None:
         "20261121-180000-abcd  failed  17:59:55  1m 15s  ada   WordCount  ZeroDivisionError: division by zero"
     )
     late = table(JOBS, [job_cells({**JOB, "late": True})])[1]
-    assert "\x1b[31m1m 15s\x1b[0m" in late
+    assert "\x1b[31mlate, 1m 15s\x1b[0m" in late
     silent = {"worker": "a#1", "state": "suspect", "busy": 0, "slots": 2, "beat": NOW - 9, "host": "a"}
     assert plain(WORKERS, [worker_cells(silent, NOW)])[1] == "a#1     suspect   0/2  9.0 s ago  a"
 

@@ -281,7 +281,12 @@ def load_module(name: str) -> ModuleType:
     except (ModuleNotFoundError, ValueError):
         found = None
     if found is None:
-        raise JobNotFound(f"There is no module {name!r} (and a file is named with its .py).")
+        from gristmill.api.builtin import BUILTIN
+
+        raise JobNotFound(
+            f"There is no module {name!r}. A file is named with its .py; the jobs that come with Gristmill are "
+            f"{', '.join(sorted(BUILTIN))}."
+        )
     try:
         with _script_loading():
             return importlib.import_module(name)

@@ -84,6 +84,8 @@ def config(origin: bool, as_json: bool, command: tuple[str, ...]) -> None:
     name, given = (command[0], command[1:]) if command else ("", ())
     if name and name not in children_of(cli):
         raise click.UsageError(f"No such command {name!r}. There are: {', '.join(children_of(cli))}.")
+    if "--origin" in given and name and "origin" not in options_of(_child(cli, name)):
+        origin, given = True, tuple(each for each in given if each != "--origin")
     settings = list(_settings(cli, sources, name, given))
     if as_json:
         files = [str(file.path) for file in sources.files]

@@ -108,7 +108,7 @@ def render(lines: list[Bar], note: str, width: int) -> RenderableType:
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
-    table.add_column(width=max(10, min(30, width // 4)))
+    table.add_column(width=max(10, min(30, width // 4 if width < _WIDE else width // 3 - 25)))
     for _ in range(5 if width >= _WIDE else 3 if width >= _MEDIUM else 1):
         table.add_column(justify="right", no_wrap=True)
     if width >= _WIDE:

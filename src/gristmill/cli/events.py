@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PAGE = 5000
 
 
-@click.group(context_settings={"max_content_width": 100})
+@click.group(context_settings={"max_content_width": 100}, short_help="Write what was noted of jobs and workers.")
 def events() -> None:
     """What was noted of jobs and workers, one fact after another: everything that is shown of them is made of these."""
 

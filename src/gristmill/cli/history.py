@@ -44,7 +44,7 @@ def _since(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
     help="Only jobs that were submitted since then: 2h, 7d, 2026-11-21, 2026-11-21T18:00.",
 )  # fmt: skip
 @listing_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout: one job a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 @server_options
 def history(
     since: float | None,
@@ -68,10 +68,18 @@ def history(
     rows = _past(client, [state] if state else list(OVER), limit, user=user, name=name, since=earliest)
     found = islice(rows, limit)
     if as_json:
-        for job in found:
-            click.echo(json.dumps(job))
+        _print_list(found)
         return
     show_jobs(HISTORY, [past_cells(job, time.time()) for job in found], limit, "No such jobs.")
+
+
+def _print_list(rows: Iterator[Row]) -> None:
+    """A JSON list, a job a line, that is never in memory as a whole."""
+    between = "["
+    for row in rows:
+        click.echo(f"{between}{json.dumps(row)}", nl=False)
+        between = ",\n "
+    click.echo("[]" if between == "[" else "]")
 
 
 def _past(client: ServerClient, states: list[str], limit: int, **wanted: str | None) -> Iterator[Row]:

@@ -66,9 +66,9 @@ def past_cells(job: Row, now: float) -> list[str | Cell]:
 
 
 def _time(job: Row) -> Cell:
-    """How long a job runs, or ran; in red if it is late."""
+    """How long a job runs, or ran; and whether it is late."""
     text = "" if job["state"] == "queued" else format_duration(job["seconds"])
-    return Cell(text, "red" if job.get("late") else None)
+    return Cell(f"late, {text}".removesuffix(", "), "red") if job.get("late") else Cell(text)
 
 
 def _output(job: Row) -> Cell:

@@ -118,14 +118,15 @@ def execute(job: Job, inputs: Sequence[str], output: str | None, options: JobOpt
     """Run a job with progress, then print its result or its summary."""
     from gristmill.cli.display import ProgressDisplay, show_summary
     from gristmill.cli.running import run_interruptibly
+    from gristmill.cli.summary import with_error
     from gristmill.runtime.coordinator.tally import summary_of
 
     display = ProgressDisplay(live=False if options.on == "inline" else None)
     try:
         result = run_interruptibly(job, inputs, output, options, display)
-    except (JobFailed, JobCancelled):
+    except (JobFailed, JobCancelled) as error:
         if as_json and output is not None and display.view is not None:
-            print(json.dumps(summary_of(display.view, output)), flush=True)
+            print(json.dumps(with_error(summary_of(display.view, output), error)), flush=True)
         raise
     except KeyboardInterrupt:
         if output is not None and display.view is not None and display.view.state.value == "succeeded":
@@ -133,7 +134,7 @@ def execute(job: Job, inputs: Sequence[str], output: str | None, options: JobOpt
         raise
     with result:
         if as_json and output is not None:
-            print(json.dumps(result.summary()), flush=True)
+            print(json.dumps(with_error(result.summary(), None)), flush=True)
             return
         if output is None:
             print_result(result)

@@ -26,7 +26,8 @@ def status(
 
     Without an ID it is the newest one.
     """
-    from gristmill.api.remote import RemoteHandle
+    from gristmill.api.remote import RemoteHandle, failure_of
+    from gristmill.cli.summary import with_error
 
     client = server_of(server, token_file, data_dir)
     handle = RemoteHandle(client, job or newest_job(client))
@@ -42,9 +43,8 @@ def status(
         found = handle.status()
     if as_json:
         if not watch:
-            click.echo(json.dumps(found.summary()))
+            click.echo(json.dumps(with_error(found.summary(), failure_of(found, client))))
         return
-    from gristmill.api.remote import failure_of
     from gristmill.cli.display import show_status
     from gristmill.cli.report import error_text
 

@@ -26,9 +26,10 @@ def trace(
 ) -> None:
     """Write a job as a trace: each attempt a slice in the slot where it ran.
 
-    Open it at ui.perfetto.dev (nothing is sent anywhere) or in chrome://tracing.
+    Open it at ui.perfetto.dev (nothing is sent anywhere) or in chrome://tracing. With `-o -` it goes to stdout.
     """
-    target = output or Path(f"{job}.trace.json")
+    to_stdout = output is not None and str(output) == "-"
+    target = Path("/dev/stdout") if to_stdout else output or Path(f"{job}.trace.json")
     journal = journal_here(ctx, server, data_dir, job)
     if journal is None:
         from gristmill.api.service_client import quoted
@@ -44,4 +45,5 @@ def trace(
             raise UsageError(f"Nothing is known of a job {job}.")
         with target.open("w", encoding="utf-8") as file:
             file.writelines(trace_text(trace_of(history)))
-    click.echo(f"Written to {target}. Open it at https://ui.perfetto.dev.", err=True)
+    if not to_stdout:
+        click.echo(f"Written to {target}. Open it at https://ui.perfetto.dev.", err=True)

@@ -30,9 +30,10 @@ def wait(
     Without an ID it is the newest one. The exit code is the job's: as if `gristmill run` had run it. Ctrl-C ends the
     waiting, not the job. With an ID, a server that is away is waited for, too: ten minutes.
     """
-    from gristmill.api.remote import RemoteHandle
+    from gristmill.api.remote import RemoteHandle, failure_of
     from gristmill.cli.display import ProgressDisplay, show_summary
     from gristmill.cli.report import show_error
+    from gristmill.cli.summary import with_error
 
     display = ProgressDisplay()
     client = server_of(server, token_file, data_dir, expected=job is not None)  # who knows an ID has had an answer
@@ -49,6 +50,6 @@ def wait(
         raise
     finally:
         if as_json and handle.last is not None and handle.last.is_over:
-            click.echo(json.dumps(handle.last.summary()))
+            click.echo(json.dumps(with_error(handle.last.summary(), failure_of(handle.last, client))))
     if not as_json:
         show_summary(status.view, status.output)

@@ -39,7 +39,7 @@ def watch(client: ServerClient, handle: RemoteHandle, as_json: bool) -> JobStatu
     """Show a job until it is over: redrawn on a terminal, a line now and then elsewhere; how it ended."""
     looks = _looks(handle)
     if as_json:
-        return _print_json(looks)
+        return _print_json(client, looks)
     if can_draw(sys.stdout):
         return _draw(client, looks)
     return _print_lines(looks)
@@ -55,11 +55,14 @@ def _looks(handle: RemoteHandle) -> Iterator[JobStatus]:
         status = handle.status(_LOOK_SECONDS)
 
 
-def _print_json(looks: Iterator[JobStatus]) -> JobStatus:
+def _print_json(client: ServerClient, looks: Iterator[JobStatus]) -> JobStatus:
     """A line whenever something has changed, but for the time."""
+    from gristmill.api.remote import failure_of
+    from gristmill.cli.summary import with_error
+
     last = None
     for status in looks:
-        summary = status.summary()
+        summary = with_error(status.summary(), failure_of(status, client))
         if (now := {**summary, "seconds": 0}) != last:
             click.echo(json.dumps(summary))
             sys.stdout.flush()
@@ -79,16 +82,25 @@ def _print_lines(looks: Iterator[JobStatus]) -> JobStatus:
 
 
 def _draw(client: ServerClient, looks: Iterator[JobStatus]) -> JobStatus:
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
 
     console = Console(highlight=False, no_color=bool(os.environ.get("NO_COLOR")) or None)
     clock = Clock()
+    shown: RenderableType = Text()
     with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def on_silence() -> None:
+            said = Text(f"The server {client.url} does not answer. It is asked again.", style="yellow")
+            live.update(Group(shown, Text(), said), refresh=True)
+
+        client.on_silence = on_silence
         for status in looks:
             clock = clock.after(status.view)
             if not status.is_over:
-                live.update(frame(status, clock, _running(client, status), console.width, time.time()), refresh=True)
+                shown = frame(status, clock, _running(client, status), console.width, time.time())
+                live.update(shown, refresh=True)
     return status
 
 

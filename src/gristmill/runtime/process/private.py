@@ -39,7 +39,9 @@ def claim_folder(path: Path) -> str:
         close_folder(path)
         status = path.stat()
     except OSError as error:
-        raise UsageError(f"The data directory {path} cannot be made: {error.strerror or error}.") from error
+        raise UsageError(
+            f"The data directory {path} cannot be made: {error.strerror or error}; name another."
+        ) from error
     if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         return f"The data directory {path} belongs to another user, who can replace what is in it."
     if _is_open(status):

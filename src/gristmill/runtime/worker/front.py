@@ -105,7 +105,8 @@ class Front:
                 if error.code in (401, 403):
                     raise NotAuthorized(
                         f"The coordinator at {self.url} does not know this token. "
-                        f"It stands in the file `token` of its data directory."
+                        "Name the right file with --token-file: the file `token` of its data directory, or what "
+                        "`gristmill token add NAME --role worker` has printed there."
                     ) from error
                 raise ServerUnreachable(f"{self.url}{path} answers {error.code} {error.reason}.") from error
         except (OSError, ValueError, http.client.HTTPException) as error:  # time-outs, half an answer, what is no HTTP

@@ -136,7 +136,7 @@ def _check_options(options: JobOptions) -> None:
         if value is None and name in _OPTIONAL:
             continue
         if type(value) not in types or not least <= value <= most:
-            raise UsageError(f"The option {name} cannot be {value!r}.")
+            raise UsageError(f"The option {name} cannot be {value!r}: it must lie between {least:,} and {most:,}.")
     for name in _FLAGS:
         if type(getattr(options, name)) is not bool:
             raise UsageError(f"The option {name} cannot be {getattr(options, name)!r}.")
