@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import signal
@@ -126,13 +127,9 @@ class Served:
         assert not alive, alive
 
 
-@pytest.fixture
-def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
-    (tmp_path / "count.py").write_text(COUNT)
-    (tmp_path / "helpers.py").write_text(HELPERS)
-    (tmp_path / "slow.py").write_text(SLOW)
-    (tmp_path / "in.txt").write_text("b a\na\n")
-    served = Served(tmp_path, getattr(request, "param", 1))
+@contextlib.contextmanager
+def serving(folder: Path, executors: int) -> Iterator[Served]:
+    served = Served(folder, executors)
     try:
         yield served
     finally:
@@ -140,68 +137,97 @@ def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
             served.stop()
 
 
+def write_jobs(folder: Path) -> None:
+    for name, text in (("count.py", COUNT), ("helpers.py", HELPERS), ("slow.py", SLOW), ("in.txt", "b a\na\n")):
+        (folder / name).write_text(text)
+
+
+@pytest.fixture
+def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+    """A server of the test's own."""
+    write_jobs(tmp_path)
+    with serving(tmp_path, getattr(request, "param", 1)) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("one"), 1) as served:
+        yield served
+
+
+@pytest.fixture
+def shared(one_server: Served, tmp_path: Path) -> Served:
+    """A server that ran other jobs before, and a folder of the test's own to call it from. Nobody stops it."""
+    write_jobs(tmp_path)
+    here = copy.copy(one_server)
+    here.folder = tmp_path
+    return here
+
+
 def output(folder: Path) -> str:
     return "".join(path.read_text() for path in sorted(folder.glob("part-*")))
 
 
-def test_a_job_from_its_submission_to_its_end(served: Served, tmp_path: Path) -> None:
-    submitted = served.run("submit", "count.py", "in.txt", "-o", "out")
+def test_a_job_from_its_submission_to_its_end(shared: Served, tmp_path: Path) -> None:
+    before = [each["id"] for each in json.loads(shared.run("jobs", "--json").stdout)]
+    submitted = shared.run("submit", "count.py", "in.txt", "-o", "out")
     job = submitted.stdout.strip()
     assert submitted.returncode == 0 and submitted.stdout == f"{job}\n" and submitted.stderr == ""
 
-    waited = served.run("wait", "--json", "--on", served.url)  # the newest
+    waited = shared.run("wait", "--json", "--on", shared.url)  # the newest
     assert waited.returncode == 0
     summary = json.loads(waited.stdout)
     assert summary["job_id"] == job and summary["state"] == "succeeded" and summary["records_in"] == 2
     assert output(tmp_path / "out") == "A\t2\nB\t1\n"
 
-    shown = served.run("status", job, "--json")
+    shown = shared.run("status", job, "--json")
     assert json.loads(shown.stdout) == summary
-    assert "Done in" in served.run("status").stdout
-    listed = served.run("jobs").stdout
+    assert "Done in" in shared.run("status").stdout
+    listed = shared.run("jobs").stdout
     assert job in listed and "succeeded" in listed and "Count" in listed
-    assert [each["id"] for each in json.loads(served.run("jobs", "--json").stdout)] == [job]
-    again = served.run("cancel", job)
+    assert [each["id"] for each in json.loads(shared.run("jobs", "--json").stdout)] == [job, *before]
+    again = shared.run("cancel", job)
     assert again.returncode == 0 and "was over before: succeeded" in again.stderr
-    assert not (served.data_dir / "jobs" / job).exists()
+    assert not (shared.data_dir / "jobs" / job).exists()
 
 
-def test_run_on_a_server_is_as_run_here(served: Served, tmp_path: Path) -> None:
-    done = served.run("run", "count.py", "in.txt", "-o", "out", "--on", served.url)
+def test_run_on_a_server_is_as_run_here(shared: Served, tmp_path: Path) -> None:
+    done = shared.run("run", "count.py", "in.txt", "-o", "out", "--on", shared.url)
     assert done.returncode == 0 and done.stdout == ""
     assert done.stderr.startswith("Done in")
-    assert served.run("run", "count.py", "in.txt", "-o", "here", "--on", "inline").returncode == 0
+    assert shared.run("run", "count.py", "in.txt", "-o", "here", "--on", "inline").returncode == 0
     assert output(tmp_path / "out") == output(tmp_path / "here")
 
-    there = served.run("run", "count.py", "in.txt", "-o", "out", "--on", served.url)
+    there = shared.run("run", "count.py", "in.txt", "-o", "out", "--on", shared.url)
     assert there.returncode == 2 and "out" in there.stderr and "--overwrite" in there.stderr
-    again = served.run("run", "count.py", "in.txt", "-o", "out", "--server", served.url, "--overwrite")
+    again = shared.run("run", "count.py", "in.txt", "-o", "out", "--server", shared.url, "--overwrite")
     assert again.returncode == 0
 
 
-def test_a_run_that_somebody_else_cancels_was_not_interrupted(served: Served, tmp_path: Path) -> None:
-    run = served.begin("run", "slow.py", "in.txt", "-o", "out", "--on", served.url, "--set", f"go={tmp_path}/go")
-    wait_until(lambda: "running" in served.run("jobs").stdout)
-    job = json.loads(served.run("jobs", "--json").stdout)[0]["id"]
-    assert served.run("cancel", job).returncode == 0
+def test_a_run_that_somebody_else_cancels_was_not_interrupted(shared: Served, tmp_path: Path) -> None:
+    run = shared.begin("run", "slow.py", "in.txt", "-o", "out", "--on", shared.url, "--set", f"go={tmp_path}/go")
+    wait_until(lambda: "running" in shared.run("jobs").stdout)
+    job = json.loads(shared.run("jobs", "--json").stdout)[0]["id"]
+    assert shared.run("cancel", job).returncode == 0
     _, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1 and "Cancelled." in err
 
 
-def test_a_failure_shows_the_users_own_line_first(served: Served, tmp_path: Path) -> None:
+def test_a_failure_shows_the_users_own_line_first(shared: Served, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("a boom\n")
-    failed = served.run("run", "count.py", "in.txt", "-o", "out", "--on", served.url, "--max-attempts", "1")
+    failed = shared.run("run", "count.py", "in.txt", "-o", "out", "--on", shared.url, "--max-attempts", "1")
     assert failed.returncode == 1
     lines = failed.stderr.splitlines()
     assert lines[:3] == ["helpers.py:5, in shout", '    raise ValueError("a bad word")', "ValueError: a bad word"]
     assert "  count.py:8, in mapper" in lines and "      yield shout(word), 1" in lines
     assert not (tmp_path / "out").exists()
 
-    job = json.loads(served.run("jobs", "--json").stdout)[0]["id"]
-    waited = served.run("wait", job)
+    job = json.loads(shared.run("jobs", "--json").stdout)[0]["id"]
+    waited = shared.run("wait", job)
     assert waited.returncode == 1 and waited.stderr.splitlines()[:3] == lines[:3]
-    assert "about to go wrong" in served.run("logs", job).stdout
-    status = served.run("status", job)
+    assert "about to go wrong" in shared.run("logs", job).stdout
+    status = shared.run("status", job)
     assert status.returncode == 0 and "ValueError: a bad word" in status.stdout
 
 
