@@ -20,6 +20,7 @@ _HEADLINES = {
     "BadRecordLimit": "More records failed than --max-bad-records allows",
     "OutputUnencodable": "A result cannot be written in the output's format",
     "ExecutorDied": "The process that ran a task died",
+    "AnswerInvalid": "An attempt's answer cannot be what its task made",
     "AttemptNotBegun": "A task did not come to begin",
     "MemoryLimitExceeded": "A task needed more memory than it may use",
     "ProcessLimitExceeded": "A task has started too many processes",
@@ -45,6 +46,7 @@ _ADVICE = {
     "BadRecordLimit": "Correct the function, or allow more with --max-bad-records N.",
     "OutputUnencodable": "Choose another --output-format (text takes anything), or yield plainer values.",
     "ExecutorDied": "Look at its last lines; run it in this process with --on inline to see it happen.",
+    "AnswerInvalid": "Does the code write to file descriptors that it has not opened? Then let it not.",
     "AttemptNotBegun": "Run the job again; its executors went away before the task's turn came.",
     "MemoryLimitExceeded": "Give more with --memory, run fewer executors with --executors, or make smaller tasks with "
     "--split-size or --reducers.",
