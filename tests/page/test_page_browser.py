@@ -153,6 +153,12 @@ def test_a_form_that_is_wrong_says_where(admin: Visit) -> None:
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("alert")).to_contain_text("inputs.0")
     assert page.get_by_label("Inputs").input_value() == "not/absolute.txt"
+    page.get_by_label("Priority").fill("soon")
+    page.get_by_label("Job file").set_input_files({"name": "own.py", "mimeType": "text/x-python", "buffer": b"pass"})
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("alert")).to_contain_text("priority: It must be a whole number.")
+    expect(page.get_by_role("alert")).to_contain_text("choose the file own.py again")
+    expect(page.get_by_role("alert")).to_be_focused()
     admin.complaints.clear()  # that the form was refused
 
 

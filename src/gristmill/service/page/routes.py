@@ -222,7 +222,7 @@ def _deed_routes(routes: APIRouter, jobs: JobService, source: Source) -> None:
 
 def _submit_routes(routes: APIRouter, asking: Asking, turns: Turns) -> None:
     def form(request: Request, given: Mapping[str, str], status: int = 200, **wrong: Any) -> HTMLResponse:
-        values = {"problem": "", "fields": {}, **wrong}
+        values = {"problem": "", "fields": {}, "sent": "", **wrong}
         shown = render.page("submit.html", caller_of(request), "submit", given=given, builtin=builtin_jobs(), **values)
         return HTMLResponse(shown, status)
 
@@ -236,15 +236,16 @@ def _submit_routes(routes: APIRouter, asking: Asking, turns: Turns) -> None:
         """Submit a job."""
         async with form_of(request, turns) as (fields, sent):
             given, code = given_in(dict(fields)), sent if sent is not None and sent[1] else None
-            caller = caller_of(request)
+            caller, file = caller_of(request), "" if code is None else code[0]
             try:
                 job = await turns.take(
                     caller, lambda: asking.ask(wish_of_form(wish_fields(given)), code, given["key"], caller)
                 )
             except WrongWish as error:
-                return form(request, given, 422, problem="Please look at what is named here.", fields=error.fields)
+                words = "Please look at what is named here."
+                return form(request, given, 422, problem=words, fields=error.fields, sent=file)
             except GristmillError as error:
-                return form(request, given, status_of(error), problem=str(error))
+                return form(request, given, status_of(error), problem=str(error), sent=file)
         return RedirectResponse(f"/jobs/{job}", 303)
 
 

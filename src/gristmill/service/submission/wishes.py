@@ -19,6 +19,7 @@ from gristmill.api.mapreduce import parse_options
 from gristmill.api.places import shown
 from gristmill.config import JobOptions, parse_duration
 from gristmill.errors import UsageError
+from gristmill.service.submission.words import why
 
 MAX_TASKS = 100_000
 """Of reduce tasks; and so of partitions of a stage."""
@@ -295,6 +296,9 @@ def _check_counts(data: Any) -> None:
             raise WrongWish({place: f"It has {len(found):,} fields: there are at most {most:,}."})
 
 
+_FIELDS = {"": (*JobWish.model_fields, *Options.model_fields), "options": tuple(Options.model_fields)}
+
+
 def _fields_of(error: ValidationError) -> dict[str, str]:
     """What is wrong, by field; of a field that may be of several kinds, each kind says why not."""
     found: dict[str, list[str]] = {}
@@ -302,8 +306,8 @@ def _fields_of(error: ValidationError) -> dict[str, str]:
         place = ".".join(str(part)[:_PLACE] for part in one["loc"] if not _KIND.search(str(part))) or "request"
         if place not in found and len(found) == _MAX_WRONG:
             break
-        found.setdefault(place, []).append(one["msg"][:_PLACE])
-    return {place: ", or ".join(why[:_MAX_WRONG]) for place, why in found.items()}
+        found.setdefault(place, []).append(why(one, _FIELDS)[:_PLACE])
+    return {place: " Or: ".join(dict.fromkeys(words[:_MAX_WRONG])) for place, words in found.items()}
 
 
 _KIND = re.compile(r"^constrained-|^(str|int|float|bool|none)$|\[")
