@@ -179,7 +179,7 @@ def test_the_slot_of_a_cancelled_attempt_is_not_used_until_it_left() -> None:
 def test_a_slot_that_never_leaves_is_used_again_in_the_end() -> None:
     run = Run(*slots(1), *job(1))
     run(JobCancelled("j"), *job(1, name="k"))
-    assert run(TimePassed(), at=LEAVE_SECONDS) == [Launch(attempt(0, 0, job="k"), "w-0")]
+    assert run(TimePassed(), at=LEAVE_SECONDS) == [Launch(attempt(0, 0, job="k"), "w-0", waited_seconds=LEAVE_SECONDS)]
 
 
 def test_bad_records_beyond_the_limit_fail_the_job_without_a_cause() -> None:

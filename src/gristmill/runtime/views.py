@@ -35,6 +35,7 @@ class JobView:
     was accepted, or has failed (``failed_attempts``), or was cancelled, or runs. What came back before it began is
     none, nor is what waited behind another attempt when it was called back or its worker was lost. What was the first
     in its slot when the slot or its worker was lost has begun and failed, unless it is heard later that it had not.
+    Attempts of earlier tries, and of a server that was killed since, count as well, as far as facts tell of them.
     """
 
     job: str

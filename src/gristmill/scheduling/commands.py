@@ -30,6 +30,7 @@ class Launch(NamedTuple):
     attempt: AttemptId
     slot: str
     speculative: bool = False  # another attempt at the task runs already
+    waited_seconds: float = 0.0  # so long the task could have run, and there was no slot for it
 
 
 @dataclass(frozen=True)

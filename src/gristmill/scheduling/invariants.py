@@ -134,6 +134,7 @@ def _check_tasks(job: Job, stage: Stage) -> None:
     fresh = [index for index in range(stage.cursor, stage.tasks) if stage.is_fresh(index)]
     queued = sorted([*stage.requeued, *fresh])
     _expect(queued == waiting, f"{name}: tasks {queued} are queued, {waiting} wait")
+    _expect(stage.requeued_at.keys() <= set(stage.requeued), f"{name}: {stage.requeued_at} are said to wait")
     gone = {index for index, s in enumerate(stage.states) if s == TaskState.GONE}
     _expect(stage.gone == gone, f"{name}: tasks {stage.gone} are listed as gone, {gone} are")
     over = {index for index, s in enumerate(stage.states) if s in (TaskState.DONE, TaskState.GONE)}

@@ -78,17 +78,20 @@ def launch(
     """Start an attempt at a ready task in a slot that may take it."""
     stage.move(index, Cause.LAUNCHED)
     was_free = slot.shape is None
-    attempt = stage.running[index] = new_attempt(state, job, stage, index, slot, now)
+    ready_at = stage.ready_since(index)
+    attempt = stage.running[index] = new_attempt(state, job, stage, index, slot, now, ready_at)
     refresh_stage(state, job, stage)
     if was_free:  # the job has one more
         refresh_job(state, job)
-    out.append(Launch(attempt.id, slot.id))
+    out.append(Launch(attempt.id, slot.id, False, now - ready_at))
 
 
-def new_attempt(state: SchedulerState, job: Job, stage: Stage, index: int, slot: Slot, now: float) -> Attempt:
+def new_attempt(
+    state: SchedulerState, job: Job, stage: Stage, index: int, slot: Slot, now: float, ready_at: float
+) -> Attempt:
     """Take a number for an attempt, and put it into its slot."""
     number = stage.numbers[index] = stage.numbers[index] + 1
-    attempt = Attempt(AttemptId(job.id, stage.id, index, number), slot, now, now, state.tick())
+    attempt = Attempt(AttemptId(job.id, stage.id, index, number), slot, now, now, state.tick(), ready_at)
     put(state, job, slot, attempt)
     if job.speculation is not None and job.speculate_at is None:
         look_later(state, job, job.speculation)

@@ -145,12 +145,12 @@ def _make_stale(state: SchedulerState, job: Job, stage: Stage, out: list[Command
                 stage.kept -= stage.makers[index] >= 0
                 stage.makers[index] = LOST
                 stage.gone.discard(index)
-                stage.requeue(index, Cause.INPUT_CHANGED)
+                stage.requeue(index, Cause.INPUT_CHANGED, state.now)
             case TaskState.RUNNING:
                 for attempt in (stage.copies.get(index), stage.running[index]):
                     if attempt is not None:
                         cancel(state, job, stage, attempt, out)
-                stage.requeue(index, Cause.RETURNED)
+                stage.requeue(index, Cause.RETURNED, state.now)
     stage.freed = False
     if stage.available:
         set_available(state, job, stage, False)
@@ -200,6 +200,8 @@ def set_available(state: SchedulerState, job: Job, stage: Stage, available: bool
 
 def gate_moved(state: SchedulerState, job: Job, stage: Stage) -> None:
     """The gate may have opened or closed."""
+    if stage.blocked == 0:
+        stage.opened_at = state.now
     refresh_stage(state, job, stage)
     if stage.listed:
         find_places(state, stage)
@@ -212,7 +214,7 @@ def lose_block(state: SchedulerState, job: Job, stage: Stage, index: int) -> Non
     stage.makers[index] = LOST
     stage.kept -= 1
     if stage.needed:
-        stage.requeue(index, Cause.BLOCK_WANTED)
+        stage.requeue(index, Cause.BLOCK_WANTED, state.now)
         want_parents(state, job, stage)
     else:
         stage.move(index, Cause.BLOCK_LOST)
@@ -231,7 +233,7 @@ def want_parents(state: SchedulerState, job: Job, stage: Stage) -> None:
                 _unfree(state, job, parent)
             if parent.gone:
                 for index in sorted(parent.gone):
-                    parent.requeue(index, Cause.BLOCK_WANTED)
+                    parent.requeue(index, Cause.BLOCK_WANTED, state.now)
                 parent.gone.clear()
                 refresh_stage(state, job, parent)
                 wanting.append(parent)

@@ -116,7 +116,7 @@ def _call_back(state: SchedulerState, job: Job, stage: Stage, out: list[Command]
             if attempt is not None and not attempt.progress:
                 cancel(state, job, stage, attempt, out)
         if index not in stage.running:
-            stage.requeue(index, Cause.RETURNED)
+            stage.requeue(index, Cause.RETURNED, state.now)
     refresh_stage(state, job, stage)
 
 
@@ -186,7 +186,7 @@ def fail_attempt(
         return
     elif kind is FailureKind.LOST or (kind is FailureKind.FETCH and not stage.open):
         # Not the task's fault; or it waits for a block to be made again, which is pause enough.
-        stage.requeue(index, Cause.RETURNED)
+        stage.requeue(index, Cause.RETURNED, state.now)
         refresh_stage(state, job, stage)
     else:
         stage.move(index, Cause.FAILED)

@@ -35,7 +35,7 @@ def release(state: SchedulerState, job: Job, out: list[Command]) -> None:
             if not stage.tasks or not stage.done or stage.gone:
                 unfinished.add(stage.id)
             for index in sorted(stage.gone):
-                stage.requeue(index, Cause.BLOCK_WANTED)
+                stage.requeue(index, Cause.BLOCK_WANTED, state.now)
             stage.gone.clear()
     for stage in stages:
         if stage.done and (stage.tasks or stage.id not in unfinished):

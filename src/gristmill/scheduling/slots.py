@@ -129,7 +129,7 @@ def stop(state: SchedulerState, job: Job, stage: Stage, attempt: Attempt) -> Att
 def give_back(state: SchedulerState, job: Job, stage: Stage, attempt: Attempt) -> None:
     """An attempt is over that did nothing wrong, and most likely never began: its task is ready again."""
     if stop(state, job, stage, attempt) is None:
-        stage.requeue(attempt.id.index, Cause.RETURNED)
+        stage.requeue(attempt.id.index, Cause.RETURNED, attempt.ready_at)
         refresh_stage(state, job, stage)
 
 

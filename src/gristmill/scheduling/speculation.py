@@ -89,7 +89,7 @@ def _copy(
     state: SchedulerState, job: Job, stage: Stage, attempt: Attempt, slot: Slot, now: float, out: list[Command]
 ) -> None:
     index = attempt.id.index
-    copy = new_attempt(state, job, stage, index, slot, now)
+    copy = new_attempt(state, job, stage, index, slot, now, now)
     copy.copied = attempt.copied = True
     stage.copies[index] = copy
     state.copies += 1

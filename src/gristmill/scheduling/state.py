@@ -117,6 +117,7 @@ class Attempt:
     launched_at: float
     began_at: float  # when it became the first of its slot, as far as can be told
     sequence: int  # of its launch; see SchedulerState.sequence
+    ready_at: float  # since when its task only waited for a slot
     listed: bool = False  # a heartbeat named it
     missed: int = 0  # so many heartbeats in a row should have named it and did not
     progress: float = 0.0  # 0 to 1, as the last heartbeat said
@@ -184,6 +185,7 @@ class Stage:
     reported: bool = False  # it has been whole once
     available: bool = False  # whole, and no block lost: children may read
     blocked: int = 0  # parents that are not available, and one each if the job is held, or the stage awaits its plan
+    opened_at: float = 0.0  # when `blocked` became 0 last
     freed: bool = False  # its blocks were freed: whole, and nothing can need them again
     listed: bool = False  # it stands in Job.ready_stages
     states: bytearray = field(init=False)  # TaskState of each task, WAITING for ready ones too
@@ -193,6 +195,7 @@ class Stage:
     digests: array[int] | None = None  # of what each task made last; None while all are 0
     cursor: int = 0  # waiting tasks from here on that have no number wait in index order
     requeued: list[int] = field(default_factory=list)  # a heap: the waiting tasks that have a number, each once
+    requeued_at: dict[int, float] = field(default_factory=dict)  # since when these could run, once the stage is open
     running: dict[int, Attempt] = field(default_factory=dict)  # exactly the RUNNING tasks
     copies: dict[int, Attempt] = field(default_factory=dict)  # second attempts at some of these
     gone: set[int] = field(default_factory=set)  # exactly the GONE tasks
@@ -266,10 +269,17 @@ class Stage:
         self.counts[stored] -= 1
         self.counts[target] += 1
 
-    def requeue(self, index: int, cause: Cause) -> None:
-        """Let a task that has a number wait again."""
+    def requeue(self, index: int, cause: Cause, since: float) -> None:
+        """Let a task that has a number wait again; it can run since then, if its stage is open."""
         self.move(index, cause)
         heapq.heappush(self.requeued, index)
+        self.requeued_at[index] = since
+
+    def ready_since(self, index: int) -> float:
+        """Since when a task that is launched now could have run."""
+        if not self.requeued_at:
+            return self.opened_at
+        return max(self.opened_at, self.requeued_at.pop(index, 0.0))
 
     def is_fresh(self, index: int) -> bool:
         """Whether a task waits and was never launched."""

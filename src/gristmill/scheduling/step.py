@@ -172,7 +172,7 @@ def _task_failed(state: SchedulerState, event: TaskFailed, now: float, out: list
     if event.begun:
         fail_attempt(state, job, stage, attempt, event.kind, other is None, now, out)
     elif other is None:
-        stage.requeue(attempt.id.index, Cause.RETURNED)
+        stage.requeue(attempt.id.index, Cause.RETURNED, attempt.ready_at)
         refresh_stage(state, job, stage)
     else:
         other.copied = False  # it is alone again, through no fault of the task's

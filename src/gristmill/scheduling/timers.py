@@ -21,7 +21,7 @@ def fire_timers(state: SchedulerState, now: float, out: list[Command]) -> None:
         timer = heapq.heappop(state.timers)
         match timer[2], _target(state, timer):
             case Alarm.RESTED, (Job() as job, Stage() as stage, AttemptId() as attempt):
-                stage.requeue(attempt.index, Cause.RESTED)
+                stage.requeue(attempt.index, Cause.RESTED, now)
                 refresh_stage(state, job, stage)
             case Alarm.LEAVES, Slot() as slot:
                 free_slot(state, slot)

@@ -105,8 +105,9 @@ class Dispatcher:
         self._workers: dict[str, WorkerUp] = {}
         self.crew = Crew(wall)
         self._worker_of: dict[str, str] = {}  # slot → worker
-        # slot → what was launched in it, the first one runs; of each, when that was and whether it is a copy
-        self._attempts_in: dict[str, dict[AttemptId, tuple[float, bool]]] = {}
+        # slot → what was launched in it, the first one runs; of each, when that was, whether it is a copy, and since
+        # when its task could have run
+        self._attempts_in: dict[str, dict[AttemptId, tuple[float, bool, float]]] = {}
         self._slot_of: dict[AttemptId, str] = {}  # the inverse
         self._turn_at: dict[str, float] = {}  # slot → when the first one's turn came
         self._arrived: dict[AttemptId, tuple[TaskResult, Span | None]] = {}  # what the scheduler has yet to judge
@@ -174,7 +175,7 @@ class Dispatcher:
         held = self._jobs.get(job)
         found = []
         for slot, attempts in self._attempts_in.items() if held is not None else ():
-            for place, (attempt, (launched, speculative)) in enumerate(attempts.items()):
+            for place, (attempt, (launched, speculative, _)) in enumerate(attempts.items()):
                 if attempt.job == job and held is not None:
                     began = max(launched, self._turn_at[slot]) if place == 0 else 0.0
                     found.append(held.tally.running_view(attempt, Span(slot, launched, began, 0.0, speculative)))
@@ -308,7 +309,7 @@ class Dispatcher:
         for attempt in list(self._attempts_in.get(slot, ())):
             span = self._leave_slot(attempt)
             job = self._jobs.get(attempt.job)
-            if job is not None and job.tally.ended(attempt, fate) and fate is Fate.LOST:
+            if job is not None and job.tally.ended(attempt, fate, span) and fate is Fate.LOST:
                 report = outcomes.lost_report(attempt, job.stage_name(attempt), lost)
                 job.tally.failed(report)
                 job.last_failure = (attempt, report)
@@ -320,6 +321,7 @@ class Dispatcher:
             for drained in [drained for drained, where in job.draining.items() if where == slot]:
                 del job.draining[drained]
                 if not lost:
+                    self._note_late(job, drained)
                     job.tally.outlived(drained)
         self._worker_of.pop(slot, None)
 
@@ -404,14 +406,21 @@ class Dispatcher:
         span = self._leave_slot(attempt)
         if slot_leaves and span is not None:
             for waiting in list(self._attempts_in[span.slot]):  # they never begin; their answers are on the way
-                self._leave_slot(waiting)
+                left = self._leave_slot(waiting)
                 if waits_in := self._jobs.get(waiting.job):
-                    waits_in.tally.ended(waiting, Fate.WAITED)
+                    waits_in.tally.ended(waiting, Fate.WAITED, left)
         job = self._jobs.get(attempt.job)
         if job is None:
             return None, span
         job.draining.pop(attempt, None)  # it was cancelled, and has answered after all
+        if span is None and begun:
+            self._note_late(job, attempt)
         return (job if job.tally.answered(attempt, begun=begun) else None), span
+
+    def _note_late(self, job: Job, attempt: AttemptId) -> None:
+        """An attempt that was called back had begun after all."""
+        if (span := job.tally.untold(attempt)) is not None:
+            _note_end(job, attempt, "cancelled", span._replace(ended=self._wall()))
 
     def _leave_slot(self, attempt: AttemptId) -> Span | None:
         """Where the attempt was, and since when; None if it was in no slot."""
@@ -419,10 +428,12 @@ class Dispatcher:
         if slot is None:
             return None
         now, attempts = self._wall(), self._attempts_in[slot]
-        launched, speculative = attempts.pop(attempt)
-        began = max(launched, self._turn_at[slot])
-        self._turn_at[slot] = now
-        return Span(slot, launched, began, now, speculative)
+        first = next(iter(attempts)) == attempt
+        launched, speculative, ready = attempts.pop(attempt)
+        began = now
+        if first:  # else it waited: the first one goes on
+            began, self._turn_at[slot] = max(launched, self._turn_at[slot]), now
+        return Span(slot, launched, began, now, speculative, ready)
 
     # What the scheduler says.
 
@@ -437,19 +448,19 @@ class Dispatcher:
 
     def _carry_out(self, command: commands.Command) -> None:
         match command:
-            case commands.Launch(attempt, slot, speculative):
+            case commands.Launch(attempt, slot, speculative, waited):
                 tally = self._jobs[attempt.job].tally
                 launched, attempts = self._wall(), self._attempts_in.setdefault(slot, {})
                 if not attempts:
                     self._turn_at[slot] = launched
-                attempts[attempt] = launched, speculative
+                attempts[attempt] = launched, speculative, launched - waited
                 self._slot_of[attempt] = slot
                 tally.launched(attempt)
                 self._fleet.launch(slot, tally.spec_for(attempt))
             case commands.Cancel(attempt, slot, recalled):
                 job = self._jobs[attempt.job]
                 span = self._leave_slot(attempt)
-                if job.tally.ended(attempt, Fate.WAITED if recalled else Fate.CANCELLED) and not recalled:
+                if job.tally.ended(attempt, Fate.WAITED if recalled else Fate.CANCELLED, span) and not recalled:
                     _note_end(job, attempt, "cancelled", span)
                 job.draining[attempt] = slot
                 self._fleet.cancel(attempt, recalled)

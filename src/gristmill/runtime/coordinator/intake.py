@@ -201,6 +201,8 @@ class Intake:
 
         job = self._new_job(prepared, observer, journal, folder)
         record = resumption.record
+        job.tally.taken_up(record.attempts, record.failed_attempts, record.failures)
+        job.view = job.tally.view(JobState.RUNNING, 0.0)
         job.resumption, job.submitted = resumption, record.accepted.at
         job.user, job.deadline_seconds = record.accepted.user, record.accepted.deadline_seconds
         if journal is None:  # a server's job began when its turn came; a local one, when it is called for again

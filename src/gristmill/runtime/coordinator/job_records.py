@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from gristmill.runtime.coordinator.tally import digest_of
+from gristmill.errors import FailureReport
+from gristmill.runtime.coordinator.tally import FAILURES_SHOWN, digest_of
 from gristmill.runtime.journal.facts import (
+    AttemptOver,
     Fact,
     JobAccepted,
     JobBegun,
@@ -32,7 +35,9 @@ class JobRecord:
         epoch: of the coordinator that had it last.
         boots: the run of the system in which each epoch was.
         done: what each finished task made. A task is not in it if it read what was made otherwise later.
-        attempts: how many attempts were accepted.
+        attempts: how many attempts are over, as far as facts tell.
+        failed_attempts: how many of them have failed, or were lost.
+        failures: why, of the last few.
         replanned: how stages were cut after others were whole, in that order.
         cancelled: somebody wanted it to end.
         committing: its output was, or is, being put in place.
@@ -45,6 +50,8 @@ class JobRecord:
     boots: dict[int, str] = field(default_factory=dict)
     done: dict[TaskId, TaskDone] = field(default_factory=dict)
     attempts: int = 0
+    failed_attempts: int = 0
+    failures: deque[FailureReport] = field(default_factory=lambda: deque(maxlen=FAILURES_SHOWN))
     replanned: list[StageReplanned] = field(default_factory=list)
     cancelled: bool = False
     committing: JobCommitting | None = None
@@ -92,6 +99,11 @@ class JobRecord:
                 self.begun = not queued
             case TaskDone():
                 self._task_done(fact)
+            case AttemptOver():
+                self.attempts += 1
+                self.failed_attempts += fact.how in ("failed", "lost")
+                if fact.report is not None:
+                    self.failures.append(fact.report)
             case StageReplanned():
                 self.replanned.append(fact)
             case JobCancelling():

@@ -138,6 +138,7 @@ class QueuedJob:
         noted: the number of the fact that says that it waits.
         begun_at: when its turn came, in seconds since the epoch; nothing while it waits.
         script: it is a program that submits jobs itself.
+        tried: how many attempts of it are over, and how many of these have failed, if it is tried again.
     """
 
     queue: Queue
@@ -153,6 +154,7 @@ class QueuedJob:
     noted: int = 0
     begun_at: float = 0.0
     script: bool = False
+    tried: tuple[int, int] = (0, 0)
 
     @property
     def waiting(self) -> WaitingJob:
@@ -199,7 +201,7 @@ class QueuedJob:
     def view(self) -> JobView:
         """How the job stands."""
         if self.loading:
-            return JobView(self.job, self.name, JobState.RUNNING, self.seconds, (), note="Loading its code.")
+            return self._view(JobState.RUNNING, "Loading its code.")
         before = self.queue.before(self.job)
         if before is None:
             note = "Its turn has come: it is about to begin."
@@ -207,7 +209,14 @@ class QueuedJob:
             note = "Waiting for its turn: it is the next."
         else:
             note = f"Waiting for its turn: {before:,} job{'s are' if before > 1 else ' is'} before it."
-        return JobView(self.job, self.name, JobState.QUEUED, 0.0, (), note=note)
+        return self._view(JobState.QUEUED, note)
+
+    def ended(self, state: JobState) -> JobView:
+        """How it stands, if it is over without having run."""
+        return self._view(state, "")
+
+    def _view(self, state: JobState, note: str) -> JobView:
+        return JobView(self.job, self.name, state, self.seconds, (), *self.tried, note=note)
 
     @property
     def seconds(self) -> float:

@@ -40,7 +40,8 @@ from gristmill.scheduling.events import AttemptId, TaskId
 from gristmill.shuffle.contracts import BlockInfo
 from gristmill.storage.contracts import PartFile, Split, Splits
 
-_FAILURES_SHOWN = 5
+FAILURES_SHOWN = 5
+"""Of a job: the last few."""
 _HOT_KEYS_SHOWN = 5
 _NOT_MOVED = Progress()  # of attempts that have just begun; a further one stands in its place when they move
 _NO_ROWS = 1 + (1 << 56)  # the digest of a block without rows: no other is as large, and 0 means that none is known
@@ -85,9 +86,10 @@ class JobTally:
         self._bad_records = 0
         self._attempts = 0
         self._failed_attempts = 0
-        self._failures: deque[FailureReport] = deque(maxlen=_FAILURES_SHOWN)
+        self._failures: deque[FailureReport] = deque(maxlen=FAILURES_SHOWN)
         self.resumed_after_seconds = 0.0  # see JobView
-        self._fates: dict[AttemptId, Fate] = {}  # of attempts that are over, and have not answered
+        # Of attempts that are over, and have not answered; with where they were, of those that waited.
+        self._fates: dict[AttemptId, tuple[Fate, Span | None]] = {}
 
     def _tallies(self, plan: StagePlan) -> list[StageTally]:
         inputs = tuple(map(len, self._splits))
@@ -250,24 +252,30 @@ class JobTally:
         if self._stopped(attempt):
             self._attempts -= not begun
             return True
-        if (fate := self._fates.pop(attempt, None)) is not None:
+        if (known := self._fates.pop(attempt, None)) is not None:
+            fate, _ = known
             self._attempts += begun - (fate is not Fate.WAITED)
             self._failed_attempts -= fate is Fate.LOST and not begun
         return False
 
-    def ended(self, attempt: AttemptId, fate: Fate) -> bool:
-        """An attempt is over without an answer. False if it was not known to run."""
+    def ended(self, attempt: AttemptId, fate: Fate, span: Span | None = None) -> bool:
+        """An attempt is over without an answer; ``span``: where it was. False if it was not known to run."""
         if not self._stopped(attempt):
             return False
-        self._fates[attempt] = fate
+        self._fates[attempt] = fate, span if fate is Fate.WAITED else None
         self._attempts -= fate is Fate.WAITED
         return True
 
     def outlived(self, attempt: AttemptId) -> None:
         """A cancelled attempt has not answered until its slot ended: it had begun, even if it was recalled."""
-        if self._fates.get(attempt) is Fate.WAITED:
-            self._fates[attempt] = Fate.CANCELLED
+        if self.untold(attempt) is not None:
+            self._fates[attempt] = Fate.CANCELLED, None
             self._attempts += 1
+
+    def untold(self, attempt: AttemptId) -> Span | None:
+        """Where an attempt was that is taken to have waited, so that no fact tells of it; None of all others."""
+        known = self._fates.get(attempt)
+        return None if known is None else known[1]
 
     def failed(self, report: FailureReport) -> None:
         """An attempt failed."""
@@ -305,9 +313,17 @@ class JobTally:
         """Whether any attempt runs."""
         return bool(self._running)
 
+    def taken_up(self, attempts: int, failed_attempts: int, failures: Iterable[FailureReport]) -> None:
+        """Attempts of earlier coordinators count as well: so many are over, of which so many have failed."""
+        self._attempts += attempts
+        self._failed_attempts += failed_attempts
+        self._failures.extend(failures)
+
     def restored(self, attempt: AttemptId, result: TaskResult, *, has_block: bool) -> None:
-        """An earlier coordinator has accepted this attempt; its block is there, or (if it had one) is not."""
-        self._attempts += 1
+        """An earlier coordinator has accepted this attempt; its block is there, or (if it had one) is not.
+
+        It was counted: see :meth:`taken_up`.
+        """
         self._stages[attempt.stage].results[attempt.index] = result.packed()
         self._count(attempt.stage, result, 1)
         self._accumulate(attempt, result)

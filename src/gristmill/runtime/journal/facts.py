@@ -154,6 +154,8 @@ class Span(NamedTuple):
         began: when its turn came, as far as the coordinator can tell: others may have been before it in the slot.
         ended: when its end was heard of.
         speculative: another attempt at the task ran already.
+        ready: since when its task could have run, had there been a slot for it: all that it reads was there, and the
+            pause after a failure was over. 0 in journals of earlier versions.
     """
 
     slot: str
@@ -161,6 +163,12 @@ class Span(NamedTuple):
     began: float
     ended: float
     speculative: bool = False
+    ready: float = 0.0
+
+    @property
+    def waited_seconds(self) -> float:
+        """For how long its task has waited for a slot, and in it for its turn."""
+        return max(0.0, self.began - (self.ready or self.launched))
 
 
 @dataclass

@@ -159,7 +159,7 @@ def _attempt(row: AttemptRow, history: JobHistory, places: _Places) -> Iterator[
         "attempt": row.log_name(history.job),
         "state": row.state,
         "speculative": span.speculative,
-        "waited_seconds": round(max(0.0, span.began - span.launched), 6),
+        "waited_seconds": round(span.waited_seconds, 6),
     }
     if row.state == "done":
         args |= {name: getattr(row, name) for name in _MADE}

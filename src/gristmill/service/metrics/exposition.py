@@ -125,7 +125,7 @@ def families_of(figures: Figures) -> Iterator[Metric]:
     )
     yield _histogram("task_duration_seconds", "Of attempts that count.", "reads", figures.task_seconds)
     yield _histogram("job_duration_seconds", "From the begin of jobs to their ends.", "state", figures.job_seconds)
-    yield _histogram("task_wait_seconds", "From the launch of attempts to their begin.", "", {"": figures.task_wait})
+    yield _histogram("task_wait_seconds", "From when tasks could run to their begin.", "", {"": figures.task_wait})
     yield _histogram(
         "job_queue_wait_seconds",
         "From the submission of jobs, or their being tried again, to their begin; 0 for those that began at once.",

@@ -200,7 +200,7 @@ class Figures:
         self._count_span(fact.number, fact.span, won=False)
 
     def _count_span(self, number: int, span: Span, *, won: bool) -> None:
-        self.task_wait.observe(max(0.0, span.began - span.launched))
+        self.task_wait.observe(span.waited_seconds)
         if span.speculative:
             self.speculation["won" if won else "lost"] += 1
         elif number > 1:

@@ -175,7 +175,7 @@ def figures_of(values: JobValues) -> list[Figure]:
         Figure("Rate", ("" if _was_begun_before(values.history) else format_rate(records, seconds)) or "–"),
         Figure("Shuffled", size(view.shuffle_bytes)),
         Figure("Records out", count(view.records_out)),
-        Figure("Attempts", count(view.attempts)),
+        Figure("Attempts", count(view.attempts), f"and {count(len(values.cut_off))} cut off" if values.cut_off else ""),
     ]
     if view.failed_attempts:
         figures.append(Figure("Failed attempts", count(view.failed_attempts), alarm=True))
