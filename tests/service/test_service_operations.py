@@ -67,6 +67,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
             webhook=Webhook.parse(f"{web}/hook", SECRET),
             mail=Mail.parse(smtp, "", "mill@example.org", ("ann@example.org", "bob@example.org")),
             openlineage=f"{web}/lineage",
+            public_url="https://mill.example.org/grist/",
         )
         settings = ServeSettings(port=0, data_dir=folder / "data", executors=1, operations=operations)
         server = stack.enter_context(Server(settings))
@@ -308,7 +309,7 @@ def test_what_fails_and_what_is_late_is_mailed_once(ran: Ran) -> None:
     assert late["Subject"] == f"[Gristmill] Count has outlived its deadline ({ran.late})"
     assert failed["From"] == "mill@example.org" and failed["X-Recipients"] == "ann@example.org, bob@example.org"
     text = failed.get_content()
-    assert "a bad word" in text and f"/jobs/{ran.failed}" in text
+    assert "a bad word" in text and f"https://mill.example.org/grist/jobs/{ran.failed}" in text.split()
 
 
 def test_runs_are_told_as_openlineage_events(ran: Ran) -> None:

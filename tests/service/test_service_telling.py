@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from operations_kit import Heard, mail_server, web_server
 
+from gristmill.api.places import roots_of
 from gristmill.cli.main import main
 from gristmill.errors import JobFailed, UsageError
-from gristmill.runtime.journal.facts import Fact, JobAccepted, JobEnded, JobLate
+from gristmill.runtime.journal.facts import Fact, JobAccepted, JobBegun, JobEnded, JobLate, JobTakenUp
 from gristmill.runtime.journal.forgetting import KeepHistory
 from gristmill.runtime.journal.journal import JOURNAL, Journal
 from gristmill.runtime.journal.outbox import Message, pending
@@ -22,7 +23,7 @@ from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 from gristmill.service.looking.history import Histories
 from gristmill.service.operations import HistoryKeeper, OperationSettings
-from gristmill.service.telling.lineage import LineageChannel, dataset
+from gristmill.service.telling.lineage import LineageChannel, dataset, run_event
 from gristmill.service.telling.notices import Mail, MailChannel, Notices, Webhook, WebhookChannel, post_json
 from gristmill.service.telling.telling import NeverTold, NotToldYet, Tellers
 
@@ -217,6 +218,12 @@ def test_a_password_is_not_sent_in_the_clear(journal: Journal, heard: Heard, cap
         (["--smtp-url", "http://a:hidden@x", "--mail-to", "a", "--mail-from", "b"], "smtp://"),
         (["--smtp-url", "smtp://a:hid/den@x", "--mail-to", "a", "--mail-from", "b"], "smtp://"),
         (["--keep-history", "long"], "long"),
+        (["--openlineage-token-file", "x"], "--openlineage"),
+        (["--openlineage", "https://a:hidden@x", "--openlineage-token-file", __file__], "give one of them"),
+        (["--public-url", "mill"], "--public-url"),
+        (["--public-url", "https://a:hidden@mill"], "--public-url"),
+        (["--public-url", "https://mill/?token=hidden"], "--public-url"),
+        (["--public-url", "https://[hidden"], "--public-url"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(
@@ -259,6 +266,56 @@ def test_a_cancelled_run_is_aborted(journal: Journal, heard: Heard, url: str) ->
     heard.wait(calls=2)
     telling.close()
     assert [event["eventType"] for event in heard.bodies("/lineage")] == ["START", "ABORT"]
+
+
+def test_each_try_of_a_job_is_a_run_of_its_own_that_ends_once(journal: Journal, heard: Heard, url: str) -> None:
+    """A restart in between is none: the run goes on."""
+    channel = LineageChannel(f"{url}/lineage", journal, "key of ours", "team")
+    telling = Tellers(journal, [channel])
+    journal.open()
+    telling.start()
+    now = time.time()
+    write(journal, replace(ACCEPTED, at=now), JobTakenUp("j", 1, now + 1, "boot"), ended("j", JobState.FAILED, now + 2))
+    write(journal, JobTakenUp("j", 2, now + 3, "boot", queued=True), JobBegun("j", now + 4))
+    write(journal, JobTakenUp("j", 3, now + 5, "boot"), ended("j", JobState.SUCCEEDED, now + 6))
+    heard.wait(calls=4)
+    telling.close()
+    events = heard.bodies("/lineage")
+    runs = [event["run"]["runId"] for event in events]
+    assert [event["eventType"] for event in events] == ["START", "FAIL", "START", "COMPLETE"]
+    assert runs[0] == runs[1] != runs[2] == runs[3]
+    assert {event["job"]["namespace"] for event in events} == {"team"}
+    assert {call.headers["Authorization"] for call in heard.calls} == {"Bearer key of ours"}
+
+
+def test_globs_and_folders_are_one_dataset_each(journal: Journal) -> None:
+    names = [
+        "/logs/*/a-?.gz",
+        "/logs/2026/",
+        "/logs",
+        "in.txt",
+        "s3://u:p@b/x/*.csv?region=eu",
+        "s3://b/*",
+        "file:///d/*.gz",
+    ]
+    assert roots_of(names, "/home/ann") == ("/logs", "/logs/2026", "/home/ann/in.txt", "s3://b/x", "s3://b", "/d")
+    assert roots_of(["/*"]) == ("/",) and roots_of(["s3://*"]) == ("s3://*",)
+    many = [f"/data/{month}/{day}.gz" for month in range(12) for day in range(30)]
+    assert roots_of(many) == tuple(f"/data/{month}" for month in range(12))
+    assert roots_of(f"/{n}" for n in range(500)) == ("/",)
+    assert len(roots_of(f"s3://bucket{n}" for n in range(500))) == 500, "there is nothing above these"
+    prepared = {"spec": {"inputs": [["/old/a", 1], ["/old/b", 1]]}, "plan": []}
+    accepted = replace(ACCEPTED, prepared={**prepared, "reads": ["/in", "s3://b/x"]})
+    message = Message(1, "openlineage", "START", "j", 1.0)
+    journal.open()
+    write(journal, accepted)
+    summary = journal.summary("j")
+    assert summary is not None
+    assert run_event(message, summary, accepted)["inputs"] == [
+        {"namespace": "file", "name": "/in"}, {"namespace": "s3://b", "name": "x"},
+    ]  # fmt: skip
+    older = run_event(message, summary, replace(ACCEPTED, prepared=prepared))
+    assert [one["name"] for one in older["inputs"]] == ["/old/a", "/old/b"]
 
 
 def test_old_jobs_are_forgotten_with_their_folders(journal: Journal, tmp_path: Path) -> None:

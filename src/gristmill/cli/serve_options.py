@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -44,6 +45,18 @@ _OPTIONS = (
     click.option(
         "--openlineage", metavar="URL", show_default="none", help="Post what jobs read and write here, as run events."
     ),
+    click.option(
+        "--openlineage-token-file", type=_FILE, metavar="FILE", show_default="none",
+        help="Holds the token, or API key, that is shown there.",
+    ),
+    click.option(
+        "--openlineage-namespace", default="gristmill", show_default=True, metavar="NAME",
+        help="The namespace of the jobs there.",
+    ),
+    click.option(
+        "--public-url", metavar="URL", show_default="the first --allow-host, else the address",
+        help="By which people reach the server, such as that of a proxy: for links in notices.",
+    ),
 )  # fmt: skip
 
 
@@ -77,12 +90,33 @@ def operation_settings(named: dict[str, Any]) -> OperationSettings:
         mail = Mail.parse(named["smtp_url"], password, named["mail_from"] or "", named["mail_to"])
     elif named["smtp_password_file"] or named["mail_from"] or named["mail_to"]:
         raise UsageError("For e-mail there must be --smtp-url, --mail-from and --mail-to.")
+    if named["openlineage_token_file"] and not named["openlineage"]:
+        raise UsageError("--openlineage-token-file is shown where --openlineage leads to: name that.")
     return OperationSettings(
         keep=KeepHistory(named["keep_history"], named["keep_history_size"]),
         webhook=webhook,
         mail=mail,
         openlineage=named["openlineage"] or "",
+        openlineage_token=_secret(named["openlineage_token_file"], "--openlineage-token-file"),
+        openlineage_namespace=named["openlineage_namespace"],
+        public_url=_public_url(named["public_url"] or ""),
     )
+
+
+def _public_url(url: str) -> str:
+    """An address for links.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if url and (not good or "@" in parts.netloc or parts.query or parts.fragment):  # not shown: there may be a secret
+        raise UsageError("--public-url: name an address such as https://mill.example.org, without user and query.")
+    return url
 
 
 def _secret(path: Path | None, option: str) -> str:

@@ -36,12 +36,18 @@ class OperationSettings:
         webhook: where notices are posted; None: nowhere.
         mail: whom they are mailed to; None: nobody.
         openlineage: where run events are posted; empty: nowhere.
+        openlineage_token: what is shown there; empty: nothing.
+        openlineage_namespace: of the jobs, there.
+        public_url: by which people reach the server; empty: by its own names.
     """
 
     keep: KeepHistory = field(default_factory=KeepHistory)
     webhook: Webhook | None = None
     mail: Mail | None = None
     openlineage: str = field(default="", repr=False)
+    openlineage_token: str = field(default="", repr=False)
+    openlineage_namespace: str = "gristmill"
+    public_url: str = ""
 
 
 def tellers_of(settings: OperationSettings, journal: Journal, url: str) -> Tellers:
@@ -67,7 +73,9 @@ def tellers_of(settings: OperationSettings, journal: Journal, url: str) -> Telle
     if settings.openlineage:
         from gristmill.service.telling.lineage import LineageChannel
 
-        channels.append(LineageChannel(settings.openlineage, journal))
+        channels.append(
+            LineageChannel(settings.openlineage, journal, settings.openlineage_token, settings.openlineage_namespace)
+        )
     return Tellers(journal, channels)
 
 

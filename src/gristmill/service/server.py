@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from gristmill.api.prepare import check_replaced
 from gristmill.config import default_data_dir
@@ -193,7 +194,8 @@ class Server:
         scheme = "http" if tls is None else "https"
         self.url = url_of(scheme, "127.0.0.1" if settings.host in WILDCARDS else settings.host, port)
         self.public_url = url_of(scheme, public_name(settings.host, tls), port)
-        names = (*settings.allowed_hosts, *(() if tls is None else tls.identity.names))
+        told = self._told_url(scheme, port)
+        names = (*settings.allowed_hosts, urlsplit(told).hostname or "", *(() if tls is None else tls.identity.names))
         keys = self.keys = keys_of(token, data_dir, settings.host, names)
         blobs = BlobStore(data_dir / "blobs")
         blobs.prune(time.time())
@@ -209,7 +211,7 @@ class Server:
             tls=tls,
             is_here=keys.site.is_here,
         )
-        coordinator = self._open_coordinator(fleet, data_dir, close)
+        coordinator = self._open_coordinator(fleet, data_dir, told, close)
         self._fleet = fleet
         assert self._journal is not None
         jobs = self._jobs = JobService(coordinator, blobs, data_dir, self.logs, self._journal)
@@ -251,12 +253,19 @@ class Server:
         _write_privately(facts, known)
         close.callback(facts.unlink, missing_ok=True)
 
-    def _open_coordinator(self, fleet: ClusterFleet, data_dir: Path, close: ExitStack) -> Coordinator:
+    def _told_url(self, scheme: str, port: int) -> str:
+        """Where people find the server: for links in notices."""
+        if self._settings.operations.public_url:
+            return self._settings.operations.public_url
+        named = self._settings.allowed_hosts
+        return url_of(scheme, named[0], port) if named else self.public_url
+
+    def _open_coordinator(self, fleet: ClusterFleet, data_dir: Path, told: str, close: ExitStack) -> Coordinator:
         """The coordinator, with the jobs that an earlier one had not ended."""
         journal = self._journal = Journal(data_dir / JOURNAL)
         close.callback(journal.close)
         journal.open()
-        tellers = tellers_of(self._settings.operations, journal, self.public_url)
+        tellers = tellers_of(self._settings.operations, journal, told)
         close.callback(tellers.close)
         tellers.start()
         # A worker that is not back by then would count as lost.

@@ -72,6 +72,7 @@ class PreparedJob:
         ingredients: what the keys were made of, by name.
         replay: the command that runs a task again, but for the task's name; empty when there is none.
         origins: tells each stage from all others of the job's session, but for those that do the same.
+        reads: the files and folders that its user named as inputs; of a glob the folder that it begins in.
     """
 
     spec: JobSpec
@@ -92,6 +93,7 @@ class PreparedJob:
     ingredients: Mapping[str, str] = field(default_factory=dict)
     replay: str = ""
     origins: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 @dataclass

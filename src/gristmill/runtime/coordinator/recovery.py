@@ -30,7 +30,7 @@ KEPT_PARTS = "staged"
 _IN_SPEC = ("code",)  # in blobs
 _NOTED = (
     "name", "output_path", "max_attempts", "place", "mode", "priority", "task_cpus", "task_memory_bytes",
-    "speculation", "deaths_expected", "replay", "origins",
+    "speculation", "deaths_expected", "replay", "origins", "reads",
 )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def read_job(record: JobRecord, blobs: Mapping[str, bytes]) -> PreparedJob:
             output=_Nowhere(),
             stage_keys=tuple(data["stage_keys"]),
             ingredients=data["ingredients"],
-            **{name: tupled(data[name]) for name in _NOTED},
+            **{name: tupled(data[name]) for name in _NOTED if name in data},  # older journals have fewer
         )
         return of_facts(prepared, record.replanned)
     except (KeyError, TypeError, ValueError, zlib.error) as error:

@@ -185,7 +185,7 @@ class WaitingRoom:
 
     def _has_tried(self, job: str, key: str) -> bool:
         """Whether a job was tried again by this key before."""
-        return any(isinstance(fact, JobTakenUp) and fact.key == key for fact in self._journal.facts(job))
+        return any(fact.key == key for fact in self._journal.tries(job))
 
     def _believed(self, job: str, facts: list[Fact]) -> tuple[JobAccepted | JobRequested, int]:
         """What was accepted or requested of a job, and the epoch in which it would be tried again.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gristmill.errors import JournalFailed
 from gristmill.runtime.journal import outbox, summaries
-from gristmill.runtime.journal.facts import ROW_FACTS, Fact, JobEnded, from_row, to_rows
+from gristmill.runtime.journal.facts import ROW_FACTS, Fact, JobEnded, JobTakenUp, from_row, to_rows
 from gristmill.runtime.journal.journal_file import SCHEMA_VERSION, check, connect, failed, open_for_writing, version_of
 from gristmill.runtime.journal.summaries import JobSummary
 from gristmill.scheduling.commands import JobState
@@ -261,6 +261,17 @@ class Journal:
                 "AND kind IN ('job accepted', 'job taken up', 'job ended') ORDER BY number"
             )
             return [fact for row in rows for fact in from_row(*row)]
+
+    def tries(self, job: str) -> list[JobTakenUp]:
+        """As :meth:`facts`, but only when the job was taken up by another server, or tried again."""
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            rows = connection.execute(
+                "SELECT job, kind, version, data FROM facts WHERE job = ? AND kind = ? ORDER BY number",
+                (job, JobTakenUp.kind),
+            )
+            return [fact for row in rows for fact in from_row(*row) if isinstance(fact, JobTakenUp)]
 
     def open(self) -> None:
         """Make the file if it is not there, and bring one of an earlier version up to date, which may take a while.

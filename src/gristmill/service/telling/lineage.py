@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
-from gristmill.api.places import shown
+from gristmill.api.places import roots_of, shown
 from gristmill.config import VERSION
 from gristmill.errors import UsageError
 from gristmill.runtime.journal.facts import Fact, JobAccepted, JobBegun, JobEnded
@@ -26,7 +26,6 @@ _SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 _FACETS = "https://openlineage.io/spec/facets"
 _ENDS = {"succeeded": "COMPLETE", "failed": "FAIL", "cancelled": "ABORT"}
 _FIRST_FACTS = 20  # of a job: how it was accepted is among them
-_MOST_INPUTS = 200
 
 
 class LineageChannel:
@@ -35,17 +34,22 @@ class LineageChannel:
     Args:
         url: where run events are posted.
         journal: knows the jobs.
+        token: what the catalogue wants to see; empty: nothing, or what the URL says.
+        namespace: of the jobs, there.
 
     Raises:
-        UsageError: it is no URL.
+        UsageError: it is no URL, or names another user than the token.
     """
 
     name = "openlineage"
 
-    def __init__(self, url: str, journal: Journal) -> None:
+    def __init__(self, url: str, journal: Journal, token: str = "", namespace: str = NAMESPACE) -> None:
         if not is_web_url(url):
             raise UsageError("--openlineage: name a URL such as https://HOST/api/v1/lineage.")
-        self._url, self._journal = url, journal
+        if token and "@" in urlsplit(url).netloc:
+            raise UsageError("--openlineage names a user, and --openlineage-token-file a token: give one of them.")
+        self._url, self._journal, self._namespace = url, journal, namespace
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def kinds(self, fact: Fact) -> Iterable[str]:
         """See ``Channel``."""
@@ -65,33 +69,38 @@ class LineageChannel:
             raise NeverTold("nothing is remembered of the job.")
         facts = [fact for _, fact in self._journal.numbered(message.job, most=_FIRST_FACTS)]
         accepted = next((fact for fact in facts if isinstance(fact, JobAccepted)), None)
-        post_json(self._url, json.dumps(run_event(message, summary, accepted)).encode(), {})
+        tries = [fact.epoch for fact in self._journal.tries(message.job) if fact.queued and fact.at <= message.at]
+        event = run_event(message, summary, accepted, self._namespace, max(tries, default=0))
+        post_json(self._url, json.dumps(event).encode(), self._headers)
 
 
-def run_event(message: Message, summary: JobSummary, accepted: JobAccepted | None) -> dict[str, Any]:
+def run_event(
+    message: Message, summary: JobSummary, accepted: JobAccepted | None, namespace: str = NAMESPACE, epoch: int = 0
+) -> dict[str, Any]:
     """One run event.
 
     Args:
         message: what happened, and when.
         summary: of the job.
         accepted: what it reads; None if that is not known (yet).
+        namespace: of the job.
+        epoch: with which it was tried again, if it was: each try is a run of its own, for a run ends once.
     """
+    run = f"gristmill:{summary.job}:{summary.submitted}" + (f":{epoch}" if epoch else "")
     at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(message.at)) + f".{int(message.at * 1000) % 1000:03d}Z"
     facets: dict[str, Any] = {}
     if message.kind == "FAIL" and summary.error:
         facets["errorMessage"] = _facet(
             "1-0-1/ErrorMessageRunFacet", message=summary.error, programmingLanguage="python"
         )
-    spec = {} if accepted is None else accepted.prepared.get("spec", {})
-    inputs = [dataset(str(path)) for path, *_ in spec.get("inputs", ())[:_MOST_INPUTS]]
     return {
         "eventType": message.kind,
         "eventTime": at,
         "producer": _PRODUCER,
         "schemaURL": _SCHEMA,
-        "run": {"runId": str(uuid5(NAMESPACE_URL, f"gristmill:{summary.job}:{summary.submitted}")), "facets": facets},
+        "run": {"runId": str(uuid5(NAMESPACE_URL, run)), "facets": facets},
         "job": {
-            "namespace": NAMESPACE,
+            "namespace": namespace,
             "name": summary.name,
             "facets": {
                 "jobType": _facet(
@@ -99,9 +108,17 @@ def run_event(message: Message, summary: JobSummary, accepted: JobAccepted | Non
                 )
             },
         },
-        "inputs": inputs,
+        "inputs": [] if accepted is None else [dataset(path) for path in _read(accepted)],
         "outputs": [] if summary.output is None else [dataset(summary.output)],
     }
+
+
+def _read(accepted: JobAccepted) -> Iterable[str]:
+    """The files and folders that a job reads."""
+    prepared = accepted.prepared
+    if "reads" in prepared:
+        return map(str, prepared["reads"])
+    return roots_of(str(path) for path, *_ in prepared.get("spec", {}).get("inputs", ()))  # of an earlier version
 
 
 def dataset(path: str) -> dict[str, str]:
