@@ -118,6 +118,7 @@ def test_jobs_are_listed_and_filtered(say: Say, done: str, failed: str) -> None:
     )
     assert ids(say("jobs", "--json", "--state", "failed")[1])[0] == failed
     assert done not in ids(say("jobs", "--json", "--state", "failed")[1])
+    assert json.loads(out)[0]["error"] == "ValueError: a bad word (shouts.py:5)" and json.loads(out)[1]["error"] == ""
     assert done in ids(say("jobs", "--json", "--name", "Coun", "--user", "admin")[1])
     assert say("jobs", "--name", "no such name")[1:] == ("", "No such jobs.\n")
     assert ids(say("jobs", "--json", "--limit", "1")[1]) == [failed]

@@ -8,9 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import PurePath
 from typing import Any
 
-from gristmill.errors import plain
+from gristmill.errors import GristmillError, JobCancelled, JobFailed, plain
 from gristmill.runtime.journal.facts import (
     Fact,
     JobAccepted,
@@ -71,7 +72,7 @@ class JobSummary:
         late: it has outlived its deadline.
         key: the idempotency key of its submission; empty when there was none.
         request: tells the request that came with the key from others.
-        error: the first words of why it failed.
+        error: why it failed, in short; empty if it did not.
         records_in: at its end.
         bytes_in: likewise.
         since: its deadline counts from here: its submission, or when it was tried again last.
@@ -221,9 +222,17 @@ def _late(fact: JobLate) -> _Statement:
     return "UPDATE jobs SET late = 1 WHERE job = ?", (fact.job,)
 
 
+def _why(error: GristmillError, job: str) -> str:
+    """What a list says of a failure: what happened, and in which line of the user's. The job's own id is beside it."""
+    if not isinstance(error, JobFailed) or error.report is None:
+        return str(error).removeprefix(f"Job {job} failed").lstrip(":. \n")
+    frames = error.report.frames
+    return error.report.what + (f" ({PurePath(frames[-1].file).name}:{frames[-1].line})" if frames else "")
+
+
 def _ended(fact: JobEnded) -> _Statement:
     view, error = fact.outcome.view, fact.outcome.error
-    words = "" if error is None else str(error)[:_ERROR_LETTERS]
+    words = "" if error is None or isinstance(error, JobCancelled) else _why(error, fact.job)[:_ERROR_LETTERS]
     figures = min(view.records_in, _MOST), min(view.bytes_in, _MOST)  # forged ones may add up to more
     return (
         "UPDATE jobs SET state = ?, ended = ?, seconds = ?, error = ?, records_in = ?, bytes_in = ? WHERE job = ?",
