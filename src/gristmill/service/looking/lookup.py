@@ -199,8 +199,9 @@ class JobLookup:
         """The attempts of a job that restarts have cut off, if they had printed anything: to be drawn among others."""
         if history is None or not history.taken_up:
             return ()
+        job = history.job  # the page asks, and waits for nothing
         return self._cut_offs.of(
-            history, lambda: [info.attempt for info in self.log_list(history.job)], time.monotonic()
+            history, lambda: [info.attempt for info in self.log_list(job, settle=False)], time.monotonic()
         )
 
     def attempts(self, job: str, stage: int, index: int) -> models.Attempts | None:
@@ -254,9 +255,10 @@ class JobLookup:
             tails = {str(report.details.get("task", "a task")): report.log_tail for report in known.view().failures}
             yield from sorted((task, tail) for task, tail in tails.items() if tail)
 
-    def log_list(self, job: str) -> Sequence[LogInfo]:
-        """The logs of a job, by attempt."""
-        self._logs.settle(_SETTLE_SECONDS)
+    def log_list(self, job: str, *, settle: bool = True) -> Sequence[LogInfo]:
+        """The logs of a job, by attempt; without ``settle`` what has just come may be missing."""
+        if settle:
+            self._logs.settle(_SETTLE_SECONDS)
         found: dict[str, LogInfo] = {}
         for one in filter(None, [self._loader_of(job), job]):
             for folder in self._log_folders(one):
