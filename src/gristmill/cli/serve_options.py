@@ -26,6 +26,10 @@ _OPTIONS = (
         help="Forget the oldest jobs that are over when the journal holds more than this.",
     ),
     click.option(
+        "--keep-logs-size", callback=size_bytes, default="10GiB", show_default=True, metavar="SIZE",
+        help="Delete the oldest logs, with what else is kept of jobs that are over, when they are more than this.",
+    ),
+    click.option(
         "--webhook", metavar="URL", show_default="none",
         help="Post a notice here when a job fails or outlives its deadline.",
     ),
@@ -94,6 +98,7 @@ def operation_settings(named: dict[str, Any]) -> OperationSettings:
         raise UsageError("--openlineage-token-file is shown where --openlineage leads to: name that.")
     return OperationSettings(
         keep=KeepHistory(named["keep_history"], named["keep_history_size"]),
+        logs_bytes=named["keep_logs_size"],
         webhook=webhook,
         mail=mail,
         openlineage=named["openlineage"] or "",

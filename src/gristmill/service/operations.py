@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gristmill.errors import JournalFailed
+from gristmill.runtime.files.jobfolder import MAX_TOTAL_BYTES, prune
 from gristmill.runtime.journal.forgetting import KeepHistory, forget_old_jobs
 from gristmill.runtime.journal.journal import Journal
 from gristmill.service.telling.telling import Channel, Tellers
@@ -33,6 +34,7 @@ class OperationSettings:
 
     Attributes:
         keep: what of ended jobs is remembered.
+        logs_bytes: what the folders of ended jobs may hold, with their logs.
         webhook: where notices are posted; None: nowhere.
         mail: whom they are mailed to; None: nobody.
         openlineage: where run events are posted; empty: nowhere.
@@ -42,6 +44,7 @@ class OperationSettings:
     """
 
     keep: KeepHistory = field(default_factory=KeepHistory)
+    logs_bytes: int = MAX_TOTAL_BYTES
     webhook: Webhook | None = None
     mail: Mail | None = None
     openlineage: str = field(default="", repr=False)
@@ -87,6 +90,7 @@ class HistoryKeeper:
         keep: which ones stay.
         data_dir: the server's, with the folders of jobs.
         histories: hold what was looked at.
+        logs_bytes: what the folders of jobs that are over may hold, with their logs. They go by age with their jobs.
         spare: jobs that must not go now.
         gone: is told of those that went.
     """
@@ -98,11 +102,12 @@ class HistoryKeeper:
         data_dir: Path,
         histories: Histories,
         *,
+        logs_bytes: int = MAX_TOTAL_BYTES,
         spare: Callable[[str], bool] = lambda _job: False,
         gone: Callable[[Iterable[str]], None] = lambda _jobs: None,
     ) -> None:
         self._journal, self._keep, self._histories = journal, keep, histories
-        self._folders = data_dir / "jobs"
+        self._data_dir, self._logs_bytes = data_dir, logs_bytes
         self._spare, self._gone = spare, gone
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gristmill-history", daemon=True)
@@ -131,8 +136,17 @@ class HistoryKeeper:
         ):
             self._histories.forget(job)
             self._gone([job])
-            shutil.rmtree(self._folders / job, ignore_errors=True)
+            shutil.rmtree(self._data_dir / "jobs" / job, ignore_errors=True)
             yield job
+
+    def prune(self) -> tuple[str, ...]:
+        """Delete what is too much of the folders of jobs that are over, and of the logs in them: the oldest go first.
+
+        Returns:
+            The jobs whose folders were deleted.
+        """
+        age = self._keep.max_age_seconds
+        return prune(self._data_dir, time.time(), float("inf") if age is None else age, self._logs_bytes)
 
     def _goes_on(self) -> bool:
         """After a step: whoever waits to write is first."""
@@ -146,6 +160,7 @@ class HistoryKeeper:
             try:
                 if count := sum(1 for _ in self._forgotten()):
                     _log.info("%d old jobs are forgotten.", count)
+                self.prune()
             except JournalFailed as error:  # whoever writes it next will say so
                 _log.warning("Old jobs could not be forgotten: %s", error)
             except Exception:  # the last line of this thread: a defect of ours must not end it for good

@@ -226,7 +226,12 @@ class Server:
         sessions = SessionService(coordinator, fleet, jobs, data_dir, settings.lease_seconds, resumed=resumed)
         close.callback(sessions.close)
         keeper = HistoryKeeper(
-            self._journal, settings.operations.keep, data_dir, jobs.histories, gone=coordinator.forget_jobs
+            self._journal,
+            settings.operations.keep,
+            data_dir,
+            jobs.histories,
+            logs_bytes=settings.operations.logs_bytes,
+            gone=coordinator.forget_jobs,
         )
         close.callback(keeper.close)
         keeper.start()

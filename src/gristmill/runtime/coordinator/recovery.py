@@ -120,7 +120,16 @@ def input_state(size_bytes: int, changed_ns: int) -> str:
 def unreadable(record: JobRecord, error: GristmillError, now: float) -> JobEnded:
     """The end of a job of which the journal does not hold enough: it must not keep the others from going on."""
     seconds = 0.0 if record.begun_at is None else max(0.0, now - record.begun_at)
-    view = JobView(record.job, record.accepted.name, JobState.FAILED, seconds, ())
+    view = JobView(
+        record.job,
+        record.accepted.name,
+        JobState.FAILED,
+        seconds,
+        (),
+        record.attempts,
+        record.failed_attempts,
+        failures=tuple(record.failures),
+    )
     failed = error if isinstance(error, PayloadAltered) else JobFailed(f"Job {record.job} failed: {error}")
     return JobEnded(record.job, now, Outcome(view, failed))
 

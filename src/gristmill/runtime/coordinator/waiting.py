@@ -40,7 +40,6 @@ from gristmill.runtime.journal.facts import (
 )
 from gristmill.runtime.journal.signing import CODE, REQUESTED, check_signature, signature_of
 from gristmill.runtime.outcome import Outcome
-from gristmill.runtime.views import JobView
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.queueing import QueueLimits, WaitingJob
 
@@ -108,6 +107,7 @@ class WaitingRoom:
             found.priority,
             found.deadline_seconds,
             script=found.driver,
+            tried=_tried(self._journal.facts(found.job)) if found.since > found.submitted else (0, 0),
         )
         self._registry.become(job, found.key, found.request)
         if not found.late:
@@ -169,6 +169,7 @@ class WaitingRoom:
                 known.priority,
                 known.deadline_seconds,
                 script=isinstance(fact, JobAccepted) and bool(fact.prepared["spec"].get("driver")),
+                tried=_tried(facts),
             )
             self.turns.enter(again.waiting, at_once=False)
             now = time.time()
@@ -332,8 +333,12 @@ def told(hook: Callable[..., None], *what: object) -> None:
 
 def _end_of(job: QueuedJob, state: JobState, error: GristmillError) -> JobEnded:
     now = time.time()
-    view = JobView(job.job, job.name, state, job.seconds, ())
-    return JobEnded(job.job, now, Outcome(view, error))
+    return JobEnded(job.job, now, Outcome(job.ended(state), error))
+
+
+def _tried(facts: list[Fact]) -> tuple[int, int]:
+    """How many attempts of a job are over, and how many of them have failed."""
+    return next(((record.attempts, record.failed_attempts) for record in fold(facts).values()), (0, 0))
 
 
 def _request_of(facts: list[Fact]) -> JobRequested | None:

@@ -6,6 +6,7 @@ own, never from the event loop.
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ from gristmill.service.looking.history import Histories
 _SETTLE_SECONDS = 1.0
 _SHOWN_BYTES = 256 * 1024  # of one attempt's log, from its end
 _MAX_ROWS = 1000
+_LOG_NAME = re.compile(r"(.+)-s(\d+)-t(\d+)-a(\d+)(?:-e(\d+))?")
 _LEAST_DISK_BYTES = 64 * MIB
 
 
@@ -265,7 +267,7 @@ class JobLookup:
                 for info in list_logs(folder):
                     if info.attempt not in found or found[info.attempt].end < info.end:
                         found[info.attempt] = info
-        return [found[name] for name in sorted(found)]
+        return [found[name] for name in sorted(found, key=log_order)]
 
     def log(self, job: str, attempt: str, after: int = 0, limit: int = 256 * 1024) -> tuple[bytes, int]:
         """A part of an attempt's log, and where the next one begins; see :func:`joblogs.read_log`."""
@@ -354,6 +356,14 @@ class JobLookup:
             if free < _LEAST_DISK_BYTES:
                 found.append(f"The disk of {self.data_dir} is full: {format_size(free)} are left.")
         return found
+
+
+def log_order(attempt: str) -> tuple[str, tuple[int, ...]]:
+    """Sorts logs by their tasks, and those of one as they came: by epoch, then by number."""
+    if (match := _LOG_NAME.fullmatch(attempt)) is None:
+        return attempt, ()
+    stage, task, number, epoch = (int(n or 0) for n in match.groups()[1:])
+    return match[1], (stage, task, epoch, number)
 
 
 def _whole(data: bytes) -> int:

@@ -182,7 +182,10 @@ def attempt_row(job: str, facts: AttemptFacts) -> dict[str, Any]:
         row |= {"slot": span.slot, "launched": span.launched, "began": span.began, "ended": span.ended}
         row["speculative"] = span.speculative
     figures = ("seconds", "records_in", "bytes_in", "records_out", "bytes_out", "spilled_bytes", "bad_records")
-    return {**row, **{name: getattr(facts, name) for name in figures}}
+    row |= {name: getattr(facts, name) for name in figures}
+    if not facts.seconds and span is not None:  # only who has finished has measured it
+        row["seconds"] = round(max(0.0, span.ended - span.began), 6)
+    return row
 
 
 def running_row(job: str, one: RunningView, epoch: int) -> dict[str, Any]:

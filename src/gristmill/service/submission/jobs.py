@@ -7,7 +7,6 @@ threads of their own, never from the event loop.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,7 +43,6 @@ from gristmill.service.submission.wishes import JobWish
 __all__ = ["JobService", "MissingBlobs", "SessionOfJob"]
 
 _log = logging.getLogger(__name__)
-_TIDY_SECONDS = 60.0
 
 
 @dataclass
@@ -92,7 +90,6 @@ class JobService(JobLookup):
         self.closing = False
         self.check_paths: Callable[[Iterable[str]], None] = lambda _paths: None
         self.check_written: Callable[[Iterable[str]], None] = lambda _paths: None
-        self._tidy_at = 0.0
         self._submitting = OneByOne()
 
     # Taking jobs in
@@ -145,7 +142,7 @@ class JobService(JobLookup):
                 wanted = session.layouts.wanted(job.plan)
                 job = replace(job, session=session.id, session_ticket=session.ticket, reducers=wanted)
             store = next(store for store in stores if store.has(request.code))
-            preparation = _prepared(replace(request, submission=job), store, tidy=self._is_time_to_tidy())
+            preparation = _prepared(replace(request, submission=job), store, tidy=False)
             if session is not None:
                 session.layouts.note(job.plan, preparation.prepared.plan)
             try:
@@ -166,14 +163,6 @@ class JobService(JobLookup):
         if prepared.output_path is not None:
             self.check_written([prepared.place])
         check_replaced(prepared)
-
-    def _is_time_to_tidy(self) -> bool:
-        """Whether to look through all folders of old jobs: not with each of hundreds that come at once."""
-        now = time.monotonic()
-        due = now >= self._tidy_at
-        if due:
-            self._tidy_at = now + _TIDY_SECONDS
-        return due
 
     def _begin(self, preparation: Preparation, job: Submission, key: str, asked: str, driver: str, user: str) -> str:
         replay = "" if job.driver else replay_command(preparation.folder)
