@@ -59,9 +59,10 @@ def job_cells(job: Row) -> list[str | Cell]:
 
 def past_cells(job: Row, now: float) -> list[str | Cell]:
     """A row of ``gristmill history``."""
+    why = " ".join(str(job.get("error") or "").split())
     return [
         str(job["id"]), state_cell(job["state"]), moment(job.get("ended"), now), _time(job),
-        str(job.get("user") or ""), str(job["name"]), str(job["error"]) if job.get("error") else _output(job),
+        str(job.get("user") or ""), str(job["name"]), why or _output(job),
     ]  # fmt: skip
 
 
