@@ -6,8 +6,8 @@ Code is not in here: a submission names it by its SHA-256, and its bytes are sen
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +145,10 @@ def server_options(options: JobOptions, data_dir: Path) -> JobOptions:
     return replace(options, on="local", executors=1, memory_bytes=None, data_dir=data_dir, resume=False, py_files=())
 
 
-_MORE = ("user", "priority", "deadline", "late", "queue_place", "ended")
+_MORE = (
+    "user", "priority", "deadline", "late", "queue_place", "ended", "begun",
+    "inputs", "more_inputs", "options", "params",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,11 @@ class JobStatus:
         late: it has outlived that.
         queue_place: how many jobs wait before it, while it waits itself.
         ended: when it ended, in seconds since the epoch; None: it has not, or that is not known.
+        begun: when its turn came, likewise.
+        inputs: what it reads, as that was named: see ``api.asked``, as for what follows.
+        more_inputs: how many more there are.
+        options: what was asked for.
+        params: likewise.
     """
 
     view: JobView
@@ -177,6 +185,11 @@ class JobStatus:
     late: bool = False
     queue_place: int | None = None
     ended: float | None = None
+    begun: float | None = None
+    inputs: Sequence[str] = ()
+    more_inputs: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gristmill.api.asked import Asked
 from gristmill.api.places import roots_of
 from gristmill.config import JobOptions
 from gristmill.errors import OutputNotWritable, UsageError
@@ -179,6 +180,7 @@ def prepare(submission: Submission, *, job: str = "", tidy: bool = True) -> Prep
             stage_keys=keys,
             ingredients=ingredients,
             origins=submission.origins,
+            asked=Asked.of(submission, reducers if any(stage.parents for stage in plan.stages) else 0).to_json(),
             reads=roots_of((path for spec in submission.inputs for path in spec.paths), submission.base),
         )
         return Preparation(prepared, folder, undo.pop_all().close, notice=notice)

@@ -24,6 +24,7 @@ _LINE_EVERY_SECONDS = 30.0
 _JOIN_SECONDS = 2.0
 _WIDE = 100  # columns of the terminal from which on everything is shown
 _MEDIUM = 72
+_INPUTS_SHOWN = 5
 
 
 class ProgressDisplay:
@@ -144,6 +145,23 @@ def show_status(status: JobStatus) -> None:
         console.print(render(bars(view, Clock().after(view)), trouble(view), console.width))
     elif view.note:
         click.echo(view.note)
+    for label, lines in _asked_for(status):
+        click.echo(f"{label}: {', '.join(lines)}")
+
+
+def _asked_for(status: JobStatus) -> list[tuple[str, list[str]]]:
+    """What was asked for with a job, as far as its server says so."""
+    from gristmill.cli.tables import printable
+
+    inputs = [*status.inputs[:_INPUTS_SHOWN]]
+    if (more := len(status.inputs) - len(inputs) + status.more_inputs) > 0:
+        inputs.append(f"and {more:,} more")
+    named = (
+        ("Inputs", inputs),
+        ("Options", [f"{name}={value}" for name, value in status.options.items()]),
+        ("Parameters", [f"{name}={value}" for name, value in status.params.items()]),
+    )
+    return [(label, [printable(line) for line in lines]) for label, lines in named if lines]
 
 
 def show_summary(view: JobView, output: str | None, *, err: bool = True) -> None:

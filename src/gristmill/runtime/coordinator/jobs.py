@@ -72,6 +72,7 @@ class PreparedJob:
         ingredients: what the keys were made of, by name.
         replay: the command that runs a task again, but for the task's name; empty when there is none.
         origins: tells each stage from all others of the job's session, but for those that do the same.
+        asked: what its user asked for, for people: see ``api.asked``.
         reads: the files and folders that its user named as inputs; of a glob the folder that it begins in.
     """
 
@@ -94,6 +95,7 @@ class PreparedJob:
     replay: str = ""
     origins: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -30,7 +30,7 @@ KEPT_PARTS = "staged"
 _IN_SPEC = ("code",)  # in blobs
 _NOTED = (
     "name", "output_path", "max_attempts", "place", "mode", "priority", "task_cpus", "task_memory_bytes",
-    "speculation", "deaths_expected", "replay", "origins", "reads",
+    "speculation", "deaths_expected", "replay", "origins", "reads", "asked",
 )  # fmt: skip
 
 

@@ -15,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gristmill.api.asked import Asked
 from gristmill.api.messages import JobStatus
 from gristmill.config import MIB, format_size
 from gristmill.errors import GristmillError, ServerUnreachable
 from gristmill.runtime.coordinator.coordinator import Coordinator
 from gristmill.runtime.coordinator.registry import KnownJob, QueuedJob
 from gristmill.runtime.files.joblogs import LogInfo, LogKeeper, list_logs, read_log
-from gristmill.runtime.journal.facts import JobRequested
+from gristmill.runtime.journal.facts import JobAccepted, JobRequested
 from gristmill.runtime.journal.history import AttemptRow, JobHistory
 from gristmill.runtime.journal.journal import Journal
 from gristmill.runtime.journal.summaries import JobState, JobSummary
@@ -33,6 +34,8 @@ from gristmill.service.looking.cutoff import CutOffs, attempts_over
 from gristmill.service.looking.history import Histories
 
 _SETTLE_SECONDS = 1.0
+_FIRST_FACTS = 20  # of a job: how it began is among them
+_REMEMBERED = 1000
 _SHOWN_BYTES = 256 * 1024  # of one attempt's log, from its end
 _MAX_ROWS = 1000
 _LOG_NAME = re.compile(r"(.+)-s(\d+)-t(\d+)-a(\d+)(?:-e(\d+))?")
@@ -60,6 +63,7 @@ class JobLookup:
         self._logs = logs
         self._journal = journal
         self._cut_offs = CutOffs()
+        self._asked: dict[str, Asked] = {}
 
     def status(self, job: str) -> JobStatus | None:
         """How a job stands; None if there is no such job."""
@@ -79,7 +83,24 @@ class JobLookup:
             deadline=summary.deadline,
             late=summary.late,
             ended=summary.ended if status.is_over else None,
+            begun=summary.begun,
+            **self._asked_for(job).to_json(),
         )
+
+    def _asked_for(self, job: str) -> Asked:
+        """What was asked for: what does not change is read once."""
+        if (known := self._asked.get(job)) is not None:
+            return known
+        requested = Asked()
+        for _, fact in self._journal.numbered(job, most=_FIRST_FACTS):
+            if isinstance(fact, JobAccepted):
+                self._asked[job] = found = Asked.from_json(fact.prepared.get("asked", {}))
+                for old in list(self._asked)[:-_REMEMBERED]:
+                    self._asked.pop(old, None)
+                return found
+            if isinstance(fact, JobRequested):
+                requested = Asked.of_wish(fact.request.get("wish", {}))
+        return requested
 
     def ended(self, job: str) -> float | None:
         """When a job ended, in seconds since the epoch; None if it has not. Costs little."""

@@ -109,7 +109,18 @@ class JobDetail(BaseModel):
     submitted: float = Field(description="Seconds since the epoch.")
     deadline: float | None = Field(default=None, description="When it is late, in seconds since the epoch.")
     late: bool = False
+    begun: float | None = Field(default=None, description="When its turn came.")
     ended: float | None = None
+    inputs: list[str] = Field(
+        default=[], description="What it reads, as that was named, a hundred at most; without secrets in URIs."
+    )
+    more_inputs: int = Field(default=0, description="How many more inputs there are.")
+    options: dict[str, Any] = Field(
+        default={}, description="Those of `Options` that are not the usual ones, and `reducers`. Bytes, seconds."
+    )
+    params: dict[str, Any] = Field(
+        default={}, description="What the job finds in `self.params`; of passwords and tokens only their names."
+    )
     queue_place: int | None = Field(default=None, description="How many jobs wait before it, while it waits.")
     note: str = Field(default="", description="Why nothing happens, or what else should be known.")
     percent: float = Field(description="Of all its work, 0 to 100.")

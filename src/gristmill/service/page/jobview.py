@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gristmill.api.asked import Asked
 from gristmill.runtime.figures import format_rate, fraction_done, succeeded
 from gristmill.runtime.journal.history import AttemptRow, JobHistory
 from gristmill.runtime.views import JobView, RunningView, StageView
@@ -39,6 +40,7 @@ class JobValues:
         priority: over other jobs'.
         ended: when it had ended, as it was known before all of this was read; None if it had not. The history may be
             younger: it grows.
+        asked: what was asked for.
     """
 
     view: JobView
@@ -53,6 +55,7 @@ class JobValues:
     deadline: float | None = None
     priority: int = 0
     ended: float | None = None
+    asked: Asked = field(default_factory=Asked)
 
     @property
     def is_over(self) -> bool:
@@ -192,6 +195,18 @@ def _was_begun_before(history: JobHistory | None) -> bool:
         return False
     span = history.attempts[0].span
     return span is not None and span.ended <= history.begun_at
+
+
+def asked_of(values: JobValues) -> list[tuple[str, list[str]]]:
+    """What was asked for: names, and a line for each thing."""
+    asked = values.asked
+    inputs = [*asked.inputs, *([f"and {count(asked.more_inputs)} more"] if asked.more_inputs else [])]
+    named = (("Inputs", inputs), ("Options", _lines(asked.options)), ("Parameters", _lines(asked.params)))
+    return [(name, lines) for name, lines in named if lines]
+
+
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    return [f"{name} = {value}" for name, value in values.items()]
 
 
 def counters_of(values: JobValues) -> list[tuple[str, list[tuple[str, str]]]]:

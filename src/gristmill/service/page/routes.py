@@ -16,7 +16,7 @@ from gristmill.errors import GristmillError
 from gristmill.service.doors.roles import Needs, Role, caller_of
 from gristmill.service.doors.seats import Seats
 from gristmill.service.page import render
-from gristmill.service.page.jobview import JobValues, head_of
+from gristmill.service.page.jobview import JobValues, asked_of, head_of
 from gristmill.service.page.listing import OVER, STATES, JobFilter
 from gristmill.service.page.live import Live, Look
 from gristmill.service.page.source import Source
@@ -140,6 +140,7 @@ def _job_routes(routes: APIRouter, source: Source, stream: _Streams) -> None:
             "states": TASK_STATES,
             "tasks": await run_in_threadpool(source.tasks, values, wanted),
             "can": _can(values),
+            "asked": asked_of(values),
         }
         return _page(request, "job.html", "jobs", **shown)
 

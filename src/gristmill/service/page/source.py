@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gristmill.api.asked import Asked
 from gristmill.runtime.files.joblogs import LogInfo
 from gristmill.runtime.journal.history import AttemptRow
 from gristmill.runtime.views import RunningView, WorkerView
@@ -94,6 +95,7 @@ class Source:
             status.error,
             status.deadline,
             ended=ended,
+            asked=Asked(tuple(status.inputs), status.more_inputs, status.options, status.params),
         )
 
     def look_at_job(self, id: str) -> Look:

@@ -78,7 +78,7 @@ class Asking:
             plan=job.plan(options, private=False),
             inputs=(InputSpec(tuple(wish.inputs)),),
             output=wish.place,
-            options=replace(options, params={}),
+            options=options,
         )
         return SubmitRequest(submission, self._jobs.blobs.add(code))
 
