@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -192,3 +193,90 @@ def test_a_key_that_is_none_is_refused(visitor: Visitor, tokens: dict[Role, str]
     more = {"Content-Type": "application/json", "Idempotency-Key": key}
     answer = visitor.ask("POST", f"/api/v1/{path}", b"{}", **bearer(tokens[Role.ADMIN]), **more)
     assert answer.status == 400 and "Idempotency-Key" in answer.problem["detail"]
+
+
+# What HTTP has besides
+
+
+def test_head_is_answered_as_get_is(server: Server, visitor: Visitor, tokens: dict[Role, str]) -> None:
+    """Also of streams, which come to an end by it."""
+    for path in (
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/",
+        "/live",
+        "/api/v1/jobs",
+        "/api/v1/openapi.json",
+        "/static/page.css",
+    ):
+        answer = visitor.ask("HEAD", path, **bearer(tokens[Role.VIEWER]))
+        assert (answer.status, answer.body) == (200, b""), path
+        if path != "/live":
+            got = visitor.ask("GET", path, **bearer(tokens[Role.VIEWER]))
+            assert answer.headers["Content-Type"] == got.headers["Content-Type"], path
+    for path, status in (
+        ("/api/v1/jobs/x", 404),
+        ("/nowhere", 404),
+        ("/api/v1/jobs/x/cancel", 405),
+        ("/api/v1/join", 403),
+    ):
+        assert visitor.ask("HEAD", path, **bearer(tokens[Role.VIEWER])).status == status, path
+    assert visitor.ask("HEAD", "/metrics").status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("jobs?limt=3", {"limt": "there is no such parameter here; there is before, limit, name, since, state, user"}),
+        (f"jobs/{JOB}?wait=1&x=", {"x": "there is no such parameter here; there is wait"}),
+        ("workers?a=1&b=2", {"a": "no parameter is known here", "b": "no parameter is known here"}),
+        ("jobs?before=nonsense", {"before": "String should match pattern '^\\d{8}-\\d{6}-[0-9a-z]{1,40}$'"}),
+    ],
+)
+def test_what_a_query_does_not_know_is_refused_by_name(
+    visitor: Visitor, tokens: dict[Role, str], path: str, fields: dict[str, str]
+) -> None:
+    answer = visitor.ask("GET", f"/api/v1/{path}", **bearer(tokens[Role.VIEWER]))
+    assert (answer.status, answer.problem["fields"]) == (422, fields)
+
+
+def test_what_is_made_says_where_it_is(visitor: Visitor, tokens: dict[Role, str], tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a\n")
+    wish = {"job": "wordcount", "inputs": [str(tmp_path / "in.txt")], "output": str(tmp_path / "out")}
+    admin = {**bearer(tokens[Role.ADMIN]), "Content-Type": "application/json"}
+    made = visitor.ask("POST", "/api/v1/jobs", json.dumps(wish).encode(), **admin)
+    place = made.headers["Location"]
+    assert (made.status, place) == (201, f"/api/v1/jobs/{made.problem['id']}")
+    assert visitor.ask("GET", place, **admin).status == 200
+    ended = visitor.ask("POST", f"{place}/cancel", b"", **admin)
+    assert (ended.status, ended.headers["Location"]) == (202, place)
+    blob = sha256(b"x").hexdigest()
+    put = visitor.ask("PUT", f"/api/v1/blobs/{blob}", b"x", **bearer(tokens[Role.ADMIN]))
+    assert (put.status, put.headers["Location"]) == (201, f"/api/v1/blobs/{blob}")
+
+
+def test_a_whole_url_as_target_names_this_server_or_is_refused(server: Server, tokens: dict[Role, str]) -> None:
+    parts = urlsplit(server.url)
+
+    def ask(target: str, host: str = parts.netloc) -> bytes:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20) as one:
+            head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {tokens[Role.VIEWER]}\r\n"
+            one.sendall(f"{head}Connection: close\r\n\r\n".encode())
+            return one.makefile("rb").read().split()[1]
+
+    assert ask(f"{server.url}/api/v1/jobs?limit=1") == b"200"
+    assert ask(f"{server.url}/api/v1/jobs?limit=0") == b"422"
+    for target in (
+        "http://evil.test/api/v1/jobs",
+        "http://169.254.169.254/",
+        "https://evil.test:443/livez",
+        "http:///x",
+    ):
+        assert ask(target) == b"400", target
+    assert ask(f"{server.url}/livez", "evil.test") == b"400", "both must be this server's"
+
+
+def test_the_number_in_a_workers_name_is_written_so(visitor: Visitor, tokens: dict[Role, str]) -> None:
+    answer = visitor.ask("DELETE", "/api/v1/workers/vm", **bearer(tokens[Role.ADMIN]))
+    assert answer.status == 404 and "vm%231" in answer.problem["detail"]

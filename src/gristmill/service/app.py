@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from gristmill.config import VERSION
 from gristmill.service.doors.guard import Guard, Keys
+from gristmill.service.doors.heads import Heads, heads_of
 from gristmill.service.doors.login import login_routes
 from gristmill.service.doors.roles import doors_of
 from gristmill.service.doors.seats import Seats
@@ -22,6 +23,7 @@ from gristmill.service.routes.events import event_routes
 from gristmill.service.routes.history import history_routes
 from gristmill.service.routes.jobs import builtin_routes, job_routes
 from gristmill.service.routes.metrics import metrics_routes
+from gristmill.service.routes.requests import check_queries
 from gristmill.service.routes.sessions import session_routes
 from gristmill.service.routes.system import JoinFacts, description_routes, system_routes
 from gristmill.service.routes.tasks import result_routes, task_routes
@@ -52,7 +54,8 @@ def create_app(
         metrics: of the server; all calls are counted there.
     """
     app = routed(jobs, sessions, keys, join_facts, code_of, metrics)
-    return Measured(Guard(app, keys, jobs.drivers, doors_of(app)), metrics)
+    doors = doors_of(app)
+    return Measured(Guard(Heads(app), keys, jobs.drivers, [*doors, *heads_of(doors)]), metrics)
 
 
 def routed(
@@ -85,5 +88,5 @@ def routed(
         page_routes(jobs, asking, turns, seats),
     )
     for router in routers:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(check_queries)])
     return app

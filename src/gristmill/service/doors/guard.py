@@ -38,7 +38,7 @@ from gristmill.service.doors.login import (
 )
 from gristmill.service.doors.logins import LOGINS, Logins
 from gristmill.service.doors.roles import CALLER, NOBODY, Caller, Door, Role
-from gristmill.service.doors.site import Site, is_from_our_page, is_same_site, site_of
+from gristmill.service.doors.site import Site, in_origin_form, is_from_our_page, is_same_site, site_of
 from gristmill.service.doors.tokens import TOKENS, Tokens, caller_with
 from gristmill.service.drivers import Drivers
 from gristmill.service.problems import later, problem
@@ -118,8 +118,9 @@ class Guard:
         if scope["type"] != "http":
             return  # nothing else is spoken here
         headers = dict(scope["headers"])
+        scope, target = in_origin_form(scope)
         send = _with_headers(scope, send)
-        if answer := self._misled(scope, headers):
+        if answer := self._misled(scope, headers, target):
             await answer(scope, receive, send)
             return
         known = self._who(scope, headers)
@@ -137,12 +138,13 @@ class Guard:
         exchange = Exchange(receive, send, known.still if known is not None else _always)
         await self._app(scope, exchange.receive, exchange.send)
 
-    def _misled(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Response | None:
+    def _misled(self, scope: Scope, headers: Mapping[bytes, bytes], target: str | None) -> Response | None:
         """The answer to a call that is not meant for this server, or that a page of others makes."""
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         host = hosts[0].decode("latin-1") if len(hosts) == 1 else ""
-        if not self._keys.site.is_here(host):
-            detail = f"This server is not {host or 'nameless'}: start it with --allow-host NAME if it is."
+        foreign = next((one for one in (host, target) if one is not None and not self._keys.site.is_here(one)), None)
+        if foreign is not None:
+            detail = f"This server is not {foreign or 'nameless'}: start it with --allow-host NAME if it is."
             return problem(400, detail)
         origin = headers.get(b"origin")
         if origin == b"null" and headers.get(b"sec-fetch-site") == b"same-origin":

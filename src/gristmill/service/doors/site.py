@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
+from starlette.types import Scope
+
 _WILDCARDS = ("0.0.0.0", "::", "")
 _PORTS = {"http": 80, "https": 443}
 
@@ -70,6 +72,19 @@ def host_of(host: str) -> str | None:
     except ValueError:
         return None
     return parts.hostname.rstrip(".")
+
+
+def in_origin_form(scope: Scope) -> tuple[Scope, str | None]:
+    """A call with the path alone as its target, and the host that was named in front of it.
+
+    Proxies are called by whole URLs, and servers must understand them; the host is None if there is none.
+    """
+    scheme, slashes, rest = scope["path"].partition("://")
+    if not slashes or scheme.lower() not in _PORTS:
+        return scope, None
+    host, _, path = rest.partition("/")
+    raw = scope.get("raw_path", b"").partition(b"://")[2].partition(b"/")[2]
+    return {**scope, "path": f"/{path}", "raw_path": b"/" + raw}, host
 
 
 def is_same_site(origin: str, host: str, scheme: str) -> bool:

@@ -14,7 +14,7 @@ from gristmill.runtime.files.blobs import BlobStore
 from gristmill.service.doors.roles import Needs, Role
 from gristmill.service.looking import models
 from gristmill.service.problems import Responses, problems
-from gristmill.service.routes.requests import API, Digest, check_name, receive
+from gristmill.service.routes.requests import API, Digest, check_name, located, receive
 
 _SUBMITS = [Depends(Needs(Role.SUBMITTER))]
 _WORKS = [Depends(Needs(Role.WORKER))]
@@ -54,9 +54,10 @@ def blob_routes(
         "/{name}", status_code=201, dependencies=_SUBMITS, response_model=models.Blob, responses=problems(404),
         openapi_extra=BODY,
     )  # fmt: skip
-    async def put(name: Digest, request: Request) -> dict[str, str]:
+    async def put(name: Digest, request: Request, response: Response) -> dict[str, str]:
         """Upload a blob. It must be what its name says."""
         await receive(blobs, name, request)
+        located(response, "blobs", name)
         return {"sha256": name}
 
     return routes

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from gristmill.api.builtin import BUILTIN, builtin_job, parameters_of
@@ -27,6 +27,7 @@ from gristmill.service.routes.requests import (
     form_of,
     json_in,
     key_in,
+    located,
 )
 from gristmill.service.submission.asking import Asking
 from gristmill.service.submission.jobs import JobService
@@ -35,6 +36,7 @@ from gristmill.service.submission.wishes import wish_of, wish_of_form
 
 _MAX_WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
+_JOB_ID = r"^\d{8}-\d{6}-[0-9a-z]{1,40}$"
 
 SEES = [Depends(Needs(Role.VIEWER))]
 SUBMITS = [Depends(Needs(Role.SUBMITTER))]
@@ -84,7 +86,7 @@ def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
         "", status_code=201, dependencies=SUBMITS, response_model=models.Submitted,
         responses=problems(409, 415), openapi_extra=_BODIES,
     )  # fmt: skip
-    async def submit(request: Request, key: Key) -> models.Submitted:
+    async def submit(request: Request, response: Response, key: Key) -> models.Submitted:
         """Submit a job: a built-in one, one of a module that the workers have, or one in an uploaded file.
 
         An uploaded file without inputs and output is a script of datasets: it is run in an executor, as by
@@ -111,6 +113,7 @@ def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
         else:
             detail = "Send JSON (curl --json '…') or a form (curl -F code=@job.py -F inputs=… -F output=…)."
             raise HTTPException(415, detail)
+        located(response, "jobs", job)
         return models.Submitted(id=job)
 
     @routes.get("", dependencies=SEES, response_model=models.JobPage, responses=problems())
@@ -118,7 +121,7 @@ def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
         state: models.State | None = None,
         user: _Text = None,
         name: _Text = None,
-        before: Annotated[str | None, Query(max_length=64, description="`next` of the page before.")] = None,
+        before: Annotated[str | None, Query(pattern=_JOB_ID, description="`next` of the page before.")] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
         since: Annotated[float | None, Query(allow_inf_nan=False, description="Seconds since the epoch.")] = None,
     ) -> Any:
@@ -147,38 +150,41 @@ def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
         "/{job}/cancel", status_code=202, dependencies=[*SUBMITS, Depends(key_in)], response_model=models.Submitted,
         responses=problems(404),
     )  # fmt: skip
-    async def cancel(job: JobId, request: Request) -> models.Submitted:
+    async def cancel(job: JobId, request: Request, response: Response) -> models.Submitted:
         """Ask for a job to end. It is over a moment later; if the server is killed before that, once it is back.
 
         That can be asked for again, with the same Idempotency-Key or without one: a job ends once.
         """
         if not await run_in_threadpool(jobs.cancel, job, caller_of(request)):
             raise no_such_job(job)
+        located(response, "jobs", job)
         return models.Submitted(id=job)
 
     @routes.post(
         "/{job}/retry", status_code=202, dependencies=SUBMITS, response_model=models.Submitted,
         responses=problems(404, 409), openapi_extra=KEYED,
     )  # fmt: skip
-    async def retry(job: JobId, request: Request, key: Key) -> models.Submitted:
+    async def retry(job: JobId, request: Request, response: Response, key: Key) -> models.Submitted:
         """Try a job again that failed or was cancelled: under its id, and only what is unfinished of it.
 
         The same Idempotency-Key is the same try of the job, however often it comes.
         """
         if not await run_in_threadpool(jobs.retry, job, caller_of(request), key):
             raise no_such_job(job)
+        located(response, "jobs", job)
         return models.Submitted(id=job)
 
     @routes.post(
         "/{job}/code", status_code=202, dependencies=SUBMITS, response_model=models.Submitted,
         responses=problems(404, 409), openapi_extra=OURS,
     )  # fmt: skip
-    async def fulfil(job: JobId, request: Request) -> models.Submitted:
+    async def fulfil(job: JobId, request: Request, response: Response) -> models.Submitted:
         """Hand over what was made of a job's code: for the program that the server runs to load it."""
         check_client(request)
         caller = caller_of(request)
         async with body_of(request, MAX_REQUEST_BYTES, turns) as body:
             await turns.take(caller, lambda: jobs.fulfil(submission_in(body), job, caller))
+        located(response, "jobs", job)
         return models.Submitted(id=job)
 
     return routes

@@ -7,10 +7,13 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from fastapi import Depends, Path, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import Message
@@ -56,6 +59,33 @@ def key_in(request: Request) -> str:
     if len(given) > 1 or not key:
         raise HTTPException(400, 'An Idempotency-Key is one key, such as k1 or "k1"; without one leave it out.')
     return key
+
+
+def check_queries(request: Request) -> None:
+    """See that a call of the API asks for nothing that its route does not know: a name with a mistake in it, say.
+
+    Raises:
+        RequestValidationError: it does.
+    """
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or not request.url.path.startswith(f"{API}/"):
+        return
+    known = sorted(_queries_of(route.dependant))
+    why = f"there is no such parameter here; there is {', '.join(known)}" if known else "no parameter is known here"
+    odd = [name for name in dict.fromkeys(request.query_params) if name not in known]
+    if odd:
+        raise RequestValidationError([{"loc": ("query", name[:100]), "msg": why} for name in odd[:10]])
+
+
+def _queries_of(dependant: Any) -> set[str]:
+    """The names of the parameters that a route, or what it depends on, takes from the query."""
+    own = {field.alias for field in dependant.query_params}
+    return own.union(*map(_queries_of, dependant.dependencies))
+
+
+def located(response: Response, kind: str, name: str) -> None:
+    """Say where what was made, or is being done, can be looked at."""
+    response.headers["Location"] = f"{API}/{kind}/{quote(name, safe='')}"
 
 
 Key = Annotated[str, Depends(key_in)]

@@ -30,6 +30,7 @@ from gristmill.service.routes.requests import (
     SessionId,
     body_of,
     check_name,
+    located,
     receive,
 )
 from gristmill.service.sessions import SessionService
@@ -51,13 +52,14 @@ def session_routes(sessions: SessionService, turns: Turns) -> APIRouter:
     own = [Depends(owner)]
 
     @routes.post("", status_code=201, response_model=models.SessionBegun, responses=problems(), openapi_extra=KEYED)
-    async def begin(request: Request, key: Key) -> dict[str, Any]:
+    async def begin(request: Request, response: Response, key: Key) -> dict[str, Any]:
         """Begin a session. It ends when nothing is heard of its client for ``lease_seconds``.
 
         The same Idempotency-Key is the same session, for as long as that goes on.
         """
         caller = caller_of(request)
         session = await run_in_threadpool(sessions.open, caller.driver, caller.user, key)
+        located(response, "sessions", session)
         return {"id": session, "lease_seconds": sessions.lease_seconds}
 
     @routes.post("/{session}/renew", dependencies=own, response_model=models.SessionRenewed, responses=problems(404))
@@ -77,23 +79,26 @@ def session_routes(sessions: SessionService, turns: Turns) -> APIRouter:
         responses=problems(404, 409),
         openapi_extra={**KEYED, **OURS},
     )  # fmt: skip
-    async def submit(session: SessionId, request: Request, key: Key) -> dict[str, str]:
+    async def submit(session: SessionId, request: Request, response: Response, key: Key) -> dict[str, str]:
         """Submit a job of a session, as our own clients do."""
         check_client(request)
         async with body_of(request, MAX_REQUEST_BYTES, turns) as body:
             take = turns.take(caller_of(request), lambda: sessions.submit(session, submission_in(body), key))
-            return {"id": await take}
+            job = await take
+        located(response, "jobs", job)
+        return {"id": job}
 
     @routes.put(
         "/{session}/blobs/{name}", dependencies=own, status_code=201, response_model=models.Blob,
         responses=problems(404),
         openapi_extra=BODY,
     )  # fmt: skip
-    async def upload(session: SessionId, name: Digest, request: Request) -> dict[str, str]:
+    async def upload(session: SessionId, name: Digest, request: Request, response: Response) -> dict[str, str]:
         """Upload a blob that goes with the session; as ``PUT /blobs``."""
         check_name(name)
         await receive(await run_in_threadpool(sessions.blobs, session), name, request)
         await run_in_threadpool(sessions.uploaded, session)
+        located(response, "blobs", name)
         return {"sha256": name}
 
     @routes.delete(

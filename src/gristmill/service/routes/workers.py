@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from gristmill.service.doors.roles import Needs, Role
@@ -30,10 +30,15 @@ def worker_routes(jobs: JobService) -> APIRouter:
         "/{worker}", status_code=202, dependencies=[Depends(Needs(Role.ADMIN))], response_model=models.Draining,
         responses=problems(404),
     )  # fmt: skip
-    async def drain(worker: WorkerName) -> models.Draining:
-        """Let a worker take no new work, and leave once it has done what it runs."""
+    async def drain(worker: WorkerName, response: Response) -> models.Draining:
+        """Let a worker take no new work, and leave once it has done what it runs.
+
+        The `#` of its name is written `%23` in a URL.
+        """
         if not await run_in_threadpool(jobs.drain, worker):
-            raise HTTPException(404, f"There is no worker {worker}.")
+            hint = "" if "#" in worker else " The # of a worker's name is written %23 in a URL, as in vm%231."
+            raise HTTPException(404, f"There is no worker {worker}.{hint}")
+        response.headers["Location"] = f"{API}/workers"
         return models.Draining(worker=worker)
 
     return routes
