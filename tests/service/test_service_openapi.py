@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +164,8 @@ def test_methods_that_are_none_are_refused_as_described(asked: Asked) -> None:
                 assert answer.headers["content-type"] == "application/problem+json"
 
 
-def _ask_all(asked: Asked, examples: int, phases: tuple[Phase, ...], mode: str) -> None:
-    """Ask each operation for whatever its description allows, and for what it does not."""
+def _ask_all(asked: Asked, examples: int, phases: tuple[Phase, ...], mode: str) -> Counter[str]:
+    """Ask each operation for whatever its description allows, or for what it does not; how often, by operation."""
     from schemathesis import GenerationMode
 
     tried: Counter[str] = Counter()  # by operation
@@ -190,6 +190,7 @@ def _ask_all(asked: Asked, examples: int, phases: tuple[Phase, ...], mode: str) 
         except Unsatisfiable:  # it takes nothing that could be wrong
             assert mode == "negative" and not operation.path_parameters and not operation.query, operation.label
     assert len(tried) >= 15, tried
+    return tried
 
 
 @pytest.mark.parametrize("mode", ["positive", "negative"])
@@ -200,5 +201,8 @@ def test_no_answer_is_undocumented_and_no_call_breaks_the_server(asked: Asked, m
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", ["positive", "negative"])
-def test_no_answer_is_undocumented_at_length(asked: Asked, mode: str) -> None:
-    _ask_all(asked, 300, (Phase.generate, Phase.shrink), mode)
+def test_no_answer_is_undocumented_at_length(
+    asked: Asked, mode: str, record_property: Callable[[str, object], None]
+) -> None:
+    tried = _ask_all(asked, 300, (Phase.generate, Phase.shrink), mode)
+    record_property("note", f"{tried.total():,} calls of {len(tried)} operations, {mode} by their description")
