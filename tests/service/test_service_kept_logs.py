@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 
 from gristmill.errors import FailureReport
-from gristmill.runtime.files.jobfolder import JobFolder
+from gristmill.runtime.files.jobfolder import JobFolder, tidy
 from gristmill.runtime.journal.facts import Span
 from gristmill.runtime.journal.forgetting import KeepHistory
 from gristmill.runtime.journal.history import AttemptRow
 from gristmill.runtime.journal.journal import Journal
+from gristmill.service.lock import lock_data_dir
 from gristmill.service.looking.history import Histories
 from gristmill.service.looking.lookup import log_order
 from gristmill.service.looking.shown import attempt_row
@@ -60,3 +61,11 @@ def test_an_attempt_that_failed_took_as_long_as_it_was_in_its_slot() -> None:
     lost = AttemptRow(0, 0, 1, 0, "lost", Span("w-0", 1.0, 2.0, 4.5), report=report)
     assert attempt_row("j", lost)["seconds"] == 2.5
     assert attempt_row("j", AttemptRow(0, 0, 1, 0, "done", Span("w-0", 1.0, 2.0, 4.5), 2.25))["seconds"] == 2.25
+
+
+def test_who_runs_a_job_beside_a_server_leaves_its_logs_alone(tmp_path: Path) -> None:
+    logs = logs_of(tmp_path, age_days=20.0)
+    lock = lock_data_dir(tmp_path)
+    assert tidy(tmp_path, time.time()) == ()
+    os.close(lock)
+    assert tidy(tmp_path, time.time()) == (logs,)

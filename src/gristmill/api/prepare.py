@@ -111,7 +111,8 @@ def prepare(submission: Submission, *, job: str = "", tidy: bool = True) -> Prep
         UsageError: something is wrong with the inputs or the output; nothing was left behind.
     """
     from gristmill.api.resume import ingredients_of, take_up
-    from gristmill.runtime.files.jobfolder import JobFolder, prune
+    from gristmill.runtime.files.jobfolder import JobFolder
+    from gristmill.runtime.files.jobfolder import tidy as tidy_up
     from gristmill.storage.contracts import Split
     from gristmill.storage.inputs import default_reducers, plan_tasks, resolve_inputs
     from gristmill.storage.outputs import open_output
@@ -144,7 +145,7 @@ def prepare(submission: Submission, *, job: str = "", tidy: bool = True) -> Prep
         notice = taken
     now = time.time()
     if tidy:
-        prune(options.data_dir, now)
+        tidy_up(options.data_dir, now)
     with ExitStack() as undo:
         folder = JobFolder.create(options.data_dir, _facts(submission, [file.place for file in files]), now, job)
         undo.callback(folder.remove)

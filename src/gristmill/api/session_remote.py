@@ -41,7 +41,7 @@ class RemoteEngine:
     """
 
     def __init__(self, options: JobOptions, observe: Callable[[], Observer | None] = lambda: None) -> None:
-        from gristmill.runtime.files.jobfolder import JobFolder, prune
+        from gristmill.runtime.files.jobfolder import JobFolder, tidy
 
         self._options = options
         self._observe = observe
@@ -50,7 +50,7 @@ class RemoteEngine:
         self._lock = threading.Lock()
         self._session, self._lease_seconds = _open(self._server)
         self._pid = os.getpid()
-        prune(options.data_dir, time.time())
+        tidy(options.data_dir, time.time())
         self._folder = JobFolder.create(options.data_dir, {"name": "session", "passes": True}, time.time())
         self._broadcasts: dict[str, str] = {}  # the session that has each, by its digest
         self._closing = threading.Event()

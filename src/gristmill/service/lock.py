@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,23 @@ except ImportError:  # Windows
 FACTS = "server.json"
 """Says where the server of a data directory listens."""
 _LOCK = "server.lock"
+
+
+_TRIES = 20
+_PAUSE_SECONDS = 0.005
+
+
+def _take(descriptor: int) -> None:
+    """Lock a file. Whoever looks whether a server lives has it for an instant (``jobfolder.tidy``)."""
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 def lock_data_dir(data_dir: Path) -> int:
@@ -35,7 +53,7 @@ def lock_data_dir(data_dir: Path) -> int:
         raise UsageError(f"The data directory {data_dir} cannot be written: {error.strerror}.") from error
     if fcntl is not None:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(descriptor)
         except BlockingIOError:
             os.close(descriptor)
             with suppress(OSError, ValueError, KeyError):

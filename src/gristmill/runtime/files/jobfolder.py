@@ -39,6 +39,7 @@ _FACTS = "job.json"
 LOGS = "logs"
 _LOCK = "lock"
 _WORKER_LOCK = "worker.lock"  # of the whole data directory, held by ``gristmill worker``
+_SERVER_LOCK = "server.lock"  # of the server that lives on a data directory
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 5, 0.005
 _MOST_FACTS_BYTES = 1 << 20
 _SIZE = "size"
@@ -209,6 +210,11 @@ class _Dead:
     path: Path
     touched: float
     passes: bool  # nobody can use it any more: it was of a session, or of a job of one, that was killed
+
+
+def tidy(data_dir: Path, now: float) -> tuple[str, ...]:
+    """As :func:`prune`, by whoever begins a job here. A server that lives here sees to that by rules of its own."""
+    return () if _is_locked(data_dir / _SERVER_LOCK) else prune(data_dir, now)
 
 
 def prune(
