@@ -321,6 +321,25 @@ def test_all_pages_can_be_used_by_all(browser: Browser, server: Server, token: s
         visitor.complaints[:] = [one for one in visitor.complaints if "404" not in one]
 
 
+def test_the_pages_of_a_job_that_runs_can_be_used_by_all(
+    admin: Visit, server: Server, token: str, tmp_path: Path
+) -> None:
+    """With a log that goes on."""
+    gate = tmp_path / "gate"
+    runs = run(server, token, tmp_path, f"wait {gate}")
+    try:
+        for path in (f"/jobs/{runs.job_id}", f"/jobs/{runs.job_id}/tasks/0-0"):
+            page = admin.go(path)
+            if path.endswith("0-0"):
+                page.locator("details.logbox").first.wait_for()
+                expect(page.locator("pre.log").first).to_contain_text("begins with wait")
+            expect(page.locator(".state.running").first).to_be_visible()
+            assert admin.axe() == [], path
+    finally:
+        gate.touch()
+    runs.finish(60)
+
+
 def test_pages_can_be_read_without_scripts(browser: Browser, server: Server, token: str, tmp_path: Path) -> None:
     job = run(server, token, tmp_path, *(["pass on"] * 30))
     job.finish(60)
