@@ -1,7 +1,8 @@
 """Calls a server as nobody should: too large, too slow, malformed, leading elsewhere. A program of its own.
 
-``hostile_client.py HOST:PORT TOKEN JOB COUNT SEED``. It prints how often there was which answer, as JSON; a connection
-that was closed without one counts as ``closed``.
+``hostile_client.py HOST:PORT TOKEN JOB COUNT SEED PORT...``: the last are ports of the same host where other things
+than HTTP are spoken; a tenth of the calls goes there, and whatever comes back counts as ``elsewhere``. It prints how
+often there was which answer, as JSON; a connection that was closed without one counts as ``closed``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,16 @@ POSTS = (
     "/api/v1/sessions/{}/jobs", "/jobs/{}/cancel", "/submit?{}",
 )  # fmt: skip
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+FRAMES = (
+    b"", b"\x00\x00\x00\x04\x00\x00\x00\x00\x00",  # settings
+    b"\xff\xff\xff\x01\x04\x00\x00\x00\x01" + b"x" * 20_000,  # headers of 16 MB, and of no form
+    b"\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08" * 500,  # resets of streams that are none
+    b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + b"ping" * 2, b"\x00\x00\x01\x00\x00\x00\x00\x00\x00x",
+    b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x7f\xff\xff\xff" * 3,  # windows beyond their end
+)  # fmt: skip
+ELSEWHERE = 0.1
+
 END = b"--x--\r\n"
 NO_ZIP = b"PK\x05\x06" + b"\xff" * 18
 
@@ -66,6 +77,24 @@ class Attack:
         kind = self._random.choice(self._kinds)
         unfinished = kind in (self.claims_much, self.garbage, self.bad_form, self.smuggled, self.bad_chunks)
         return kind(), self._random.random() < LORIS, unfinished
+
+    def draw_elsewhere(self) -> tuple[bytes, bool]:
+        """What is said where no HTTP/1 is spoken, and whether slowly."""
+        data = self._random.choice(
+            (
+                PREFACE + self._random.choice(FRAMES) + self._random.choice(FRAMES),
+                PREFACE + self._random.randbytes(3000),
+                PREFACE[: self._random.randrange(len(PREFACE))],
+                self.garbage(),
+                self.odd_path(),
+                b"",
+            )
+        )
+        return data, self._random.random() < 2 * LORIS
+
+    def is_elsewhere(self) -> bool:
+        """Whether the next call goes there."""
+        return self._random.random() < ELSEWHERE
 
     def _call(self, method: str, path: str, body: bytes = b"", *headers: str, token: str | None = None) -> bytes:
         lines = [f"{method} {path.replace('JOB', self._job)} HTTP/1.1", f"Host: {self._host}", "Connection: close"]
@@ -206,7 +235,7 @@ async def call(host: str, data: bytes, slowly: bool, unfinished: bool) -> str:
             await writer.wait_closed()
 
 
-async def main(host: str, token: str, job: str, count: int, seed: int) -> None:
+async def main(host: str, token: str, job: str, count: int, seed: int, *ports: int) -> None:
     attack = Attack(host, token, job, seed)
     answers: Counter[str] = Counter()
     failed: list[str] = []
@@ -214,9 +243,15 @@ async def main(host: str, token: str, job: str, count: int, seed: int) -> None:
 
     async def one() -> None:
         async with gate:
-            data, slowly, unfinished = attack.draw()
+            elsewhere = bool(ports) and attack.is_elsewhere()
+            if elsewhere:
+                data, slowly = attack.draw_elsewhere()
+                where, unfinished = f"{host.rpartition(':')[0]}:{ports[sum(answers.values()) % len(ports)]}", True
+            else:
+                (data, slowly, unfinished), where = attack.draw(), host
             try:
-                status = await call(host, data, slowly, unfinished)
+                status = await call(where, data, slowly, unfinished)
+                status = "elsewhere" if elsewhere else status
             except OSError as error:
                 status = f"cannot connect: {error.strerror}"
             answers[status] += 1
@@ -228,4 +263,4 @@ async def main(host: str, token: str, job: str, count: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])))
+    asyncio.run(main(*sys.argv[1:4], *map(int, sys.argv[4:])))
