@@ -1,9 +1,9 @@
 """The same code as the same bytes, in whatever process it is pickled.
 
-Three things make cloudpickle's bytes differ from one process to the next: the order in which a set of strings is walked;
-the random id under which a class that travels by value is known to whoever loads it twice; and which equal strings are
-one object, which is not the same where a module was compiled as where its bytecode was read. Here sets are written in
-sorted order, equal strings are one, and ids are made of the bytes around them: other code has other ids.
+Three things make cloudpickle's bytes differ from one process to the next: the order in which a set of strings is
+walked; the random id under which a class that travels by value is known to whoever loads it twice; and which equal
+strings are one object, which is not the same where a module was compiled as where its bytecode was read. Here sets are
+written in sorted order, equal strings are one, and ids are made of the bytes around them: other code has other ids.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class _SortingPickler(pickle._Pickler):
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
         if type(obj) in (str, bytes):
             obj = self._same.setdefault(obj, obj)
-        super().save(obj, save_persistent_id)
+        super().save(obj, save_persistent_id)  # type: ignore[misc]  # typeshed does not know it
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) in (set, frozenset):
