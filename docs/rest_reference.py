@@ -94,8 +94,9 @@ def _builtin() -> Iterator[str]:
 
 
 def _problems() -> Iterator[str]:
-    yield f"Kinds, as they stand in `type` behind `{KIND}`. An error that is not in this table has the status of what it"
-    yield "is a kind of, by [the tree of errors](errors.generated.md). 429 and 503 say in `Retry-After` when to come again."
+    yield f"Kinds, as they stand in `type` behind `{KIND}`. An error that is not in this table has the status of what"
+    yield "it is a kind of, by [the tree of errors](errors.generated.md)."
+    yield "429 and 503 say in `Retry-After` when to come again."
     yield ""
     yield from ("| kind | status | meaning |", "| --- | --- | --- |")
     for status, (kind, title) in STATUSES.items():

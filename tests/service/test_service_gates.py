@@ -85,6 +85,8 @@ def test_each_user_has_a_share_and_some_seats_are_left_to_those_who_have_few() -
         for stream in open_streams:
             await stream.aclose()
         assert await take("eager", 31) == 30
+        with seats.seat_if_free("eager") as no, seats.seat_if_free("ann") as yes:
+            assert (no, yes) == (False, True)
 
     asyncio.run(run())
 

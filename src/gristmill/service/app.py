@@ -72,7 +72,7 @@ def routed(
     asking, turns, seats = Asking(jobs), Turns(), Seats()
     keys.login_page = login_page
     routers = (
-        job_routes(jobs, asking, turns),
+        job_routes(jobs, asking, turns, seats),
         builtin_routes(),
         task_routes(jobs),
         result_routes(ResultService(jobs)),

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from gristmill.api.builtin import BUILTIN, builtin_job, parameters_of
 from gristmill.api.messages import SUBMISSION_TYPE, JobStatus, SubmitRequest, check_versions
 from gristmill.service.doors.roles import Needs, Role, caller_of
+from gristmill.service.doors.seats import Seats
 from gristmill.service.looking import models, shown
 from gristmill.service.problems import problems
 from gristmill.service.routes.requests import (
@@ -35,6 +36,7 @@ from gristmill.service.submission.turns import Turns
 from gristmill.service.submission.wishes import wish_of, wish_of_form
 
 _MAX_WAIT_SECONDS = 30.0
+_MAX_STANDING_SECONDS = 1.0  # of those who find no seat
 _LOOK_SECONDS = 0.05
 _JOB_ID = r"^\d{8}-\d{6}-[0-9a-z]{1,40}$"
 
@@ -78,8 +80,8 @@ _BODIES = {
 }
 
 
-def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
-    """Routes about jobs. Submitting is costly: it has ``turns``, as wherever jobs are taken in."""
+def job_routes(jobs: JobService, asking: Asking, turns: Turns, seats: Seats) -> APIRouter:
+    """Routes about jobs. Submitting takes ``turns``, as wherever jobs are taken in; waiting takes ``seats``."""
     routes = APIRouter(prefix=f"{API}/jobs", tags=["jobs"])
 
     @routes.post(
@@ -131,20 +133,25 @@ def job_routes(jobs: JobService, asking: Asking, turns: Turns) -> APIRouter:
 
     @routes.get("/{job}", dependencies=SEES, response_model=models.JobDetail, responses=problems(404))
     async def status(
+        request: Request,
         job: JobId,
         wait: Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds, at most 30.")] = 0.0,
     ) -> Any:
-        """How a job stands; with ``wait``, as soon as it is over or so many seconds have passed."""
-        until = time.monotonic() + min(wait, _MAX_WAIT_SECONDS)
-        while True:
-            found: JobStatus | None = await run_in_threadpool(jobs.status, job)
-            if found is None:
-                raise no_such_job(job)
-            left = until - time.monotonic()
-            if found.is_over or left <= 0 or jobs.closing:
-                whole: JobStatus | None = await run_in_threadpool(jobs.detail, job)
-                return JSONResponse(shown.detail_of(whole or found))
-            await asyncio.sleep(min(_LOOK_SECONDS, left))
+        """How a job stands; with ``wait``, as soon as it is over or so many seconds have passed.
+
+        Where very many look on already, the answer may come sooner.
+        """
+        with seats.seat_if_free(caller_of(request).user) as seated:
+            until = time.monotonic() + min(wait, _MAX_WAIT_SECONDS if seated else _MAX_STANDING_SECONDS)
+            while True:
+                found: JobStatus | None = await run_in_threadpool(jobs.status, job)
+                if found is None:
+                    raise no_such_job(job)
+                left = until - time.monotonic()
+                if found.is_over or left <= 0 or jobs.closing:
+                    whole: JobStatus | None = await run_in_threadpool(jobs.detail, job)
+                    return JSONResponse(shown.detail_of(whole or found))
+                await asyncio.sleep(min(_LOOK_SECONDS, left))
 
     @routes.post(
         "/{job}/cancel", status_code=202, dependencies=[*SUBMITS, Depends(key_in)], response_model=models.Submitted,
