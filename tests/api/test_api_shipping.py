@@ -120,7 +120,7 @@ class A:
                     from .no import no
                 case _:
                     async def g():
-                        import six
+                        import sixth
         if n: pass
         elif n: import seven
         else: from eight.deep import (y, z)
@@ -128,7 +128,7 @@ lambda: (lambda n: n)
 """
     monkeypatch.setattr(shipping, "_loaded", lambda: iter(()))
     monkeypatch.syspath_prepend(tmp_path)
-    names = ["one", "two", "three", "five", "six", "seven", "eight"]
+    names = ["one", "two", "three", "five", "sixth", "seven", "eight"]
     for name in [*names, "no", "four", "later"]:
         (tmp_path / f"{name}.py").write_text("")
     (tmp_path / "script.py").write_text(script)
