@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -103,10 +104,12 @@ def test_a_kept_block_that_is_damaged_is_found_by_whoever_reads_it(
         before = set(data_dir.rglob("blocks/*.block"))
         kept = lines.map(str.upper).persist("DISK")
         assert kept.count() == 2000
-        kept_blocks = set(data_dir.rglob("blocks/*.block")) - before
-        assert kept_blocks
-        for block in kept_blocks:
-            flip(block)
+        flipped = 0
+        for block in set(data_dir.rglob("blocks/*.block")) - before:
+            with suppress(FileNotFoundError):  # of the job that counted
+                flip(block)
+                flipped += 1
+        assert flipped
         assert sorted(set(kept.collect())) == ["A", "B"]  # a task: it is made again
 
 
