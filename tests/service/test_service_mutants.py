@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import random
@@ -56,7 +57,8 @@ class Mill:
 @pytest.fixture(scope="module")
 def mill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
     data_dir = tmp_path_factory.mktemp("server")
-    with Server(ServeSettings(port=0, data_dir=data_dir)) as server:
+    # Some name folders that are not absolute: they are below this one.
+    with contextlib.chdir(tmp_path_factory.mktemp("here")), Server(ServeSettings(port=0, data_dir=data_dir)) as server:
         yield Mill(server, data_dir, tmp_path_factory.mktemp("files"))
 
 
