@@ -36,6 +36,8 @@ class Count(MapReduce):
         if line.strip() == "hold map":
             self.hold("map")
         if line.strip() == "fail":
+            while not Path(self.params["marks"], "others-are-done").exists():
+                time.sleep(0.01)
             assert Path(self.params["marks"], "gate").exists(), "the gate is shut"
         for word in line.split():
             yield word, 1
@@ -54,7 +56,6 @@ if __name__ == "__main__":
 FILES = 36
 WIDTH = 24  # of a line, so that each file is one split
 REDUCERS = 4
-UNDER_WAY = 4  # tasks that two executors may have, or have just done, when another one fails the job
 
 
 class Scene:
@@ -121,6 +122,15 @@ class Scene:
         self.kill_when(
             lambda: self.ran("reduce") == REDUCERS and self.holds("reduce") and self.noted() == FILES + REDUCERS - 1
         )
+
+    def fail_when_all_others_are_done(self) -> str:
+        """Run until the map task that fails is the only one left; what was said then."""
+        process = self.start()
+        self.until(lambda: self.noted() == FILES - 1, process)
+        (self.marks / "others-are-done").touch()
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1, said
+        return said
 
     def holds(self, what: str) -> bool:
         return (self.marks / f"holding-{what}").exists()
