@@ -78,6 +78,14 @@ def format_size(size_bytes: float) -> str:
     return f"{size_bytes:.1f} TiB"
 
 
+_SECRET = re.compile(r"passw|secret|token|credential|(api|access|private)[-_]?key", re.IGNORECASE)
+
+
+def names_secret(name: str) -> bool:
+    """Whether what has this name is not to be shown: a setting, or a parameter of a job."""
+    return _SECRET.search(name) is not None
+
+
 def format_duration(seconds: float) -> str:
     """``75.3`` as ``1m 15s``, ``0.0042`` as ``4.2 ms``: for people."""
     if 0 < seconds < 0.0995:

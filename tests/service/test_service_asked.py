@@ -19,11 +19,25 @@ def test_secrets_are_left_out() -> None:
         job="wordcount",
         inputs=["s3://AKIA:hidden@bucket/in?endpoint_override=http://u:hidden@h", "/data/in.txt", *["x"] * 200],
         output="/data/out",
-        params={"db_password": "hidden", "url": "https://ann:hidden@example.org/x", "limit": 3, "ok": None},
+        params={
+            "db_password": "hidden",
+            "aws_access_key": "hidden",
+            "privateKey": "hidden",
+            "url": "https://ann:hidden@example.org/x",
+            "limit": 3,
+            "ok": None,
+        },
     )
     asked = Asked.of_wish(wish.model_dump())
     assert "hidden" not in json.dumps(asked.to_json())
-    assert asked.params == {"db_password": "…", "url": "https://example.org/x", "limit": 3, "ok": None}
+    assert asked.params == {
+        "db_password": "…",
+        "aws_access_key": "…",
+        "privateKey": "…",
+        "url": "https://example.org/x",
+        "limit": 3,
+        "ok": None,
+    }
     assert (len(asked.inputs), asked.more_inputs, asked.inputs[1]) == (100, 102, "/data/in.txt")
     assert asked.options == {} and Asked.from_json(json.loads(json.dumps(asked.to_json()))) == asked
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from gristmill.config import MAX_RECORD_BYTES
+from gristmill.config import MAX_RECORD_BYTES, names_secret
 from gristmill.errors import plain
 from gristmill.storage.uris import shown
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 _MOST = 100  # inputs, and parameters
 _LETTERS = 1000  # of each
-_SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_?key", re.IGNORECASE)
 _HIDDEN = "…"
 # As the options are called where jobs are asked for; as the job has them; and what they are if nobody says.
 _OPTIONS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
@@ -97,7 +95,7 @@ def _some(names: Iterable[str]) -> tuple[tuple[str, ...], int]:
 
 def _params(params: Mapping[str, object]) -> dict[str, Any]:
     return {
-        _text(str(name)): _HIDDEN if _SECRET.search(str(name)) else _value(value)
+        _text(str(name)): _HIDDEN if names_secret(str(name)) else _value(value)
         for name, value in list(params.items())[:_MOST]
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,9 +26,9 @@ from gristmill.cli.settings import (
     value_for,
     variable_of,
 )
+from gristmill.config import names_secret
 
 _HIDDEN = "******"
-_SECRET = re.compile(r"password|passwd|secret|token|credential|api[-_]?key|access[-_]?key", re.IGNORECASE)
 _PUBLIC_USERS = ("smtp", "smtps", "hdfs", "abfs", "abfss")
 _DEFAULT = Origin("default")
 
@@ -180,7 +179,7 @@ def _masked(key: str, value: Any) -> Any:
     name, equals, rest = value.partition("=")
     if key == "set" and equals:
         return f"{name}={_masked(name, rest)}"
-    if _SECRET.search(key) and not key.endswith("-file"):
+    if names_secret(key) and not key.endswith("-file"):
         return _HIDDEN
     if "://" in value:
         return _masked_url(key, value)
