@@ -215,7 +215,6 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_full_for_a_moment_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
-    Journal(path).add(ACCEPTED)
     journal = Journal(path, patience_seconds=20)
     journal.durable(journal.add(ACCEPTED), timeout=10)
     with sqlite3.connect(path) as other:  # as good as a full disk: nothing can be written
