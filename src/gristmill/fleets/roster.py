@@ -43,7 +43,7 @@ from gristmill.runtime.process.plain import read_json
 from gristmill.runtime.process.watch import answer_invalid, not_begun
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.convert import attempt_id, attempt_message, job_message, launch_order, stage_message
-from gristmill.runtime.transport.cluster import AgentServer, Link
+from gristmill.runtime.transport.link import Link, Server
 from gristmill.runtime.worker.front import version_mismatch
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
@@ -79,7 +79,7 @@ class _Job:
 
 
 class Roster:
-    """Implements :class:`~gristmill.runtime.transport.cluster.Desk`. All calls come from the server's thread.
+    """Implements :class:`~gristmill.runtime.transport.link.Desk`. All calls come from the server's thread.
 
     Args:
         post: who is told what happens.
@@ -102,7 +102,7 @@ class Roster:
         self._beat_seconds, self._lost_seconds = beat_seconds, lost_seconds
         self._awaited = set(awaited)
         self._kept: set[str] = set()  # jobs that are over and may be tried again
-        self._server: AgentServer | None = None
+        self._server: Server | None = None
         self._admission = Admission()
         self._workers: dict[str, _Worker] = {}
         self._sources: dict[str, BlockSource] = {}
@@ -118,7 +118,7 @@ class Roster:
         """Where the blocks of each worker that is there can be asked for. From any thread."""
         return tuple(self._sources.values())
 
-    def serve_with(self, server: AgentServer) -> None:
+    def serve_with(self, server: Server) -> None:
         """Name the server whose desk this is."""
         self._server = server
 
@@ -232,7 +232,7 @@ class Roster:
     # What workers say.
 
     def join(self, link: Link, join: pb.Join) -> pb.Welcome | pb.Refusal:
-        """A worker wants in: see :class:`~gristmill.runtime.transport.cluster.Desk`."""
+        """A worker wants in: see :class:`~gristmill.runtime.transport.link.Desk`."""
         if self._dismissed:
             return pb.Refusal(kind=pb.Refusal.DISMISSED, reason="The work is done.")
         if (join.python, join.version) != (PYTHON_VERSION, VERSION):

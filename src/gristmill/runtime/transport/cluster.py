@@ -9,25 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gristmill.errors import GristmillError, UsageError
 from gristmill.runtime.protocol import ATTEND
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.protocol.quiet import grpc
+from gristmill.runtime.transport.link import Desk, Link
+from gristmill.runtime.transport.loop_thread import LoopThread
 from gristmill.runtime.transport.seal import opened, sealed
-from gristmill.runtime.transport.session import Session, SessionBroken, StreamBroken
+from gristmill.runtime.transport.session import SessionBroken, StreamBroken
 from gristmill.runtime.transport.tls import Identity, check_roots
 
 _log = logging.getLogger(__name__)
 
-START_SECONDS = 10.0
-CLOSE_SECONDS = 3.0
 _GRACE_SECONDS = 0.2
 _JOIN_SECONDS = 10.0  # from a stream's begin to its first message
 _MAX_ENDED = 10_000  # sessions that are remembered after their end
@@ -40,74 +39,6 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.server_handshake_timeout_ms", 10_000),  # two minutes, otherwise
 )
-
-
-class Link:
-    """One agent's session, as the coordinator holds it.
-
-    Attributes:
-        id: the session.
-        worker: the worker's name in it.
-    """
-
-    def __init__(self, session: str) -> None:
-        self.id = session
-        self.worker = ""
-        self.welcome = pb.Welcome()
-        self.session: Session[pb.Order] = Session()
-        self.stream: object | None = None  # which one carries the session now; None: none does
-        self.refusal: pb.Refusal | None = None  # the session is over
-        self.beat = 0  # the number of the last one that came
-        self._echoed = 0
-        self._wake = asyncio.Event()
-
-    def say(self, order: pb.Order, size_bytes: int = 100) -> None:
-        """Send an order, now or when the agent is back. It is lost if the session ends first."""
-        if self.refusal is None:
-            self.session.say(order, size_bytes)
-            self._wake.set()
-
-    def wake(self) -> None:
-        """Let the stream's writer look again."""
-        self._wake.set()
-
-    def next_message(self, idle: bool) -> pb.ToAgent | None:
-        """What is to be written now, if anything. ``idle``: nothing was written for a while."""
-        if self.refusal is not None:
-            return pb.ToAgent(refusal=self.refusal, heard=self.session.heard)
-        if not (idle or self.session.has_more or self.beat > self._echoed):
-            return None
-        self._echoed = self.beat
-        first, orders = self.session.take()
-        return pb.ToAgent(heard=self.session.heard, first=first, orders=orders, beat=self.beat)
-
-    async def wait(self, seconds: float) -> bool:
-        """Wait until there may be something to write; False if nothing came in time."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        woken = self._wake.is_set()
-        self._wake.clear()
-        return woken
-
-
-class Desk(Protocol):
-    """Who decides on what agents say. All calls come from the server's thread and return at once."""
-
-    def join(self, link: Link, join: pb.Join) -> pb.Welcome | pb.Refusal:
-        """A worker wants in."""
-        ...
-
-    def hear(self, link: Link, events: Sequence[pb.Event]) -> None:
-        """A worker tells what happened there."""
-        ...
-
-    def beat(self, link: Link, beat: pb.Beat) -> None:
-        """A worker lives."""
-        ...
-
-    def lose(self, link: Link, reason: str) -> None:
-        """A session cannot go on, through a fault of one of its ends; it has ended."""
-        ...
 
 
 Allows = Callable[[str], bool]
@@ -180,7 +111,7 @@ def _values(metadata: Any, name: str) -> list[str]:
     return [value.decode("latin-1") if isinstance(value, bytes) else str(value) for value in found]
 
 
-class AgentServer:
+class AgentServer(LoopThread):
     """Serves the streams of agents.
 
     Args:
@@ -203,6 +134,7 @@ class AgentServer:
         tls: AgentTls | None = None,
         is_here: IsHere | None = None,
     ) -> None:
+        super().__init__("gristmill-cluster")
         self._desk = desk
         self._host, self._port = host, port
         self._allows = allows
@@ -211,13 +143,6 @@ class AgentServer:
         self._beat_seconds = beat_seconds
         self._links: dict[str, Link] = {}  # sessions that go on
         self._ended: OrderedDict[str, pb.Refusal] = OrderedDict()  # sessions that were, and how they ended
-        self._calls: deque[Callable[[], None]] = deque()
-        self._awake = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._started = threading.Event()
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="gristmill-cluster", daemon=True)
 
     def start(self) -> int:
         """Begin to serve; the port.
@@ -225,29 +150,14 @@ class AgentServer:
         Raises:
             UsageError: the address cannot be bound.
         """
-        self._thread.start()
-        if not self._started.wait(START_SECONDS):
-            raise GristmillError("The server for agents did not start in time.")
-        if self._error is not None:
+        try:
+            self.begin()
+        except GristmillError:
+            raise
+        except Exception as error:  # whatever gRPC says of an address
             where = f"{self._host}:{self._port}"
-            raise UsageError(f"Agents cannot be served at {where}: {self._error}. Name another host or port.")
+            raise UsageError(f"Agents cannot be served at {where}: {error}. Name another host or port.") from error
         return self._port
-
-    def ask(self, call: Callable[[], None]) -> None:
-        """Have something done in the server's thread. Calls are done in order; from any thread."""
-        self._calls.append(call)
-        if not self._awake and self._loop is not None:
-            self._awake = True
-            with contextlib.suppress(RuntimeError):  # the loop has ended: there is nobody to be told anything
-                self._loop.call_soon_threadsafe(self._work)
-
-    def close(self) -> None:
-        """Break all streams and end the thread. Sessions are not ended: agents look for a coordinator. Bounded."""
-        loop, stop = self._loop, self._stop
-        if loop is not None and stop is not None and self._thread.is_alive():
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(stop.set)
-            self._thread.join(CLOSE_SECONDS)
 
     def end(self, link: Link, kind: int, reason: str) -> None:
         """End a session: nothing that it says counts from now on, and it is told so when it is heard."""
@@ -262,23 +172,8 @@ class AgentServer:
 
     # The server's thread.
 
-    def _work(self) -> None:
-        self._awake = False  # first: what is asked from here on wakes again
-        while self._calls:
-            self._calls.popleft()()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except Exception as error:  # the thread's last line: start() says it, or the log
-            self._error = error
-            if self._started.is_set():
-                _log.exception("the server for agents failed")
-        finally:
-            self._started.set()
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+    async def serve(self) -> None:
+        """Serve streams until it is told to stop."""
         server = grpc.aio.server(options=_OPTIONS, interceptors=(_Doorkeeper(self._allows, self._is_here),))
         handler = grpc.stream_stream_rpc_method_handler(self._attend)
         _, service, method = ATTEND.split("/")
@@ -287,10 +182,8 @@ class AgentServer:
         where = f"{name}:{self._port}"
         self._port = server.add_insecure_port(where) if self._tls is None else self._tls.add_port(server, where)
         await server.start()
-        self._work()
-        self._started.set()
-        await self._stop.wait()
-        self._work()
+        self.ready()
+        await self.stopped()
         for link in self._links.values():
             link.wake()
         await server.stop(_GRACE_SECONDS)
@@ -375,11 +268,10 @@ class AgentServer:
 
     async def _write(self, link: Link, stream: object, context: Any) -> None:
         idle = False
-        assert self._stop is not None, "the server runs"
         while link.stream is stream:
             message = link.next_message(idle)
             if message is None:
-                if self._stop.is_set():
+                if self.is_stopping:
                     return
                 idle = not await link.wait(self._beat_seconds)
                 continue
