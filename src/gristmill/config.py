@@ -146,6 +146,8 @@ def default_data_dir() -> Path:
 
 CHECKPOINT_FORMAT = "pickle"
 """Of elements that come back as they were; read only if a program asks for it."""
+PLACES = ("inline", "local", "http://HOST:PORT", "ray", "ray://HOST:PORT")
+"""Where jobs run."""
 INPUT_FORMATS = ("text", "whole", "csv", "jsonl", "parquet", "orc", "avro")
 OUTPUT_FORMATS = ("text", "csv", "jsonl", "parquet", "orc", "avro")
 _OF_TEXT = ("none", "gzip", "bz2", "zstd")
@@ -213,8 +215,8 @@ class JobOptions:
             raise UsageError(f"max_bad_records must be at least 0, not {self.max_bad_records}.")
         if self.task_cpus is not None and self.task_cpus <= 0:
             raise UsageError(f"task_cpus must be more than 0, not {self.task_cpus}.")
-        if self.on not in ("inline", "local") and not self.is_remote:
-            raise UsageError(f"{self.on!r} is not a place to run on; there are: inline, local, http://HOST:PORT.")
+        if self.on not in ("inline", "local") and not self.is_remote and not self.on_ray:
+            raise UsageError(f"{self.on!r} is not a place to run on; there are: {', '.join(PLACES)}.")
         if self.input_format not in (None, *INPUT_FORMATS):
             raise UsageError(f"{self.input_format!r} is not an input format; there are: {', '.join(INPUT_FORMATS)}.")
         if self.output_format not in (None, *OUTPUT_FORMATS):
@@ -224,6 +226,11 @@ class JobOptions:
     def is_remote(self) -> bool:
         """Whether the job runs on a server's workers."""
         return self.on.startswith(("http://", "https://"))
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether the job runs on a Ray cluster."""
+        return self.on == "ray" or self.on.startswith("ray://")
 
     @property
     def executor_count(self) -> int:

@@ -105,10 +105,12 @@ class BlockSource:
 
     Attributes:
         worker: whose blocks they are.
-        address: of its Flight server, ``host:port``.
+        address: of its Flight server, ``host:port``, or of whatever else a scheme names.
         machine: the file system that it sees; a reader that sees the same one reads the files themselves.
+        via: the Flight server of a neighbour that passes questions on to ``address``; empty: it is asked itself.
     """
 
     worker: str
     address: str
     machine: str
+    via: str = ""

@@ -9,7 +9,7 @@ memory, and as long as it fits the system keeps it there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -28,6 +28,9 @@ TLS_SCHEME = "grpc+tls://"
 
 SERVER_CA, PEERS_CA = "GRISTMILL_TLS_CA", "GRISTMILL_TLS_PEERS_CA"
 """Variables that name files with the CAs of the server; and of other workers, if these are others."""
+
+CALLS: dict[str, Callable[[str], Call]] = {}
+"""By how addresses begin that are no Flight servers: how to ask there. A fleet of such workers puts its own in."""
 
 _MAX_THREADS = 64
 _COPIES = 3  # of a batch: sent, received, written
@@ -84,7 +87,7 @@ def fetch_blocks(
         OSError: a file below ``scratch`` cannot be written; it is named.
     """
     settings = settings or FetchSettings()
-    addresses = {source.worker: source.address for source in sources}
+    at = {source.worker: source for source in sources}
     keepers: dict[str, list[int]] = {}
     for place, block in enumerate(blocks):
         if block.segment(partition).length:
@@ -105,10 +108,11 @@ def fetch_blocks(
             here = SegmentInfo(target, segment.length, segment.rows, segment.crc32)
             fetched[place] = BlockInfo(str(path), (*[EMPTY_SEGMENT] * partition, here))
             target += segment.length
-        address = addresses.get(worker, "")
-        keeper, call = _keeper(worker, address, batch_bytes, peers_ca)
-        patience = settings if address or not worker else replace(settings, tries=1)
-        transfers.append(Transfer(keeper, path, wanted, call, template, patience, bad))
+        source = at.get(worker, BlockSource(worker, "", ""))
+        keeper, call = _keeper(source, batch_bytes, peers_ca)
+        patience = settings if source.address or not worker else replace(settings, tries=1)
+        asked = replace(template, keeper=source.address) if source.via else template
+        transfers.append(Transfer(keeper, path, wanted, call, asked, patience, bad))
     with ThreadPoolExecutor(threads, "gristmill-fetch") as pool:
         for ended in [pool.submit(transfer.run) for transfer in transfers]:
             ended.result()
@@ -133,13 +137,18 @@ def _error(bad: BadBlocks) -> TaskError | None:
     return kind(FailureReport(error=kind.__name__, message=message, details=details))
 
 
-def _keeper(worker: str, address: str, batch_bytes: int, peers_ca: str) -> tuple[str, Call]:
+def _keeper(source: BlockSource, batch_bytes: int, peers_ca: str) -> tuple[str, Call]:
     """Who keeps some blocks, for people, and how to ask."""
+    worker, address = source.worker, source.address
     if not worker:
         return "the shared storage", read_pieces
     if not address:
         return f"Worker {worker}", _ask_nobody
-    return f"Worker {worker} at {address}", partial(_ask_worker, address, batch_bytes, peers_ca)
+    if not source.via:
+        for scheme, call_of in CALLS.items():
+            if address.startswith(scheme):
+                return f"Worker {worker}", call_of(address)
+    return f"Worker {worker} at {address}", partial(_ask_worker, source.via or address, batch_bytes, peers_ca)
 
 
 def _ask_nobody(_request: Request, _seconds: float) -> Answer:
@@ -189,14 +198,15 @@ def _ask_worker(address: str, batch_bytes: int, peers_ca: str, request: Request,
                     batch.validate(full=True)  # damage on the way must not lead outside of its buffers
                     if not batch.schema.equals(schema):
                         raise Vain("it sends what makes no sense")
-                    yield from _rows(batch)
+                    yield from rows_of(batch)
             finally:
                 reader.cancel()
     except (flight.FlightError, pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         raise Vain(str(error).partition("\n")[0].partition(". gRPC client debug")[0]) from error
 
 
-def _rows(batch: Any) -> Answer:
+def rows_of(batch: Any) -> Answer:
+    """The rows of a batch of an answer."""
     places, errors = batch.column(0).to_pylist(), batch.column(2).to_pylist()
     _, offsets, data = batch.column(1).buffers()
     ends = memoryview(offsets).cast("q")

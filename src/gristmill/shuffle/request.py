@@ -34,18 +34,18 @@ class Request:
         ticket: the reader's, see :mod:`gristmill.shuffle.tickets`.
         pieces: what is wanted, at most MAX_REQUEST_PIECES.
         batch_bytes: how much comes at a time; at most BATCH_BYTES.
+        keeper: the address of whoever keeps the blocks, if somebody else is asked to pass this on; else empty.
     """
 
     job: str
     ticket: str
     pieces: tuple[Piece, ...]
     batch_bytes: int = BATCH_BYTES
+    keeper: str = ""
 
     def to_bytes(self) -> bytes:
         """As it travels."""
-        return json.dumps(
-            {"job": self.job, "ticket": self.ticket, "pieces": self.pieces, "batch_bytes": self.batch_bytes}
-        ).encode()
+        return json.dumps(vars(self)).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Request:
@@ -57,7 +57,8 @@ class Request:
         try:
             fields = json.loads(data)
             pieces = tuple(Piece(str(path), int(offset), int(length)) for path, offset, length in fields["pieces"])
-            request = cls(str(fields["job"]), str(fields["ticket"]), pieces, int(fields["batch_bytes"]))
+            keeper = str(fields.get("keeper", ""))
+            request = cls(str(fields["job"]), str(fields["ticket"]), pieces, int(fields["batch_bytes"]), keeper)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a request for blocks: {error}") from error
         if len(pieces) > MAX_REQUEST_PIECES or any(piece.offset < 0 or piece.length < 0 for piece in pieces):

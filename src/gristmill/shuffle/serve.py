@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from io import FileIO
 from itertools import accumulate
 from pathlib import Path
@@ -42,6 +43,7 @@ class BlockServer:
         host: the address to bind; the port is chosen by the system.
         port: another than a free one.
         pair: certificate and key, in PEM, to serve by TLS; None: nothing is encrypted.
+        pass_on: gets the answer to a request from whoever keeps its blocks; None: only own blocks are served.
 
     Attributes:
         on_trouble: told the path of a block that should be there and cannot be read; called in any thread.
@@ -53,7 +55,9 @@ class BlockServer:
         host: str = "127.0.0.1",
         port: int = 0,
         pair: tuple[bytes, bytes] | None = None,
+        pass_on: Callable[[Request], Iterator[Any]] | None = None,
     ) -> None:
+        self._pass_on = pass_on
         self._roots = [os.path.realpath(root) for root in roots]
         self._tickets: dict[str, bytes] = {}
         self._lock = threading.Lock()
@@ -109,6 +113,8 @@ class BlockServer:
         # A job that is not known takes as long as a wrong ticket.
         if not opens(request.ticket, expected, request.job, time.time()):
             raise flight.FlightUnauthenticatedError(f"this ticket does not open the blocks of job {request.job}")
+        if request.keeper and self._pass_on is not None:
+            return self._pass_on(replace(request, keeper=""))
         return self._batches(request)
 
     def _batches(self, request: Request) -> Iterator[Any]:
