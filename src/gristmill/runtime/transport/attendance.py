@@ -11,24 +11,20 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gristmill.runtime.contracts import Progress, Usage
 from gristmill.runtime.protocol import ATTEND
 from gristmill.runtime.protocol import agents as pb
-from gristmill.runtime.protocol.convert import attempt_message
 from gristmill.runtime.protocol.quiet import grpc
+from gristmill.runtime.transport.outbox import Outbox, Refused
 from gristmill.runtime.transport.seal import opened, sealed
-from gristmill.runtime.transport.session import Session, SessionBroken, StreamBroken
+from gristmill.runtime.transport.session import SessionBroken, StreamBroken
 from gristmill.runtime.transport.tls import Identity, Trust
-from gristmill.scheduling.events import AttemptId
 
 _log = logging.getLogger(__name__)
 
-_ACK_ITEMS = 200  # orders that arrive before they are acknowledged on their own; beats acknowledge the rest
-_GATHER_SECONDS = 0.005  # between two messages, so that many events share one; the first goes at once
 _LOOK_SECONDS = 5.0  # no wait for something to say is longer
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),  # batches are bounded where they are made
@@ -45,14 +41,6 @@ class StreamOver:
 
     code: str  # of gRPC; empty: the other end closed it
     details: str
-
-
-@dataclass(frozen=True)
-class Refused:
-    """The session has ended, or has not begun."""
-
-    kind: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -97,7 +85,7 @@ def _channel(address: str, secured: Secured | None) -> Any:
     return grpc.secure_channel(address, credentials, options=options)
 
 
-class Attendance:
+class Attendance(Outbox):
     """One session.
 
     Args:
@@ -106,50 +94,16 @@ class Attendance:
     """
 
     def __init__(self, listener: Listener, news: queue.SimpleQueue[Any]) -> None:
+        super().__init__(news)
         self.id = secrets.token_hex(16)
         self._listener = listener
-        self._news = news
-        self._session: Session[pb.Event] = Session()
         self._taking = threading.Lock()  # held by the stream whose message is being taken: orders keep their order
-        self._changed = threading.Condition()  # guards all that follows, and the session
         self._stream: _Stream | None = None
         self._is_welcome = False
-        self._acked = 0  # orders that the coordinator knows to have arrived
-        self._beat: pb.Beat | None = None  # to be sent
-        self._beats = 0
         self._echoed = 0
-        self._idle = False  # the sender waits for something to send
-        self._sent_at = 0.0
         self._seen_at = 0.0  # when the coordinator last showed that it sees our beats
 
     # For any thread.
-
-    def say(self, event: pb.Event, size_bytes: int = 100) -> None:
-        """Tell the coordinator, now or when it can be reached."""
-        with self._changed:
-            try:
-                self._session.say(event, size_bytes)
-            except SessionBroken as error:
-                self._news.put(Refused(pb.Refusal.FENCED, str(error)))
-                return
-            self._wake_sender()
-
-    def beat(self, attempts: Mapping[AttemptId, Progress], usage: Usage | None = None) -> None:
-        """Say that this worker lives, how far its attempts are, and what is in use here."""
-        used = None if usage is None else pb.Usage(**vars(usage))
-        running = [
-            pb.Running(attempt=attempt_message(attempt), records_in=progress.records_in, bytes_in=progress.bytes_in)
-            for attempt, progress in attempts.items()
-        ]
-        with self._changed:
-            self._beats += 1
-            self._beat = pb.Beat(number=self._beats, after=self._session.said, running=running, usage=used)
-            self._wake_sender()
-
-    def _wake_sender(self) -> None:
-        if self._idle:
-            self._idle = False
-            self._changed.notify_all()
 
     @property
     def is_connected(self) -> bool:
@@ -166,16 +120,6 @@ class Attendance:
     def is_welcome(self) -> bool:
         """Whether the session has begun."""
         return self._is_welcome
-
-    @property
-    def unheard_bytes(self) -> int:
-        """About how much was said that the coordinator has not heard yet."""
-        return self._session.unheard_bytes
-
-    def all_heard(self) -> bool:
-        """Whether the coordinator has heard all that was said."""
-        with self._changed:
-            return not self._session.unheard
 
     def unseen_seconds(self, now: float) -> float:
         """For how long the coordinator has not shown that it sees our beats; 0 when there is no stream."""
@@ -222,27 +166,9 @@ class Attendance:
         """The next message of a stream, waiting for it; None when the stream is over."""
         with self._changed:
             while self._stream is stream:
-                if not (stream.is_welcome and self._has_news()):
-                    self._idle = True
-                    self._changed.wait(_LOOK_SECONDS)
-                elif (pause := self._sent_at + _GATHER_SECONDS - time.monotonic()) > 0:
-                    self._changed.wait(pause)
-                else:
-                    self._sent_at = time.monotonic()
-                    return self._message()
+                if message := self._wait_for_news(stream.is_welcome, _LOOK_SECONDS):
+                    return message
         return None
-
-    def _message(self) -> pb.FromAgent:
-        number, events = self._session.take()
-        self._acked = self._session.heard
-        message = pb.FromAgent(heard=self._acked, first=number, events=events)
-        if self._beat is not None:
-            message.beat.CopyFrom(self._beat)
-            self._beat = None
-        return message
-
-    def _has_news(self) -> bool:
-        return self._session.has_more or self._beat is not None or self._session.heard - self._acked >= _ACK_ITEMS
 
     # The stream's thread.
 

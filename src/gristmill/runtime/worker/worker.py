@@ -33,7 +33,8 @@ from gristmill.runtime.process.limits import Limits, limits_of
 from gristmill.runtime.process.processes import hide_this_process
 from gristmill.runtime.process.whereabouts import address_towards, machine_seen
 from gristmill.runtime.protocol import agents as pb
-from gristmill.runtime.transport.attendance import Attendance, Crashed, Refused, Secured, StreamOver
+from gristmill.runtime.transport.attendance import Attendance, Crashed, Secured, StreamOver
+from gristmill.runtime.transport.outbox import Refused
 from gristmill.runtime.transport.tls import Identity, Trust
 from gristmill.runtime.worker.arrow_lean import import_arrow
 from gristmill.runtime.worker.datadirs import DataDirs
