@@ -50,7 +50,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 """A function of a file may import this room as well, when it is called."""
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "ray": ("fleets/ray.py",),
+    "ray": ("fleets/ray/",),
     "grpc": ("runtime/", "shuffle/"),
     "pyarrow.flight": ("runtime/", "shuffle/"),
     "duckdb": ("compute/",),

@@ -22,7 +22,8 @@
     ├── EmptyDataset                an action needs an element, and the dataset has none
     ├── CollectTooLarge             what collect() would bring here is larger than its limit
     ├── ServerUnreachable           no server there: try again (exit code 75)
-    │   └── ServerFull              it is there, and takes no more now (exit code 75)
+    │   ├── ServerFull              it is there, and takes no more now (exit code 75)
+    │   └── RayUnreachable          the Ray cluster does not answer, or lets nobody in (exit code 75)
     ├── JournalFailed               the journal cannot be written or read (exit code 75)
     ├── PayloadAltered              what the journal holds of a job is not what the server has accepted
     ├── TaskError                   one attempt failed; carries a FailureReport
@@ -259,6 +260,10 @@ class ServerUnreachable(GristmillError):
 
 class ServerFull(ServerUnreachable):
     """The server is there, and takes no more now. Trying again later may help."""
+
+
+class RayUnreachable(ServerUnreachable):
+    """The Ray cluster does not answer, does not know the token, or has no room. Trying again later may help."""
 
 
 class JournalFailed(GristmillError):

@@ -388,6 +388,8 @@ def within_this_machine(options: JobOptions) -> JobOptions:
     """
     if options.on == "inline":
         return replace(options, task_cpus=1.0, task_memory_bytes=0)  # one task at a time has all there is
+    if options.on_ray:
+        return options  # it is not on this machine: the fleet sees what there is
     if options.task_cpus is not None and options.task_cpus > options.executor_count:
         raise UsageError(
             f"A task that takes {options.task_cpus:g} CPUs never runs on {options.executor_count} executors, which "
@@ -404,6 +406,8 @@ def within_this_machine(options: JobOptions) -> JobOptions:
 
 def open_fleet(options: JobOptions) -> Fleet:
     """Where the tasks of jobs of this process run."""
+    if options.on_ray:
+        return _ray_fleet(options)
     if options.on == "inline":
         from gristmill.fleets.inline import InlineFleet
 
@@ -414,6 +418,24 @@ def open_fleet(options: JobOptions) -> Fleet:
 
     limits = limits_of(options.max_processes, options.max_file_bytes)
     return LocalFleet(options.executor_count, AgentSettings(limits=limits))
+
+
+def _ray_fleet(options: JobOptions) -> Fleet:
+    from gristmill.api.shipping import Shipment
+    from gristmill.fleets.ray.fleet import RayFleet
+    from gristmill.fleets.ray.settings import RaySettings
+    from gristmill.runtime.process.limits import limits_of
+
+    settings = RaySettings(
+        address=options.on,
+        executors=options.executors,
+        memory_bytes=options.memory_bytes,
+        task_cpus=options.task_cpus or 1.0,
+        task_memory_bytes=options.task_memory_bytes,
+        limits=limits_of(options.max_processes, options.max_file_bytes),
+        data_dir=options.data_dir,
+    )
+    return RayFleet(settings, lambda code: Shipment(code, options.py_files).bundle())
 
 
 def _input_list(inputs: Inputs) -> tuple[str, ...]:

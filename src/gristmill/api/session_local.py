@@ -6,7 +6,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from gristmill.plan.stages import OutputSink, RowsSink
 if TYPE_CHECKING:
     from gristmill.api.prepare import Submission
     from gristmill.api.result import JobResult
+    from gristmill.runtime.executor.reading import BlockInfo
     from gristmill.runtime.views import Observer
 
 _CANCEL_SECONDS = 10.0  # how long a cancelled job may take to be over
@@ -40,8 +41,10 @@ class LocalEngine:
         self._observe = observe
         self._pid = os.getpid()
         self._layouts = Layouts()
+        self._ticket = secrets.token_hex(16)  # opens what the session keeps
         with sigint_held(), ExitStack() as undo:
-            self._coordinator = Coordinator(open_fleet(self._options), threaded=options.on != "inline")
+            self._fleet = open_fleet(self._options)
+            self._coordinator = Coordinator(self._fleet, threaded=options.on != "inline")
             undo.callback(self._coordinator.close)
             self._coordinator.start()
             self._folder = JobFolder.create(options.data_dir, {"name": "session", "passes": True}, time.time())
@@ -56,7 +59,16 @@ class LocalEngine:
         session, coordinator = self._folder.job, self._coordinator
         if earlier:
             earlier.hand_over()
-        return Rows(view, coordinator.kept(session, kept), iter, lambda: coordinator.forget(session, kept), kept)
+        return Rows(view, coordinator.kept(session, kept), self._bring, lambda: coordinator.forget(session, kept), kept)
+
+    def _bring(self, blocks: Sequence[BlockInfo]) -> Iterable[BlockInfo]:
+        """Blocks that the session keeps, readable here."""
+        if not self._options.on_ray:
+            return blocks
+        from gristmill.fleets.ray.fleet import RayFleet
+
+        assert isinstance(self._fleet, RayFleet), "it was opened for these options"
+        return self._fleet.bring(blocks, self._folder.path / "read", self._folder.job, self._ticket)
 
     def write(self, node: Node, name: str, sink: OutputSink, output: str, mode: str) -> JobResult:
         """Run a job for its output."""
@@ -101,7 +113,8 @@ class LocalEngine:
             options = replace(self._options, overwrite=mode == "overwrite")
             submission = submission_of(made, name, output, options, self._send)
             wanted = self._layouts.wanted(made.plan)
-            preparation = prepare(replace(submission, session=self._folder.job, mode=mode, reducers=wanted))
+            owned = replace(submission, session=self._folder.job, session_ticket=self._ticket)
+            preparation = prepare(replace(owned, mode=mode, reducers=wanted))
             undo.callback(preparation.undo)
             self._layouts.note(made.plan, preparation.prepared.plan)
             running = self._coordinator.submit(preparation.prepared, self._observe())

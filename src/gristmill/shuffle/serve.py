@@ -43,7 +43,8 @@ class BlockServer:
         host: the address to bind; the port is chosen by the system.
         port: another than a free one.
         pair: certificate and key, in PEM, to serve by TLS; None: nothing is encrypted.
-        pass_on: gets the answer to a request from whoever keeps its blocks; None: only own blocks are served.
+        pass_on: gets the answer to a request from whoever keeps its blocks, by the address; None: only own blocks are
+            served.
 
     Attributes:
         on_trouble: told the path of a block that should be there and cannot be read; called in any thread.
@@ -55,7 +56,7 @@ class BlockServer:
         host: str = "127.0.0.1",
         port: int = 0,
         pair: tuple[bytes, bytes] | None = None,
-        pass_on: Callable[[Request], Iterator[Any]] | None = None,
+        pass_on: Callable[[str, Request], Iterator[Any]] | None = None,
     ) -> None:
         self._pass_on = pass_on
         self._roots = [os.path.realpath(root) for root in roots]
@@ -114,8 +115,19 @@ class BlockServer:
         if not opens(request.ticket, expected, request.job, time.time()):
             raise flight.FlightUnauthenticatedError(f"this ticket does not open the blocks of job {request.job}")
         if request.keeper and self._pass_on is not None:
-            return self._pass_on(replace(request, keeper=""))
+            return self._pass_on(request.keeper, replace(request, keeper=""))
         return self._batches(request)
+
+    def read(self, data: bytes) -> list[Any]:
+        """The batches that answer a request, for whoever carries them another way than by Flight.
+
+        Raises:
+            ValueError: it is not a request, or its ticket is wrong.
+        """
+        try:
+            return list(self.answer(data))
+        except flight.FlightError as error:
+            raise ValueError(str(error).partition(". gRPC client debug")[0]) from error
 
     def _batches(self, request: Request) -> Iterator[Any]:
         """Small pieces gathered into batches, large ones in batches of their own."""

@@ -10,7 +10,7 @@ from gristmill.errors import ServerUnreachable
 from gristmill.runtime.executor.disks import is_full
 from gristmill.runtime.files.blobs import BlobStore, checked
 from gristmill.runtime.worker.datadirs import DataDirs
-from gristmill.runtime.worker.front import Front
+from gristmill.runtime.worker.premises import CodeSource
 
 _FETCH_TRIES = 4
 _FETCH_PAUSE_SECONDS = 0.5  # doubled each time
@@ -29,7 +29,7 @@ class CodeFetcher:
         front: where they come from.
     """
 
-    def __init__(self, dirs: DataDirs, front: Front) -> None:
+    def __init__(self, dirs: DataDirs, front: CodeSource) -> None:
         self._dirs, self._front = dirs, front
         self._closing = False
 

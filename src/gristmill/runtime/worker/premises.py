@@ -9,7 +9,14 @@ from typing import Protocol
 from gristmill.runtime.contracts import Usage
 from gristmill.runtime.process.limits import Limits, limits_of
 from gristmill.runtime.worker.datadirs import DataDirs
-from gristmill.runtime.worker.front import Front
+
+
+class CodeSource(Protocol):
+    """Where code comes from (``runtime.worker.front.Front``)."""
+
+    url: str
+
+    def blob(self, name: str) -> bytes: ...
 
 
 class Blocks(Protocol):
@@ -35,6 +42,7 @@ class Premises:
         front: where code comes from.
         usage: what is in use here, if there is something new.
         limits: of each executor.
+        relay: the address of what passes questions for blocks on to other workers; empty: executors ask them.
     """
 
     executors: int
@@ -42,6 +50,7 @@ class Premises:
     machine: str
     dirs: DataDirs
     blocks: Blocks
-    front: Front
+    front: CodeSource
     usage: Callable[[], Usage | None] = lambda: None
     limits: Limits = field(default_factory=lambda: limits_of(None, None))
+    relay: str = ""

@@ -162,7 +162,7 @@ def run_worker(settings: WorkerSettings) -> bool:
             usage=usage.take,
             limits=settings.limits,
         )
-        worker = _Worker(settings, premises, _flight_address(host, blocks.port, identity), memory_bytes, news)
+        worker = _Worker(settings, premises, front, _flight_address(host, blocks.port, identity), memory_bytes, news)
         worker.run()
         return worker.is_retired
 
@@ -240,9 +240,16 @@ class _Worker:
     """The worker's life, from one session to the next. All of it in the main thread."""
 
     def __init__(
-        self, settings: WorkerSettings, premises: Premises, flight: str, memory_bytes: int, news: queue.SimpleQueue[Any]
+        self,
+        settings: WorkerSettings,
+        premises: Premises,
+        front: Front,
+        flight: str,
+        memory_bytes: int,
+        news: queue.SimpleQueue[Any],
     ) -> None:
         self._settings = settings
+        self._front = front
         self._premises = premises
         self._flight = flight
         self._memory_bytes = memory_bytes
@@ -321,7 +328,7 @@ class _Worker:
         self._tries += 1
         self._next_try = now + _pause(self._tries, _PAUSE_LIMIT_SECONDS)
         try:
-            facts = self._premises.front.join_facts()
+            facts = self._front.join_facts()
         except ServerUnreachable as error:
             if now - self._contact > self._settings.patience_seconds:
                 raise

@@ -229,7 +229,12 @@ class Workplace:
         """An attempt that reads at other workers: with what opens its job's blocks there, and nothing else."""
         job, attempt, now = self._specs[spec.attempt.job], str(spec.attempt), time.time()
         session = ticket_of(job.session_ticket, job.session, attempt, now) if job.session else ""
-        return replace(spec, ticket=ticket_of(job.ticket, job.job, attempt, now), session_ticket=session)
+        sources = spec.sources
+        if relay := self._premises.relay:
+            sources = tuple(replace(source, via=relay) for source in sources)
+        return replace(
+            spec, sources=sources, ticket=ticket_of(job.ticket, job.job, attempt, now), session_ticket=session
+        )
 
     def _give_up(self, attempt: AttemptId) -> None:
         if (place := self._places.pop(attempt, None)) is not None:

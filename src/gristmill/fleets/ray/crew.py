@@ -1,0 +1,273 @@
+"""The driver's end: makes the fleet's actors, carries what is said to and by them, and makes others when they die.
+
+Each member's life is one coroutine in this thread. What is said travels in batches: a call carries all orders that
+there are, and another one waits for what the member has to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from gristmill.errors import FailureReport
+from gristmill.fleets.ray.member import Member
+from gristmill.fleets.ray.placing import Berth
+from gristmill.fleets.ray.settings import MemberSettings, RaySettings
+from gristmill.runtime.contracts import FleetBroken, Post
+from gristmill.runtime.protocol import agents as pb
+from gristmill.runtime.transport.link import Desk, Link
+from gristmill.runtime.transport.loop_thread import LoopThread
+from gristmill.runtime.transport.session import SessionBroken
+
+_log = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 5.0
+_LEAVE_SECONDS = 3.0  # for members to delete what they keep; then they are ended
+_MOST_FAILURES = 4  # of a member in a row, before any was there: then it is no accident
+_PAUSE_SECONDS = 0.5  # before a member is made anew; doubled each time
+_PAUSE_LIMIT_SECONDS = 30.0
+_NOTE_SECONDS = 10.0  # without a place for a member it is said what is waited for
+_TALKERS = 3  # threads of an actor: one that listens, one that is told, one to spare
+_SERVERS = 4  # … and those that read blocks for others
+
+
+class Crew(LoopThread):
+    """Carries the sessions of the members of a fleet.
+
+    Args:
+        desk: who decides.
+        post: is told when the fleet cannot go on.
+        berths: what members are asked for.
+        settings: of the fleet.
+        namespace: Ray's, for the actors' names.
+        data_dir: where members keep blocks; empty: in their nodes' own folders.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        post: Post,
+        berths: Sequence[Berth],
+        settings: RaySettings,
+        namespace: str,
+        data_dir: str,
+    ) -> None:
+        super().__init__("gristmill-ray")
+        self._desk = desk
+        self._post = post
+        self._berths = berths
+        self._settings = settings
+        self._namespace = namespace
+        self._data_dir = data_dir
+        self._count = 0  # of actors, ever
+        self._actors: dict[str, Any] = {}  # those that live, by name
+        self._blobs: dict[str, Any] = {}  # references, by SHA-256
+        self._untold: dict[str, dict[str, list[Any] | None]] = {}  # by actor: what it is to be told of them
+        self._joined = 0  # members, ever
+
+    # For the fleet.
+
+    def keep_blob(self, name: str, data: bytes) -> None:
+        """Let members have this by its SHA-256, before anything that is said from now on."""
+        if name not in self._blobs:
+            self._blobs[name] = ray.put(data)
+            for untold in self._untold.values():
+                untold[name] = [self._blobs[name]]
+
+    def forget_blob(self, name: str) -> None:
+        """Members need this no more."""
+        if self._blobs.pop(name, None) is not None:
+            for untold in self._untold.values():
+                untold[name] = None
+
+    def end(self, link: Link, kind: int, reason: str) -> None:
+        """End a session. Its member is ended too, and another made."""
+        if link.refusal is None:
+            link.refusal = pb.Refusal(kind=kind, reason=reason)  # type: ignore[arg-type]  # enums are ints
+            link.wake()
+
+    def close(self, seconds: float = _CLOSE_SECONDS) -> None:
+        """End all members. Bounded."""
+        super().close(seconds)
+
+    # The thread.
+
+    async def serve(self) -> None:
+        """Keep all members up until it is told to stop."""
+        lives = [asyncio.create_task(self._keep_up(berth)) for berth in self._berths]
+        for life in lives:
+            life.add_done_callback(self._over)
+        notes = asyncio.create_task(self._note_waiting())
+        self.ready()
+        await self.stopped()
+        for task in (notes, *lives):
+            task.cancel()
+        await asyncio.gather(notes, *lives, return_exceptions=True)
+        await self._dismiss()
+
+    def _over(self, life: asyncio.Task[None]) -> None:
+        """A member's life has ended, and it should not have: nobody else would hear of it."""
+        if not life.cancelled() and (error := life.exception()) is not None:
+            _log.error("the care for a member failed", exc_info=error)
+            message = f"The fleet on Ray failed: {type(error).__name__}: {error}"
+            self._post(FleetBroken(FailureReport("TaskError", message)))
+
+    async def _dismiss(self) -> None:
+        actors = list(self._actors.values())
+        left = [asyncio.ensure_future(_awaited(actor.leave.remote())) for actor in actors]
+        if left:
+            await asyncio.wait(left, timeout=_LEAVE_SECONDS)
+        for actor in actors:
+            _end(actor)
+
+    async def _note_waiting(self) -> None:
+        await asyncio.sleep(_NOTE_SECONDS)
+        while self._joined < len(self._berths):
+            berth = self._berths[0]
+            _log.warning(
+                "Ray has found no place yet for %d of %d members (%g CPUs each); waiting.",
+                len(self._berths) - self._joined, len(self._berths), berth.cpus,
+            )  # fmt: skip
+            await asyncio.sleep(6 * _NOTE_SECONDS)
+
+    async def _keep_up(self, berth: Berth) -> None:
+        """One member, and those that take its place."""
+        failures = 0
+        while True:
+            settings = self._member(berth)
+            actor = _made(berth, settings)
+            self._actors[settings.name] = actor
+            self._untold[settings.name] = {name: [reference] for name, reference in self._blobs.items()}
+            try:
+                join = pb.Join.FromString(await actor.join.remote())
+                self._joined += 1
+                failures = 0
+                await self._attend(actor, settings.name, join)
+            except ray.exceptions.RayError as error:
+                failures += 1
+                _log.debug("a member did not come up", exc_info=True)
+                if failures >= _MOST_FAILURES and not self._joined:
+                    self._post(FleetBroken(_not_up(error)))
+                    return
+            finally:
+                del self._actors[settings.name], self._untold[settings.name]
+                _end(actor)
+            await asyncio.sleep(min(_PAUSE_SECONDS * 2 ** min(failures, 10), _PAUSE_LIMIT_SECONDS))
+
+    def _member(self, berth: Berth) -> MemberSettings:
+        self._count += 1
+        memory = self._settings.memory_bytes
+        slots = sum(berth.slots for berth in self._berths)
+        return MemberSettings(
+            namespace=self._namespace,
+            name=f"{self._namespace}-{self._count}",
+            executors=berth.slots,
+            cpus=berth.cpus,
+            memory_bytes=memory * berth.slots // slots if memory else berth.memory_bytes or None,
+            limits=self._settings.limits,
+            data_dir=self._data_dir,
+        )
+
+    async def _attend(self, actor: Any, name: str, join: pb.Join) -> None:
+        """One session, from its begin to its end."""
+        link = Link(join.session)
+        answer = self._desk.join(link, join)
+        if isinstance(answer, pb.Refusal):
+            if answer.kind == pb.Refusal.VERSION:
+                self._post(FleetBroken(FailureReport("VersionMismatch", answer.reason)))
+            await asyncio.Event().wait()  # there is nothing to be done for it until the fleet ends
+            return
+        link.welcome = answer
+        reason = "It was told to leave."
+        both: list[asyncio.Task[None]] = []
+        try:
+            await actor.welcome.remote(link.id, answer.SerializeToString())
+            both = [
+                asyncio.create_task(self._listen(actor, link)),
+                asyncio.create_task(self._tell(actor, link, self._untold[name])),
+            ]
+            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except (ray.exceptions.RayError, SessionBroken, ValueError, KeyError, TypeError) as error:
+            reason = _why(error)
+        finally:
+            for task in both:
+                task.cancel()
+        if link.refusal is None:
+            _log.warning("worker %s is lost: %s", link.worker, reason)
+            self.end(link, pb.Refusal.FENCED, reason)
+            self._desk.lose(link, reason)
+
+    async def _tell(self, actor: Any, link: Link, untold: dict[str, list[Any] | None]) -> None:
+        """Carry orders to a member, as many at a time as there are."""
+        while link.refusal is None:
+            message = link.next_message(idle=False)
+            if message is None:
+                await link.wait(_NOTE_SECONDS)
+                continue
+            blobs = dict(untold)
+            untold.clear()
+            heard = await actor.hear.remote(link.id, message.SerializeToString(), blobs)
+            link.session.acknowledge(heard)
+
+    async def _listen(self, actor: Any, link: Link) -> None:
+        """Wait for what a member has to say, again and again."""
+        while link.refusal is None:
+            message = pb.FromAgent.FromString(await actor.listen.remote(link.id, link.session.heard))
+            if events := link.session.hear(message.first, message.events):
+                self._desk.hear(link, events)
+            if message.HasField("beat") and link.refusal is None:
+                self._desk.beat(link, message.beat)
+
+
+def _made(berth: Berth, settings: MemberSettings) -> Any:
+    """An actor. Ray gives it a place, now or later."""
+    options: dict[str, Any] = {
+        "name": settings.name,
+        "namespace": settings.namespace,
+        "num_cpus": berth.cpus,
+        "max_restarts": 0,  # its death is known a hundred times sooner than that of one that Ray restarts
+        "max_task_retries": 0,
+        "scheduling_strategy": "SPREAD",
+    }
+    if berth.memory_bytes:
+        options["memory"] = berth.memory_bytes
+    return _actor_class().options(**options).remote(settings)
+
+
+def _actor_class() -> Any:
+    kind: Any = type("GristmillMember", (Member,), {})
+    for group, names in (("talk", ("join", "welcome", "hear", "listen", "leave")), ("serve", ("fetch",))):
+        for name in names:
+            setattr(kind, name, ray.method(concurrency_group=group)(getattr(Member, name)))
+    made: Any = ray.remote(concurrency_groups={"serve": _SERVERS, "talk": _TALKERS})  # type: ignore[call-overload]
+    return made(kind)
+
+
+async def _awaited(reference: Any) -> None:
+    with contextlib.suppress(ray.exceptions.RayError):
+        await reference
+
+
+def _end(actor: Any) -> None:
+    with contextlib.suppress(ray.exceptions.RayError, ValueError):
+        ray.kill(actor, no_restart=True)
+
+
+def _why(error: Exception) -> str:
+    """Why a member is lost, in a sentence."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ray.exceptions.RayActorError):
+        return f"Its Ray actor died: {text}"
+    return f"{type(error).__name__}: {text}"
+
+
+def _not_up(error: Exception) -> FailureReport:
+    message = f"No member of the fleet comes up on the Ray cluster: {' '.join(str(error).split())}"
+    return FailureReport("TaskError", message)

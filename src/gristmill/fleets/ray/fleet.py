@@ -1,0 +1,133 @@
+"""The Ray fleet: members are Ray actors, which hold the slots; Ray gives them places, and moves blocks between them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gristmill.fleets.attended import AttendedFleet
+from gristmill.fleets.ray.placing import berths
+from gristmill.fleets.ray.settings import RaySettings
+from gristmill.runtime.contracts import JobSpec, Post
+from gristmill.shuffle.contracts import BlockInfo
+
+if TYPE_CHECKING:
+    from gristmill.fleets.ray.connecting import Connection
+    from gristmill.fleets.ray.crew import Crew
+
+BEAT_SECONDS = 1.0
+LOST_SECONDS = 60.0  # Ray tells sooner of those that die; this is for those that neither die nor work
+
+
+class RayFleet(AttendedFleet):
+    """Slots on a Ray cluster. See :class:`~gristmill.runtime.contracts.Fleet`.
+
+    Args:
+        settings: how it is to be.
+        bundle_of: the modules that travel with a job, as a zip file, given its code.
+    """
+
+    def __init__(self, settings: RaySettings, bundle_of: Callable[[bytes], bytes | None]) -> None:
+        from gristmill.runtime.files.joblogs import LogKeeper
+
+        super().__init__(LogKeeper())
+        self._settings = settings
+        self._bundle_of = bundle_of
+        self._connection: Connection | None = None
+        self._crew: Crew | None = None
+        self._blobs_of: dict[str, list[str]] = {}  # by job, those that it needs
+
+    def start(self, post: Post) -> None:
+        """Connect to the cluster, and ask it for members.
+
+        Raises:
+            UsageError: Ray is not installed, or the cluster can never run such tasks.
+            RayUnreachable: the cluster does not answer.
+            VersionMismatch: it is of another version.
+        """
+        from gristmill.fleets.ray.connecting import connect
+
+        settings = self._settings
+        self._connection = connection = connect(settings)
+        from gristmill.fleets.ray.crew import Crew
+        from gristmill.fleets.ray.moving import read_from_members
+        from gristmill.fleets.roster import Roster
+
+        wanted = berths(
+            connection.nodes(),
+            settings.executors,
+            settings.task_cpus,
+            settings.task_memory_bytes,
+            shared=connection.is_shared(),
+        )
+        read_from_members()
+        roster = Roster(post, BEAT_SECONDS, LOST_SECONDS, self._awaited, self._logs)
+        namespace = f"gristmill-{secrets.token_hex(4)}"
+        self._crew = Crew(roster, post, wanted, settings, namespace, connection.data_dir)
+        self._attend(roster, self._crew)
+        self._crew.begin()
+
+    def add_job(self, job: JobSpec) -> None:
+        """Make a job known to all members, with what it needs."""
+        bundle = self._bundle_of(job.code)
+        blobs = {sha256(job.code).hexdigest(): job.code}
+        names = []
+        if bundle is not None:
+            names.append(sha256(bundle).hexdigest())
+            blobs[names[0]] = bundle
+        broadcasts = {Path(path).name: Path(path) for path in job.broadcasts}
+        crew = self._crew
+        assert crew is not None, "it was started"
+        for name, data in blobs.items():
+            crew.ask(lambda name=name, data=data: crew.keep_blob(name, data))  # type: ignore[misc]
+        for name, path in broadcasts.items():
+            crew.ask(lambda name=name, path=path: crew.keep_blob(name, path.read_bytes()))  # type: ignore[misc]
+        self._blobs_of[job.job] = list(blobs)
+        super().add_job(replace(job, bundles=tuple(names), broadcasts=tuple(broadcasts), import_paths=()))
+
+    def drop_job(self, job: str) -> None:
+        """Forget a job; members delete what they keep of it."""
+        super().drop_job(job)
+        self._forget_blobs(job)
+
+    def keep_job(self, job: str) -> None:
+        """Forget a job; members keep its blocks, until it is dropped."""
+        super().keep_job(job)
+        self._forget_blobs(job)
+
+    def _forget_blobs(self, job: str) -> None:
+        crew = self._crew
+        _, _, broadcast = job.partition("/")
+        names = [broadcast] if broadcast else self._blobs_of.pop(job, [])
+        needed = {name for others in self._blobs_of.values() for name in others}
+        if crew is not None:
+            for name in names:
+                if name not in needed:
+                    crew.ask(lambda name=name: crew.forget_blob(name))  # type: ignore[misc]
+
+    def bring(self, blocks: Sequence[BlockInfo], scratch: Path, owner: str, secret: str) -> Iterator[BlockInfo]:
+        """Blocks of rows, readable here, one by one as they are needed.
+
+        Raises:
+            TaskError: a block is gone, damaged, or cannot be reached.
+        """
+        from gristmill.runtime.executor.reading import bring
+
+        for block in blocks:
+            here = bring(block, self.block_sources, scratch, owner, secret)
+            yield here
+            if here.path and here.path != block.path:
+                Path(here.path).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """End all members, and the cluster if it is our own. May be called again."""
+        super().close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        if self._logs is not None:
+            self._logs.close()

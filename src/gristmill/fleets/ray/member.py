@@ -1,0 +1,242 @@
+"""A member of the fleet: what runs in a Ray actor. An agent with its executors, as any worker has them.
+
+User code runs in the executors, which are processes of their own beside the actor's: so an attempt can be ended, and
+its death be explained, while the actor and all blocks stay.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import secrets
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from gristmill.config import PYTHON_VERSION, VERSION, available_memory, default_data_dir
+from gristmill.errors import ServerUnreachable
+from gristmill.fleets.ray.moving import ask_member
+from gristmill.fleets.ray.settings import MemberSettings
+from gristmill.runtime.process.environment import DROPPED_BY_WORKERS, hide_from_executors
+from gristmill.runtime.protocol import agents as pb
+from gristmill.runtime.transport.outbox import Outbox, Refused
+from gristmill.runtime.worker.datadirs import DataDirs
+from gristmill.runtime.worker.premises import Premises
+from gristmill.runtime.worker.usage import UsageSampler
+from gristmill.runtime.worker.workplace import Broken, DrainOrdered, Workplace
+from gristmill.shuffle.request import Request
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0  # no wait for something to say is longer
+_BLOB_SECONDS = 60.0  # for code to come that a job needs: it was sent before the job was told of
+_NO_VARIABLES = ("RAY_*",)  # of Ray's processes: some open doors
+_MEMORY_SHARE = 0.6
+
+
+class Member:
+    """What an actor does. Its methods are called by the fleet's crew, and ``fetch`` by other members.
+
+    Args:
+        settings: how it is to be.
+    """
+
+    def __init__(self, settings: MemberSettings) -> None:
+        from gristmill.shuffle.serve import BlockServer
+
+        logging.basicConfig(level=logging.WARNING)
+        hide_from_executors(*DROPPED_BY_WORKERS, *_NO_VARIABLES)
+        self._settings = settings
+        node = ray.get_runtime_context().get_node_id()
+        base = Path(settings.data_dir) if settings.data_dir else default_data_dir()
+        self._folder = base / "ray" / settings.name
+        dirs = DataDirs.open([self._folder])
+        memory = settings.memory_bytes or int(available_memory() * _MEMORY_SHARE)
+        self._blocks = BlockServer(dirs.paths, pass_on=_pass_on)
+        self._usage = UsageSampler(dirs.paths)
+        self._blobs = _Blobs()
+        self._memory_bytes = memory
+        self._premises = Premises(
+            executors=settings.executors,
+            executor_memory_bytes=memory // settings.executors,
+            machine=node,
+            dirs=dirs,
+            blocks=self._blocks,
+            front=self._blobs,
+            usage=self._usage.take,
+            limits=settings.limits,
+            relay=f"127.0.0.1:{self._blocks.port}",
+        )
+        self._session: _Session | None = None
+        self._changing = threading.Lock()
+
+    def join(self) -> bytes:
+        """Begin a session; whatever ran in one before is ended. Returns what the coordinator is to know."""
+        with self._changing:
+            if self._session is not None:
+                self._session.close()
+            self._session = _Session(self._premises)
+        host = socket.gethostname()
+        return pb.Join(
+            session=self._session.id,
+            name=host,
+            host=host,
+            python=PYTHON_VERSION,
+            version=VERSION,
+            machine=self._premises.machine,
+            flight=self._settings.address,
+            cpus=self._settings.cpus,
+            memory_bytes=self._memory_bytes,
+        ).SerializeToString()
+
+    def welcome(self, session: str, welcome: bytes) -> None:
+        """The coordinator's answer: work begins."""
+        self._in(session).welcomed(pb.Welcome.FromString(welcome))
+
+    def hear(self, session: str, message: bytes, blobs: Mapping[str, list[Any] | None]) -> int:
+        """Carry out orders.
+
+        Args:
+            session: which one.
+            message: a ``ToAgent``.
+            blobs: what jobs need, by SHA-256, each a reference to it (in a list, so that Ray leaves it as one); None:
+                it is not needed any more.
+
+        Returns:
+            The number of the last order that came.
+        """
+        self._blobs.note(blobs)
+        return self._in(session).hear(pb.ToAgent.FromString(message))
+
+    def listen(self, session: str, heard: int) -> bytes:
+        """What there is to tell, once there is something, or soon. ``heard``: the last event that the crew knows of."""
+        return self._in(session).listen(heard)
+
+    def fetch(self, request: bytes) -> list[Any]:
+        """Pieces of blocks, for another member or for the caller's process. One object for all of them.
+
+        Raises:
+            ValueError: this is no such request, or its ticket does not open those blocks.
+        """
+        return self._blocks.read(request)
+
+    def leave(self) -> None:
+        """End everything, and delete what was kept. Bounded."""
+        with self._changing:
+            if self._session is not None:
+                self._session.close()
+        self._blocks.close()
+        self._usage.close()
+        self._premises.dirs.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _in(self, session: str) -> _Session:
+        current = self._session
+        if current is None or current.id != session:
+            raise ValueError(f"session {session} is over")
+        return current
+
+
+class _Session(Outbox):
+    """One session: the work in it, and what is to be said."""
+
+    def __init__(self, premises: Premises) -> None:
+        self._told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        super().__init__(self._told)
+        self.id = secrets.token_hex(16)
+        self._premises = premises
+        self._workplace: Workplace | None = None
+        self._hearing = threading.Lock()  # orders keep their order
+
+    def welcomed(self, welcome: pb.Welcome) -> None:
+        self._workplace = Workplace(self._premises, welcome, self, self._told)
+
+    def hear(self, message: pb.ToAgent) -> int:
+        with self._hearing:
+            with self._changed:
+                orders = self._session.hear(message.first, message.orders)
+                heard = self._session.heard
+            if orders and self._workplace is not None:
+                self._workplace.hear(orders)
+        return heard
+
+    def listen(self, heard: int) -> bytes:
+        until = time.monotonic() + _LOOK_SECONDS
+        with self._changed:
+            self._session.acknowledge(heard)
+            self._say_news()
+            message = None
+            while message is None and (left := until - time.monotonic()) > 0:
+                message = self._wait_for_news(True, left)
+            return (message or self._message()).SerializeToString()
+
+    def _say_news(self) -> None:
+        while True:
+            try:
+                item = self._told.get_nowait()
+            except queue.Empty:
+                return
+            match item:
+                case Broken(report):
+                    self.say(pb.Event(goodbye=pb.Goodbye(reason=report.message, failed=True)))
+                case DrainOrdered():
+                    self.say(pb.Event(leaving=pb.Leaving()))
+                case Refused():
+                    raise ValueError(item.reason)
+
+    def close(self) -> None:
+        if self._workplace is not None:
+            self._workplace.close(delete=True)
+
+
+class _Blobs:
+    """What jobs bring along, as references into Ray's object store."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+        self._changed = threading.Condition()
+
+    def note(self, blobs: Mapping[str, list[Any] | None]) -> None:
+        """Take note of what came, and of what is not needed any more."""
+        with self._changed:
+            for name, reference in blobs.items():
+                if reference is None:
+                    self._known.pop(name, None)
+                else:
+                    self._known[name] = reference[0]
+            self._changed.notify_all()
+
+    def blob(self, name: str) -> bytes:
+        """What is kept under this SHA-256.
+
+        Raises:
+            ServerUnreachable: it did not come, or is lost.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: name in self._known, _BLOB_SECONDS)
+            reference = self._known.get(name)
+        if reference is None:
+            raise ServerUnreachable(f"The code {name} has not come.")
+        try:
+            data: bytes = ray.get(reference, timeout=_BLOB_SECONDS)
+        except ray.exceptions.RayError as error:
+            raise ServerUnreachable(f"The code {name} cannot be read: {error}") from error
+        return data
+
+
+def _pass_on(address: str, request: Request) -> Iterator[Any]:
+    return iter(ask_member(address, request, _BLOB_SECONDS))
+
+
+def pid() -> int:
+    """Of the actor's process: for tests that kill it."""
+    return os.getpid()
