@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from crash_kit import Forker
 
-import gristmill
 from gristmill.errors import DiskFull, OutputNotWritable
 from gristmill.storage import renames
 from gristmill.storage.append import locked
@@ -233,14 +231,24 @@ PARTS = [PartFile(f"attempts/{n}", f"part-r-{n:05d}", 1, 4) for n in range(3)]
 POINTS = ("commit.begun", "commit.first-part-named", "commit.success-written", *APPEND_POINTS, "commit.published")
 
 
-def crash(output: Path, point: str, needed_by: Path | None = None) -> None:
-    environment = {**os.environ, "GRISTMILL_FAILPOINT": point, "PYTHONPATH": str(Path(gristmill.__path__[0]).parent)}
-    command = [sys.executable, "-c", SCRIPT, str(output), *([str(needed_by)] if needed_by else [])]
-    assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == 137
+Crash = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def crash() -> Iterator[Crash]:
+    """Lets a process die at a step."""
+    with Forker(SCRIPT, "gristmill.storage.commit", "gristmill.storage.writers") as forker:
+
+        def run_it(output: Path, point: str, needed_by: Path | None = None) -> None:
+            assert forker.run(str(output), *([str(needed_by)] if needed_by else []), failpoint=point) == 137
+
+        yield run_it
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_crash_leaves_the_old_or_the_new_list_and_recovery_ends_what_had_begun(tmp_path: Path, point: str) -> None:
+def test_a_crash_leaves_the_old_or_the_new_list_and_recovery_ends_what_had_begun(
+    tmp_path: Path, point: str, crash: Crash
+) -> None:
     output = tmp_path / "out"
     run(output, "old", "j1")
     crash(output, point)
@@ -255,7 +263,7 @@ def test_a_crash_leaves_the_old_or_the_new_list_and_recovery_ends_what_had_begun
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_another_process_takes_over_from_a_crash(tmp_path: Path, point: str) -> None:
+def test_another_process_takes_over_from_a_crash(tmp_path: Path, point: str, crash: Crash) -> None:
     output, folder = tmp_path / "out", tmp_path / "folder"
     folder.mkdir()
     run(output, "old", "j1")
@@ -278,7 +286,7 @@ def test_another_process_takes_over_from_a_crash(tmp_path: Path, point: str) -> 
 @pytest.mark.parametrize("two_steps", [False, True], ids=["exchange", "two-steps"])
 @pytest.mark.parametrize("point", APPEND_POINTS)
 def test_what_was_replaced_meanwhile_is_not_half_added_to(
-    tmp_path: Path, point: str, two_steps: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, point: str, two_steps: bool, monkeypatch: pytest.MonkeyPatch, crash: Crash
 ) -> None:
     if two_steps:
         monkeypatch.setattr(renames, "_renameat2", lambda: None)
@@ -298,7 +306,9 @@ def test_what_was_replaced_meanwhile_is_not_half_added_to(
 
 
 @pytest.mark.parametrize("point", APPEND_POINTS)
-def test_an_output_that_was_removed_meanwhile_does_not_come_back_by_halves(tmp_path: Path, point: str) -> None:
+def test_an_output_that_was_removed_meanwhile_does_not_come_back_by_halves(
+    tmp_path: Path, point: str, crash: Crash
+) -> None:
     output = tmp_path / "out"
     run(output, "old", "j1")
     crash(output, point)

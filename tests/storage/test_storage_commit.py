@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from crash_kit import Forker
 
 import gristmill
 from gristmill.errors import DiskFull, OutputExists, OutputNotWritable
@@ -240,18 +241,26 @@ else:
 """
 
 
-def crash(output: Path, point: str, overwrite: bool, two_steps: bool, needed_by: Path | None = None) -> int:
-    environment = {**os.environ, "GRISTMILL_FAILPOINT": point, "PYTHONPATH": str(Path(gristmill.__path__[0]).parent)}
-    flags = [str(flag) for flag in (overwrite, two_steps, point.startswith("abort"))]
-    command = [sys.executable, "-c", SCRIPT, str(output), *flags, *([str(needed_by)] if needed_by else [])]
-    return subprocess.run(command, env=environment, timeout=60, check=False).returncode
+Crash = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def crash() -> Iterator[Crash]:
+    """Lets a process die at a step; its exit code."""
+    with Forker(SCRIPT, "gristmill.storage.commit", "gristmill.storage.writers") as forker:
+
+        def run_it(output: Path, point: str, overwrite: bool, two_steps: bool, needed_by: Path | None = None) -> int:
+            flags = [str(flag) for flag in (overwrite, two_steps, point.startswith("abort"))]
+            return forker.run(str(output), *flags, *([str(needed_by)] if needed_by else []), failpoint=point)
+
+        yield run_it
 
 
 @pytest.mark.parametrize("two_steps", [False, True], ids=["exchange", "two-steps"])
 @pytest.mark.parametrize("overwrite", [False, True], ids=["fresh", "overwrite"])
 @pytest.mark.parametrize("point", FAIL_POINTS)
 def test_a_crash_leaves_the_old_or_the_whole_new_output(
-    tmp_path: Path, point: str, overwrite: bool, two_steps: bool
+    tmp_path: Path, point: str, overwrite: bool, two_steps: bool, crash: Crash
 ) -> None:
     if point.startswith("swap") and not (overwrite and two_steps):
         pytest.skip("this step is not taken here")
@@ -279,7 +288,7 @@ def test_a_crash_leaves_the_old_or_the_whole_new_output(
 @pytest.mark.parametrize("overwrite", [False, True], ids=["fresh", "overwrite"])
 @pytest.mark.parametrize("point", FAIL_POINTS)
 def test_another_process_takes_over_from_a_crash(
-    tmp_path: Path, point: str, overwrite: bool, two_steps: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, point: str, overwrite: bool, two_steps: bool, monkeypatch: pytest.MonkeyPatch, crash: Crash
 ) -> None:
     if point.startswith("swap") and not (overwrite and two_steps):
         pytest.skip("this step is not taken here")
@@ -321,7 +330,7 @@ def test_what_is_kept_at_the_end_is_taken_up_again(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_an_output_that_somebody_made_meanwhile_is_not_taken_over(tmp_path: Path) -> None:
+def test_an_output_that_somebody_made_meanwhile_is_not_taken_over(tmp_path: Path, crash: Crash) -> None:
     output = tmp_path / "out"
     assert crash(output, "commit.parts-named", False, False, tmp_path) == 137
     output.mkdir()
@@ -332,7 +341,7 @@ def test_an_output_that_somebody_made_meanwhile_is_not_taken_over(tmp_path: Path
     assert litter(output) == []
 
 
-def test_what_nobody_can_take_up_any_more_is_litter(tmp_path: Path) -> None:
+def test_what_nobody_can_take_up_any_more_is_litter(tmp_path: Path, crash: Crash) -> None:
     output, folder = tmp_path / "out", tmp_path / "folder"
     folder.mkdir()
     assert crash(output, "commit.begun", False, False, folder) == 137
@@ -343,7 +352,7 @@ def test_what_nobody_can_take_up_any_more_is_litter(tmp_path: Path) -> None:
     assert litter(output) == []
 
 
-def test_a_newer_output_ends_the_older_jobs_chances(tmp_path: Path) -> None:
+def test_a_newer_output_ends_the_older_jobs_chances(tmp_path: Path, crash: Crash) -> None:
     output = tmp_path / "out"
     assert crash(output, "commit.begun", False, False, tmp_path) == 137
     run(output, "next")
@@ -351,7 +360,7 @@ def test_a_newer_output_ends_the_older_jobs_chances(tmp_path: Path) -> None:
     assert litter(output) == []
 
 
-def test_a_removal_that_was_cut_short_is_taken_up(tmp_path: Path) -> None:
+def test_a_removal_that_was_cut_short_is_taken_up(tmp_path: Path, crash: Crash) -> None:
     output = tmp_path / "out"
     assert crash(output, "commit.begun", False, False) == 137
     (staging,) = tmp_path.iterdir()
@@ -383,7 +392,7 @@ def test_a_killed_owner_is_known_to_be_gone_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no exchange")
-def test_an_output_that_was_replaced_is_never_taken_for_what_the_job_made(tmp_path: Path) -> None:
+def test_an_output_that_was_replaced_is_never_taken_for_what_the_job_made(tmp_path: Path, crash: Crash) -> None:
     output, folder = tmp_path / "out", tmp_path / "folder"
     folder.mkdir()
     run(output, "old")
@@ -426,7 +435,7 @@ def test_a_commit_that_ends_just_before_the_exchange_is_taken_up(
     assert content(output) == "new"
 
 
-def test_a_folder_whose_new_owner_was_killed_while_it_said_so_is_still_needed(tmp_path: Path) -> None:
+def test_a_folder_whose_new_owner_was_killed_while_it_said_so_is_still_needed(tmp_path: Path, crash: Crash) -> None:
     output, folder = tmp_path / "out", tmp_path / "folder"
     folder.mkdir()
     assert crash(output, "commit.begun", False, False, folder) == 137

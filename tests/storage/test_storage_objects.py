@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from crash_kit import Forker
 from pyarrow import fs as pafs
 
-import gristmill
 from gristmill.errors import FailureReport, OutputExists, OutputNotWritable, OutputUnreachable
 from gristmill.storage import outputs
 from gristmill.storage.bad_records import BadRecords
@@ -267,11 +265,19 @@ CRASHES = [
 ]
 
 
-def crash(place: str, point: str, mode: str, needed_by: Path | None = None) -> None:
-    environment = {**os.environ, "GRISTMILL_FAILPOINT": point, "PYTHONPATH": str(Path(gristmill.__path__[0]).parent)}
-    ends = "abort" if "abort" in point else "commit"
-    command = [sys.executable, "-c", SCRIPT, place, mode, str(needed_by or ""), ends]
-    assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == 137
+Crash = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def crash() -> Iterator[Crash]:
+    """Lets a process die at a step."""
+    with Forker(SCRIPT, "gristmill.storage.outputs", "gristmill.storage.writers.parts") as forker:
+
+        def run_it(place: str, point: str, mode: str, needed_by: Path | None = None) -> None:
+            ends = "abort" if "abort" in point else "commit"
+            assert forker.run(place, mode, str(needed_by or ""), ends, failpoint=point) == 137
+
+        yield run_it
 
 
 def expected(mode: str, *, published: bool) -> list[str] | None:
@@ -282,7 +288,7 @@ def expected(mode: str, *, published: bool) -> list[str] | None:
 
 
 @pytest.mark.parametrize(("point", "mode"), CRASHES)
-def test_a_crash_leaves_the_old_or_the_whole_new_output(place: str, point: str, mode: str) -> None:
+def test_a_crash_leaves_the_old_or_the_whole_new_output(place: str, point: str, mode: str, crash: Crash) -> None:
     if mode != "error":
         run(place, "old")
     crash(place, point, mode)
@@ -302,7 +308,9 @@ def test_a_crash_leaves_the_old_or_the_whole_new_output(place: str, point: str, 
 
 
 @pytest.mark.parametrize(("point", "mode"), CRASHES)
-def test_another_process_takes_over_from_a_crash(place: str, point: str, mode: str, tmp_path: Path) -> None:
+def test_another_process_takes_over_from_a_crash(
+    place: str, point: str, mode: str, tmp_path: Path, crash: Crash
+) -> None:
     if mode != "error":
         run(place, "old")
     crash(place, point, mode, tmp_path)
@@ -320,7 +328,7 @@ def test_another_process_takes_over_from_a_crash(place: str, point: str, mode: s
     assert set(objects(place)) == {"_SUCCESS", *(file.name for file in listed)}
 
 
-def test_what_nobody_will_take_up_is_deleted(place: str, tmp_path: Path) -> None:
+def test_what_nobody_will_take_up_is_deleted(place: str, tmp_path: Path, crash: Crash) -> None:
     crash(place, "objects.commit-begun", "error", tmp_path)
     left_output(place, "crashed").abort()
     assert objects(place) == {}
