@@ -8,9 +8,14 @@ Files that take long come first: where several processes share the files, the la
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from ray_kit import RayCluster
 
 settings.register_profile(
     "project", database=None, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -25,3 +30,19 @@ _LONG = {"test_docs_run.py", "chaos", "page", "service", "mr", "fleets", "cli"}
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _LONG.isdisjoint(item.path.parts))
+
+
+@pytest.fixture(scope="session")
+def ray_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """A Ray cluster of two nodes with a CPU each, for all tests of a process: it takes a while to start."""
+    from ray_kit import ray_cluster
+
+    with ray_cluster(tmp_path_factory.mktemp("ray"), nodes=2) as shared:
+        yield shared
+
+
+@pytest.fixture
+def on_ray(ray_nodes: RayCluster) -> Iterator[RayCluster]:
+    """The same, and ``on="ray"`` leads there."""
+    with ray_nodes.joined():
+        yield ray_nodes
