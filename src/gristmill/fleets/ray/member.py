@@ -36,6 +36,7 @@ from gristmill.shuffle.request import Request
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0  # no wait for something to say is longer
+_GATHER_SECONDS = 0.01  # a call takes a millisecond of CPU on both sides: many events share one
 _BLOB_SECONDS = 60.0  # for code to come that a job needs: it was sent before the job was told of
 _NO_VARIABLES = ("RAY_*",)  # of Ray's processes: some open doors
 _MEMORY_SHARE = 0.6
@@ -149,7 +150,7 @@ class _Session(Outbox):
 
     def __init__(self, premises: Premises) -> None:
         self._told: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        super().__init__(self._told)
+        super().__init__(self._told, _GATHER_SECONDS)
         self.id = secrets.token_hex(16)
         self._premises = premises
         self._workplace: Workplace | None = None

@@ -19,7 +19,8 @@ from gristmill.runtime.transport.session import Session, SessionBroken
 from gristmill.scheduling.events import AttemptId
 
 _ACK_ITEMS = 200  # orders that arrive before they are acknowledged on their own; beats acknowledge the rest
-_GATHER_SECONDS = 0.005  # between two messages, so that many events share one; the first goes at once
+GATHER_SECONDS = 0.005
+"""Between two messages, so that many events share one; the first goes at once."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,12 @@ class Outbox:
 
     Args:
         news: gets Refused, if too much is kept for the other end.
+        gather_seconds: between two messages.
     """
 
-    def __init__(self, news: queue.SimpleQueue[Any]) -> None:
+    def __init__(self, news: queue.SimpleQueue[Any], gather_seconds: float = GATHER_SECONDS) -> None:
         self._news = news
+        self._gather_seconds = gather_seconds
         self._session: Session[pb.Event] = Session()
         self._changed = threading.Condition()  # guards all that follows, and the session
         self._acked = 0  # orders that the coordinator knows to have arrived
@@ -96,7 +99,7 @@ class Outbox:
         if not (is_ready and self._has_news()):
             self._idle = True
             self._changed.wait(seconds)
-        elif (pause := self._sent_at + _GATHER_SECONDS - time.monotonic()) > 0:
+        elif (pause := self._sent_at + self._gather_seconds - time.monotonic()) > 0:
             self._changed.wait(pause)
         else:
             self._sent_at = time.monotonic()
