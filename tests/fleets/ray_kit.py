@@ -28,7 +28,8 @@ import pytest
 
 PROCESS = Path(__file__).parent / "ray_cluster_process.py"
 PATIENCE = 60.0
-STORE_BYTES = 100 << 20  # of each node; Ray wants 75 MiB at least
+# Of each node. Its processes that add and remove nodes, or tell drivers what actors print, take their time to start.
+_LEAN = {"object_store_memory": 100 << 20, "no_monitor": True, "include_log_monitor": False}
 MARK = "TESTS_RAY_CLUSTER"  # in the environment of every process of a cluster: the folder of its files
 # As important as the test, and missed sooner than usual when they die.
 _SETTINGS = {
@@ -46,7 +47,7 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not inst
 """For tests that do."""
 
 ray_marks = [needs_ray, pytest.mark.xdist_group("ray")]
-"""``pytestmark`` of tests with the fixtures ``ray_nodes`` or ``on_ray``: the cluster is shared, and so is the process."""
+"""``pytestmark`` of tests with the fixtures ``ray_nodes`` or ``on_ray``: one process for one cluster."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class RayCluster:
 
     def add_node(self, cpus: float = 1, **more: Any) -> RayNode:
         """Start one more node, and wait until it is there. ``more``: what ``ray.cluster_utils.Cluster`` takes."""
-        made = self._order(do="add", **{"num_cpus": cpus, "object_store_memory": STORE_BYTES, **more})
+        made = self._order(do="add", **{"num_cpus": cpus, **_LEAN, **more})
         self.address = made["address"]
         node = RayNode(made["id"], made["raylet"], tuple(made["pids"]))
         self.nodes.append(node)
