@@ -3,10 +3,12 @@
 Hypothesis keeps no database beside the code: a failing example is printed with what makes it again. Signals are as on a
 terminal: a shell that runs the suite in the background has them ignored, and so would every process that a test starts.
 Files that take long come first: where several processes share the files, the last ones are short, and all end together.
+The thousands of tests, and what they import, are never garbage: they are not looked through for it again and again.
 """
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -22,6 +24,8 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
+gc.disable()  # until all tests are read
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -30,6 +34,11 @@ _LONG = {"test_docs_run.py", "chaos", "page", "service", "mr", "fleets", "cli"}
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _LONG.isdisjoint(item.path.parts))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
