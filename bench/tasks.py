@@ -6,8 +6,8 @@ An empty task is a map task without input in a job with a shuffle. Everything is
 the agent, executor processes, and a result that is awaited and counted for every task. The time is that of the whole
 job, from its submission to its committed output; the executors are up before.
 
-Names: local, journal (local, with a journal) and grpc (what ``gristmill serve --executors`` starts: a journal, and a
-worker process beside it that is reached over gRPC).
+Names: local, journal (local, with a journal), grpc (what ``gristmill serve --executors`` starts: a journal, and a
+worker process beside it that is reached over gRPC) and ray (a Ray of its own, whose actor keeps the executors).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from gristmill.runtime.process.processes import collect_garbage_rarely
 from gristmill.scheduling.commands import JobState
 from gristmill.storage.commit import OutputCommit
 
-LIMITS = {"local": 10_000, "journal": 10_000, "grpc": 4_000}
+LIMITS = {"local": 10_000, "journal": 10_000, "grpc": 4_000, "ray": 10_000}
 """Tasks a second, at least, in the median."""
 
 _PATIENCE_SECONDS = 300.0
@@ -94,7 +95,20 @@ def over_grpc(executors: int, folder: Path) -> Iterator[tuple[Coordinator, Journ
         yield server.coordinator, None  # it has its own
 
 
-SETTINGS = {"local": local, "journal": with_journal, "grpc": over_grpc}
+@contextmanager
+def on_ray(executors: int, folder: Path) -> Iterator[tuple[Coordinator, Journal | None]]:
+    """A Ray of its own, with one node."""
+    from gristmill.api.shipping import Shipment
+    from gristmill.fleets.ray.fleet import RayFleet
+    from gristmill.fleets.ray.settings import RaySettings
+
+    settings = RaySettings(executors=executors, data_dir=folder / "ray")
+    with closing(Coordinator(RayFleet(settings, lambda code: Shipment(code).bundle()))) as coordinator:
+        coordinator.start()
+        yield coordinator, None
+
+
+SETTINGS = {"local": local, "journal": with_journal, "grpc": over_grpc, "ray": on_ray}
 
 
 def run_job(coordinator: Coordinator, journal: Journal | None, prepared: PreparedJob) -> float:
@@ -124,7 +138,8 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--executors", type=int, default=EXECUTORS)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    there = [name for name in SETTINGS if name != "ray" or find_spec("ray")]
+    parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=there, help="by default all that can run")
     options = parser.parse_args()
     collect_garbage_rarely()  # as every command of Gristmill does
     print(f"{'fleet':<9} {'tasks':>9} {'tasks/s, best':>14} {'median':>9} {'worst':>9}  limit")

@@ -17,8 +17,11 @@ def text(joined):
     return f"{key}\t{value}\t{other}"
 
 
+def write(session, source, target):
+    left, right = (session.read_text(f"{source}/{side}.txt").map(pair) for side in ("left", "right"))
+    left.join(right).map(text).write_text(target)
+
+
 if __name__ == "__main__":
-    source, target = sys.argv[1:]
     with gm.Session(on="local", executors=EXECUTORS) as session:
-        left, right = (session.read_text(f"{source}/{side}.txt").map(pair) for side in ("left", "right"))
-        left.join(right).map(text).write_text(target)
+        write(session, *sys.argv[1:])

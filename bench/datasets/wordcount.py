@@ -9,8 +9,12 @@ import gristmill as gm
 EXECUTORS = 2
 find_words = re.compile(r"[^\W\d_]+").findall
 
+
+def write(session, source, target):
+    counts = session.read_text(source).flat_map(find_words).map(lambda word: (word, 1)).reduce_by_key(add)
+    counts.map(lambda pair: f"{pair[0]}\t{pair[1]}").write_text(target)
+
+
 if __name__ == "__main__":
-    source, target = sys.argv[1:]
     with gm.Session(on="local", executors=EXECUTORS) as session:
-        counts = session.read_text(source).flat_map(find_words).map(lambda word: (word, 1)).reduce_by_key(add)
-        counts.map(lambda pair: f"{pair[0]}\t{pair[1]}").write_text(target)
+        write(session, *sys.argv[1:])

@@ -16,8 +16,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 VENV = HERE.parent.parent / ".bench-venv"
 PYTHON = VENV / ("Scripts" if os.name == "nt" else "bin") / "python"
-PEERS = {"spark": "pyspark", "dask": "dask", "duckdb": "duckdb", "polars": "polars"}
-"""What a peer is called here, and its package."""
+PEERS = {"spark": "pyspark", "dask": "dask", "duckdb": "duckdb", "polars": "polars", "ray": "ray"}
+"""What a peer is called here, and its package. Ray is there for Ray Data."""
 
 _INSTALL_SECONDS = 1200
 _PROBE_SECONDS = 60
