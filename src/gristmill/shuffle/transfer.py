@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
@@ -170,7 +170,7 @@ class Transfer:
             pieces.append(Piece(one.block.path, one.segment.offset + one.received, min(one.left, room)))
             room -= one.left
         batch_bytes = min(self._template.batch_bytes, SMALL_BATCH_BYTES) if vain else self._template.batch_bytes
-        request = Request(self._template.job, self._template.ticket, tuple(pieces), batch_bytes)
+        request = replace(self._template, pieces=tuple(pieces), batch_bytes=batch_bytes)
         try:
             with closing(self._call(request, self._settings.call_seconds * 2**vain)) as answer:  # type: ignore[type-var]
                 for place, data, error in answer:
