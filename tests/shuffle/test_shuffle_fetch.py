@@ -109,6 +109,26 @@ def test_blocks_of_several_workers_come_in_their_order(places: list[Place], tmp_
     assert [block.segment(1).rows for block in fetched] == [block.segment(1).rows for block in blocks]
 
 
+def test_a_neighbour_passes_questions_on(places: list[Place], tmp_path: Path) -> None:
+    """It is asked for all that others keep, in several calls, and has none of it itself."""
+    keepers, asked = {f"far:{place.name}": place.server for place in places}, []
+
+    def pass_on(address: str, request: Request) -> Iterator[Any]:
+        asked.append(address)
+        return iter(keepers[address].read(request.to_bytes()))
+
+    neighbour = BlockServer([tmp_path / "neighbour"], pass_on=pass_on)
+    neighbour.allow(JOB, SECRET)
+    try:
+        sources = [BlockSource(p.name, f"far:{p.name}", p.name, f"127.0.0.1:{neighbour.port}") for p in places]
+        blocks = all_blocks(places)
+        fetched = fetch_blocks(blocks, 1, sources, tmp_path / "scratch", job=JOB, ticket=TICKET, settings=QUICK)
+    finally:
+        neighbour.close()
+    assert same(fetched, blocks)
+    assert sorted(asked) == sorted(keepers), "all blocks of a keeper in one question"
+
+
 def test_a_small_budget_and_many_calls_make_no_difference(places: list[Place], tmp_path: Path) -> None:
     blocks = all_blocks(places)
     assert same(fetch(blocks, places, tmp_path, budget_bytes=1), blocks)
