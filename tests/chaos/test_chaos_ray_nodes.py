@@ -1,0 +1,96 @@
+"""Nodes of a Ray cluster are killed in the middle of a job: what is lost with them is made again, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chaos_ray_kit import grounds, pids_of
+from ray_kit import RayCluster, RayNode, ray_cluster, ray_marks
+
+pytestmark = ray_marks
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    with ray_cluster(tmp_path_factory.mktemp("cluster"), nodes=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def node(field: RayCluster) -> Iterator[RayNode]:
+    """One more node, to be killed."""
+    made = field.add_node()
+    yield made
+    made.kill()
+    field.remove_node(made)
+
+
+def test_a_node_is_killed_while_maps_run(field: RayCluster, node: RayNode, tmp_path: Path) -> None:
+    with grounds(field, tmp_path, tasks=9) as g:
+        g.hold("map")
+        g.begin()
+        g.wait_for("map", 3)
+        g.hold(*(f"map.{task}" for task in (6, 7, 8)))
+        g.release("map")
+        g.wait_until(lambda: g.done(0) >= set(range(6)))
+        g.wait_for("map", 9)
+        lost = g.on(pids_of(node), "map")
+        node.kill()
+        g.finish()
+        assert {task for task, count in g.runs("map").items() if count > 1} == lost
+        assert len(lost) >= 2, "a finished one, and one that ran"
+        assert set(g.runs("reduce").values()) == {1}
+        g.check()
+
+
+def test_a_node_is_killed_while_blocks_move(field: RayCluster, node: RayNode, tmp_path: Path) -> None:
+    """All map tasks are done, and reducers have begun, but read nothing yet."""
+    with grounds(field, tmp_path, tasks=9) as g:
+        g.hold("map", "open")
+        g.begin()
+        g.wait_for("map", 3)
+        g.release("map")
+        g.wait_for("open", 3)
+        lost = g.on(pids_of(node), "map")
+        node.kill()
+        g.finish()
+        assert {task for task, count in g.runs("map").items() if count > 1} == lost != set()
+        assert set(g.runs("map").values()) == {1, 2}
+        g.check()
+
+
+def test_a_node_is_killed_while_reducers_run(field: RayCluster, node: RayNode, tmp_path: Path) -> None:
+    with grounds(field, tmp_path, tasks=6, partitions=8) as g:
+        g.hold("map", "open")
+        g.begin()
+        g.wait_for("map", 3)
+        g.release("map")
+        g.wait_for("open", 3)
+        g.hold("reduce.6", "reduce.7")
+        g.release("open")
+        g.wait_until(lambda: g.done(1) >= set(range(6)) and {"6", "7"} <= g.runs("reduce").keys())
+        lost, cut_off = g.on(pids_of(node), "map"), g.on(pids_of(node), "reduce") & {"6", "7"}
+        node.kill()
+        g.finish()
+        assert {task for task, count in g.runs("reduce").items() if count > 1} >= cut_off
+        assert {task for task, count in g.runs("reduce").items() if count > 1} <= {"6", "7"}
+        assert {task for task, count in g.runs("map").items() if count > 1} <= lost
+        g.check()
+
+
+def test_finished_stages_are_not_repeated(field: RayCluster, node: RayNode, tmp_path: Path) -> None:
+    """A node is killed in the third stage: of the first two runs again what it kept and is still needed."""
+    with grounds(field, tmp_path, tasks=6, partitions=6, job="Twice") as g:
+        g.hold("map", "last")
+        g.begin()
+        g.wait_for("map", 3)
+        g.release("map")
+        g.wait_for("last", 3)
+        maps, reduces = g.on(pids_of(node), "map"), g.on(pids_of(node), "reduce")
+        node.kill()
+        g.finish()
+        assert {task for task, count in g.runs("map").items() if count > 1} <= maps
+        assert {task for task, count in g.runs("reduce").items() if count > 1} <= reduces
+        g.check()
