@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gristmill.fleets.ray.crew import Crew
 
 BEAT_SECONDS = 1.0
+_MOST_BEATS = 100  # a second, of all members together: each is a call, and takes half a millisecond here
 LOST_SECONDS = 60.0  # Ray tells sooner of those that die; this is for those that neither die nor work
 
 
@@ -65,7 +66,8 @@ class RayFleet(AttendedFleet):
             shared=connection.is_shared(),
         )
         read_from_members()
-        roster = Roster(post, BEAT_SECONDS, LOST_SECONDS, self._awaited, self._logs)
+        beat_seconds = max(BEAT_SECONDS, len(wanted) / _MOST_BEATS)
+        roster = Roster(post, beat_seconds, LOST_SECONDS, self._awaited, self._logs)
         namespace = f"gristmill-{secrets.token_hex(4)}"
         self._crew = Crew(roster, post, wanted, settings, namespace, connection.data_dir)
         self._attend(roster, self._crew)

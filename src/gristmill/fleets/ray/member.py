@@ -22,12 +22,12 @@ import ray
 
 from gristmill.config import PYTHON_VERSION, VERSION, available_memory, default_data_dir
 from gristmill.errors import ServerUnreachable
+from gristmill.fleets.ray.folders import open_folder, sweep
 from gristmill.fleets.ray.moving import ask_member
 from gristmill.fleets.ray.settings import MemberSettings
 from gristmill.runtime.process.environment import DROPPED_BY_WORKERS, hide_from_executors
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.transport.outbox import Outbox, Refused
-from gristmill.runtime.worker.datadirs import DataDirs
 from gristmill.runtime.worker.premises import Premises
 from gristmill.runtime.worker.usage import UsageSampler
 from gristmill.runtime.worker.workplace import Broken, DrainOrdered, Workplace
@@ -35,7 +35,6 @@ from gristmill.shuffle.request import Request
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0  # no wait for something to say is longer
 _GATHER_SECONDS = 0.01  # a call takes a millisecond of CPU on both sides: many events share one
 _BLOB_SECONDS = 60.0  # for code to come that a job needs: it was sent before the job was told of
 _NO_VARIABLES = ("RAY_*",)  # of Ray's processes: some open doors
@@ -58,7 +57,8 @@ class Member:
         node = ray.get_runtime_context().get_node_id()
         base = Path(settings.data_dir) if settings.data_dir else default_data_dir()
         self._folder = base / "ray" / settings.name
-        dirs = DataDirs.open([self._folder])
+        dirs = open_folder(self._folder)
+        threading.Thread(target=sweep, args=(self._folder.parent,), name="gristmill-sweep", daemon=True).start()
         memory = settings.memory_bytes or int(available_memory() * _MEMORY_SHARE)
         self._blocks = BlockServer(dirs.paths, pass_on=_pass_on)
         self._usage = UsageSampler(dirs.paths)
@@ -154,9 +154,11 @@ class _Session(Outbox):
         self.id = secrets.token_hex(16)
         self._premises = premises
         self._workplace: Workplace | None = None
+        self._look_seconds = 1.0  # no wait for something to say is longer
         self._hearing = threading.Lock()  # orders keep their order
 
     def welcomed(self, welcome: pb.Welcome) -> None:
+        self._look_seconds = welcome.beat_seconds
         self._workplace = Workplace(self._premises, welcome, self, self._told)
 
     def hear(self, message: pb.ToAgent) -> int:
@@ -169,7 +171,7 @@ class _Session(Outbox):
         return heard
 
     def listen(self, heard: int) -> bytes:
-        until = time.monotonic() + _LOOK_SECONDS
+        until = time.monotonic() + self._look_seconds
         with self._changed:
             self._session.acknowledge(heard)
             self._say_news()
