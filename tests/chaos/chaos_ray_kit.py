@@ -139,7 +139,9 @@ class Grounds:
         found: set[int] = set()
         for path in (self.folder / "driver/jobs").glob(f"*/{JOURNAL}"):
             facts = Journal(path).facts()
-            found.update(fact.attempt.index for fact in facts if isinstance(fact, TaskDone) and fact.attempt.stage == stage)
+            found.update(
+                fact.attempt.index for fact in facts if isinstance(fact, TaskDone) and fact.attempt.stage == stage
+            )
         return found
 
     def said(self) -> str:

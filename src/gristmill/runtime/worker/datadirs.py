@@ -34,7 +34,8 @@ FULL_SECONDS = 10.0  # … and is looked at again so much later
 ROOM_SECONDS = 0.1  # one that had room is looked at again so much later: attempts may be much shorter
 PROBE_SECONDS = 1.0  # a directory that was tried is not tried again so soon: many blocks may be missed at once
 _PROBE_BYTES = 4096
-_LOCK = "worker.lock"
+LOCK = "worker.lock"
+"""The file in a data directory that whoever uses it holds a lock on."""
 _FULL = {errno.ENOSPC} | ({errno.EDQUOT} if hasattr(errno, "EDQUOT") else set())
 
 
@@ -243,7 +244,7 @@ def _take(directory: _Directory) -> str:
         _probe(directory.path)
         if fcntl is None:
             return ""
-        directory.lock = os.open(directory.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        directory.lock = os.open(directory.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(directory.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UsageError(
