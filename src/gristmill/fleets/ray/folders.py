@@ -35,7 +35,7 @@ def open_folder(folder: Path) -> DataDirs:
 
 
 def sweep(base: Path) -> list[Path]:
-    """Delete the folders below ``base`` that nobody uses; what cannot be deleted is left to the next one. Says which."""
+    """Delete the folders below ``base`` that nobody uses; what cannot be deleted is left to others. Says which."""
     swept: list[Path] = []
     for folder in sorted(base.glob(_OURS)):
         with contextlib.ExitStack() as held, contextlib.suppress(OSError):
