@@ -38,9 +38,11 @@ def berths(
     task_memory_bytes: int,
     *,
     shared: bool = False,
-    grows: bool = False,
 ) -> list[Berth]:
     """What to ask of Ray: a member for each node, with all its slots; where others are at work, a member for each slot.
+
+    Slots that are asked for and have no room yet wait as members of their own: it is what they wait for that makes an
+    autoscaler add nodes, and where there is none, they wait until somebody else does.
 
     Args:
         nodes: those that are there.
@@ -48,14 +50,18 @@ def berths(
         task_cpus: what a slot takes.
         task_memory_bytes: likewise.
         shared: others use the cluster too.
-        grows: nodes may be added on demand.
 
     Raises:
-        UsageError: no node has room for a single task, and none will be added.
+        UsageError: no node has room for a single task; or none has CPUs, and it was not said how many to wait for.
     """
     room = sorted((node.slots(task_cpus, task_memory_bytes) for node in nodes), reverse=True)
-    wanted = executors or max(1, sum(room))
-    if not any(room) and not grows:
+    wanted = executors or sum(room)
+    if not wanted and not any(node.cpus for node in nodes):
+        raise UsageError(
+            "This Ray cluster has no CPUs now. With --executors N a job waits until there are some, and Ray's "
+            "autoscaler, if it has one, adds nodes for it."
+        )
+    if not any(room) and any(node.cpus for node in nodes):
         largest = max(nodes, key=lambda node: (node.cpus, node.memory_bytes), default=Node(0, 0))
         memory = f" and {format_size(task_memory_bytes)} of memory" if task_memory_bytes else ""
         raise UsageError(
@@ -67,6 +73,5 @@ def berths(
         size = min(slots, wanted - sum(sizes))
         if size > 0:
             sizes += [1] * size if shared else [size]
-    if grows:
-        sizes += [1] * (wanted - sum(sizes))
+    sizes += [1] * (wanted - sum(sizes))
     return [Berth(size, size * task_cpus, size * task_memory_bytes) for size in sizes]
