@@ -11,13 +11,21 @@ import pytest
 from dataset_cases import Case, assert_same
 from dataset_model import Model
 from dataset_values import Parts, exact
+from ray_kit import ray_marks
 
 from gristmill import Session
 
 # Each fleet, of how many cases one runs there in every run of the suite, and which; the others run in the soak.
-FLEETS = {"inline": (1, 0), "local": (6, 0), "server": (24, 12)}
-# For fixtures: all fleets, the slowest in the soak.
-EACH_FLEET = ["inline", "local", pytest.param("server", marks=pytest.mark.soak)]
+FLEETS = {"inline": (1, 0), "local": (6, 0), "server": (24, 12), "ray": (48, 24)}
+MARKS = {"ray": ray_marks}
+# For fixtures: all fleets.
+ALL_FLEETS = [pytest.param(fleet, marks=MARKS.get(fleet, ())) for fleet in FLEETS]
+# Likewise, the slowest in the soak.
+EACH_FLEET = [
+    "inline",
+    "local",
+    *(pytest.param(at, marks=[pytest.mark.soak, *MARKS.get(at, ())]) for at in ("server", "ray")),
+]
 
 
 @contextmanager
@@ -34,6 +42,10 @@ def session_for(request: pytest.FixtureRequest, factory: pytest.TempPathFactory,
         served = request.getfixturevalue("served")
         with Session(on=served.url, token_file=served.token_file, **options) as session:
             yield session
+    elif request.param == "ray":
+        nodes = request.getfixturevalue("ray_nodes")
+        with nodes.joined(), session_on("ray", factory.mktemp("ray"), **options) as session:
+            yield session
     else:
         with session_on(request.param, factory.mktemp(request.param), **options) as session:
             yield session
@@ -47,7 +59,7 @@ def on_fleets(names: str, cases: Iterable[Any], ids: Iterable[str]) -> pytest.Ma
             fleet,
             *(case if several else [case]),
             id=f"{fleet}-{name}",
-            marks=() if place % every == which else pytest.mark.soak,
+            marks=[*MARKS.get(fleet, ()), *(() if place % every == which else (pytest.mark.soak,))],
         )
         for fleet, (every, which) in FLEETS.items()
         for place, (case, name) in enumerate(zip(cases, ids, strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from dataset_cases import CASES, Case
-from dataset_fleets import FLEETS, check, on_fleets, session_for, session_on
+from dataset_fleets import ALL_FLEETS, check, on_fleets, session_for, session_on
 from dataset_values import Parts
 from hypothesis import Phase, given, settings
 
@@ -16,7 +16,7 @@ few = settings(max_examples=2, derandomize=True)
 many = settings(max_examples=100, phases=(Phase.generate,))
 
 
-@pytest.fixture(scope="module", params=FLEETS)
+@pytest.fixture(scope="module", params=ALL_FLEETS)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     with session_for(request, tmp_path_factory) as opened:
         yield opened

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dataset_fleets import session_for, session_on
+from dataset_fleets import EACH_FLEET, session_for, session_on
 
 from gristmill import Session
 
@@ -66,7 +66,7 @@ def inline(tmp_path_factory: pytest.TempPathFactory, inputs: tuple[Path, Path]) 
         return figures(session, *inputs)
 
 
-@pytest.fixture(scope="module", params=["local", pytest.param("server", marks=pytest.mark.soak)])
+@pytest.fixture(scope="module", params=EACH_FLEET[1:])
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     with session_for(request, tmp_path_factory, reducers=8) as opened:
         yield opened

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from dataset_chains import Chain, chains
-from dataset_fleets import FLEETS, dataset_of, session_for, session_on
+from dataset_fleets import ALL_FLEETS, dataset_of, session_for, session_on
 from dataset_values import exact
 from hypothesis import Phase, given, settings
 
@@ -20,7 +20,7 @@ def inline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         yield opened
 
 
-@pytest.fixture(scope="module", params=FLEETS)
+@pytest.fixture(scope="module", params=ALL_FLEETS)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     with session_for(request, tmp_path_factory) as opened:
         yield opened

@@ -104,7 +104,7 @@ class RayCluster:
         self.log = folder / "ray.log"
         elsewhere = folder / "elsewhere"  # not where the tests are: nodes have nothing of theirs by accident
         elsewhere.mkdir()
-        variables = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONPATH"))}
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         variables |= {**_SETTINGS, **self._door, MARK: str(self._own), "RAY_TMPDIR": str(self._own)}
         variables |= {"GRISTMILL_DATA_DIR": str(folder / "nodes"), **environment}
         with self.log.open("ab") as log:

@@ -59,7 +59,14 @@ class LocalEngine:
         session, coordinator = self._folder.job, self._coordinator
         if earlier:
             earlier.hand_over()
-        return Rows(view, coordinator.kept(session, kept), self._bring, lambda: coordinator.forget(session, kept), kept)
+        return Rows(
+            view,
+            coordinator.kept(session, kept),
+            self._bring,
+            lambda: coordinator.forget(session, kept),
+            kept,
+            (lambda left: self.rows(node, name, first, left)) if self._options.on_ray else None,
+        )
 
     def _bring(self, blocks: Sequence[BlockInfo]) -> Iterable[BlockInfo]:
         """Blocks that the session keeps, readable here."""

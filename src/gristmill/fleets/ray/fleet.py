@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gristmill.fleets.attended import AttendedFleet
-from gristmill.fleets.ray.placing import berths
+from gristmill.fleets.ray.placing import berths, largest_of
 from gristmill.fleets.ray.settings import RaySettings
 from gristmill.runtime.contracts import JobSpec, Post
 from gristmill.shuffle.contracts import BlockInfo
@@ -58,20 +59,26 @@ class RayFleet(AttendedFleet):
         from gristmill.fleets.ray.moving import read_from_members
         from gristmill.fleets.roster import Roster
 
+        nodes = connection.nodes()
         wanted = berths(
-            connection.nodes(),
+            nodes,
             settings.executors,
             settings.task_cpus,
             settings.task_memory_bytes,
+            settings.memory_bytes,
             shared=connection.is_shared(),
+            grows=connection.grows(),
         )
         read_from_members()
         beat_seconds = max(BEAT_SECONDS, len(wanted) / _MOST_BEATS)
         roster = Roster(post, beat_seconds, LOST_SECONDS, self._awaited, self._logs)
         namespace = f"gristmill-{secrets.token_hex(4)}"
-        self._crew = Crew(roster, post, wanted, settings, namespace, connection.data_dir)
+        self._crew = Crew(
+            roster, post, wanted, largest_of(nodes), settings, namespace, connection.data_dir, reserves=not connection.own
+        )
         self._attend(roster, self._crew)
         self._crew.begin()
+        atexit.register(self.close)  # Ray lets go of this process at its end, and is to be there when members leave
 
     def add_job(self, job: JobSpec) -> None:
         """Make a job known to all members, with what it needs."""
@@ -112,21 +119,15 @@ class RayFleet(AttendedFleet):
                     crew.ask(lambda name=name: crew.forget_blob(name))  # type: ignore[misc]
 
     def bring(self, blocks: Sequence[BlockInfo], scratch: Path, owner: str, secret: str) -> Iterator[BlockInfo]:
-        """Blocks of rows, readable here, one by one as they are needed.
+        """Blocks of rows, readable here, one after the other: see :func:`~.executor.reading.bring_in_turn`."""
+        from gristmill.fleets.ray.moving import own_node
+        from gristmill.runtime.executor.reading import bring_in_turn
 
-        Raises:
-            TaskError: a block is gone, damaged, or cannot be reached.
-        """
-        from gristmill.runtime.executor.reading import bring
-
-        for block in blocks:
-            here = bring(block, self.block_sources, scratch, owner, secret)
-            yield here
-            if here.path and here.path != block.path:
-                Path(here.path).unlink(missing_ok=True)
+        return bring_in_turn(blocks, lambda: self.block_sources, own_node(), scratch, owner, secret)
 
     def close(self) -> None:
         """End all members, and the cluster if it is our own. May be called again."""
+        atexit.unregister(self.close)
         super().close()
         connection, self._connection = self._connection, None
         if connection is not None:

@@ -36,6 +36,14 @@ def ask_member(address: str, request: Request, seconds: float) -> list[Any]:
     return batches
 
 
+def own_node() -> str:
+    """The node of which this process sees the files; empty: none."""
+    if not ray.is_initialized() or ray.util.client.ray.is_connected():
+        return ""
+    node: str = ray.get_runtime_context().get_node_id()
+    return node
+
+
 def read_from_members() -> None:
     """Let this process read blocks of members itself."""
     CALLS[SCHEME] = _call_of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from gristmill.shuffle.contracts import SegmentInfo as SegmentInfo
 from gristmill.shuffle.merge import Piece, merge
 from gristmill.shuffle.shelf import located, touch
 
+_TURN_BYTES = 16 * 1024 * 1024  # of results are brought at a time, if no block is larger
 _FETCH_SHARE = 8  # of an executor's memory, so much may be in flight at once
 
 OnRows = Callable[[int], None]
@@ -227,6 +230,55 @@ def bring(
         return block
     ticket = ticket_of(secret, owner, "coordinator", time.time())
     return fetch_blocks([block], 0, sources, scratch, job=owner, ticket=ticket, peers_ca=peers_ca)[0]
+
+
+def bring_in_turn(
+    blocks: Sequence[BlockInfo],
+    sources: Callable[[], Sequence[BlockSource]],
+    machine: str,
+    scratch: Path,
+    owner: str,
+    secret: str,
+) -> Iterator[BlockInfo]:
+    """Blocks of rows, readable here, one after the other. They are brought some at a time, when the first is asked for.
+
+    Args:
+        blocks: the blocks.
+        sources: says where workers are now.
+        machine: what this process sees.
+        scratch: a folder for copies, made if need be; each goes when the next ones are brought.
+        owner: the job, or the session, whose blocks they are.
+        secret: what tickets for them are made of.
+
+    Raises:
+        TaskError: a block is gone, damaged, or cannot be reached.
+    """
+    from gristmill.shuffle.fetch import fetch_blocks, to_fetch
+    from gristmill.shuffle.tickets import ticket_of
+
+    folder = scratch / secrets.token_hex(8)  # others may read the same blocks at the same time
+    for some in _some_at_a_time(blocks):
+        at = sources()
+        far = to_fetch(some, at, machine)
+        ticket = ticket_of(secret, owner, "coordinator", time.time())
+        try:
+            brought = fetch_blocks([some[place] for place in far], 0, at, folder, job=owner, ticket=ticket)
+            copies = dict(zip(far, brought, strict=True))
+            for place, block in enumerate(some):
+                yield copies.get(place) or replace(block, path=located(block.path))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _some_at_a_time(blocks: Sequence[BlockInfo]) -> Iterator[Sequence[BlockInfo]]:
+    first = size_bytes = 0
+    for place, block in enumerate(blocks):
+        size_bytes += block.segment(0).length
+        if size_bytes >= _TURN_BYTES:
+            yield blocks[first : place + 1]
+            first, size_bytes = place + 1, 0
+    if first < len(blocks):
+        yield blocks[first:]
 
 
 def combiner_of(step: StepFunctions) -> Folder | None:
