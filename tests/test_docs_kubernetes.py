@@ -218,6 +218,20 @@ def test_what_the_page_makes_is_what_the_manifests_name() -> None:
     assert {int(one) for one in re.findall(r"localhost:(\d+)", PAGE)} <= ports
 
 
+@both
+def test_a_cluster_that_grows_is_told_how_far(spec: dict[str, Any]) -> None:
+    """A job that names no number of slots takes what is there, which may be nothing."""
+    assert spec["enableInTreeAutoscaling"] and spec["autoscalerOptions"]["version"] == "v2"
+    [workers] = spec["workerGroupSpecs"]
+    most = workers["maxReplicas"] * int(workers["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
+    commands = [
+        JOB["spec"]["entrypoint"],
+        *re.findall(r"^ray job submit --address http://localhost.*", PAGE, re.MULTILINE),
+    ]
+    wanted = [int(number) for one in commands for number in re.findall(r" --executors (\d+)", one)]
+    assert len(wanted) == len(commands) and max(wanted) <= most
+
+
 def test_ray_knows_its_parameters() -> None:
     pytest.importorskip("ray")
     from ray.scripts.scripts import start
