@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections import Counter
@@ -23,7 +22,6 @@ from gristmill.runtime.journal.journal import JOURNAL, Journal
 
 JOBS = Path(chaos_ray_jobs.__file__)
 PATIENCE_SECONDS = 60.0
-SECRET = ("gristmill.runtime.agent.forkserver",)  # how a forkserver is known
 
 
 @dataclass(frozen=True)
@@ -144,6 +142,18 @@ class Grounds:
             )
         return found
 
+    def member_folders(self) -> set[Path]:
+        """Where members keep what they make, on all nodes."""
+        return set(self.cluster.folder.glob("nodes/ray/gristmill-*"))
+
+    def assert_gone(self, seconds: float = 15.0) -> float:
+        """Soon nobody of the job lives: no member, and no executor. Returns how long it took."""
+        began = time.monotonic()
+        while left := [one for one in self.cluster.processes() if _is_ours(one)]:
+            assert time.monotonic() < began + seconds, f"{left}\n{self.said()}"
+            time.sleep(0.05)
+        return time.monotonic() - began
+
     def said(self) -> str:
         """What the driver and the cluster have said."""
         driver = "" if self.driver is None else self.driver.said()
@@ -190,21 +200,26 @@ def pids_of(node: RayNode) -> set[int]:
 
 def members(node: RayNode) -> list[psutil.Process]:
     """The processes of the actors on a node."""
-    found = []
-    for process in node.family():
-        with contextlib.suppress(psutil.Error):
-            if process.cmdline()[:1] and "GristmillMember" in process.cmdline()[0]:
-                found.append(process)
-    return found
+    return [process for process in node.family() if _name(process).startswith("ray::GristmillMember")]
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    return "GristmillMember" in _name(process) or "gristmill.runtime" in _name(process)
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def executors(member: psutil.Process) -> list[psutil.Process]:
     """The executors of an actor."""
     found = []
     for server in member.children():
-        with contextlib.suppress(psutil.Error):
-            if "gristmill.runtime.agent.forkserver" in server.cmdline():
-                found += server.children()
+        if "gristmill.runtime.agent.forkserver" in _name(server):
+            found += server.children()
     return found
 
 

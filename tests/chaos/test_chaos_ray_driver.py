@@ -1,0 +1,107 @@
+"""The driver of a job on Ray is killed or interrupted, or Ray is: nothing goes on, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chaos_kit import litter
+from chaos_ray_kit import Grounds, grounds
+from ray_kit import RayCluster, ray_cluster, ray_marks
+
+pytestmark = ray_marks
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    with ray_cluster(tmp_path_factory.mktemp("cluster"), nodes=2) as cluster:
+        yield cluster
+
+
+def at_work(g: Grounds) -> None:
+    """The job has begun, and all members are at work."""
+    g.hold("map")
+    g.begin()
+    g.wait_for("map", 2)
+
+
+def test_a_killed_driver_takes_all_along(field: RayCluster, tmp_path: Path) -> None:
+    """Its members end, and their executors, though user code hangs; the next job removes what they left."""
+    with grounds(field, tmp_path) as g:
+        at_work(g)
+        assert g.driver is not None
+        g.driver.process.kill()
+        g.driver.process.wait(10)
+        g.assert_gone(15.0)
+        assert not g.output.exists()
+        left = g.member_folders()
+        assert left
+    (tmp_path / "next").mkdir()
+    with grounds(field, tmp_path / "next") as g:
+        at_work(g)
+        g.wait_until(lambda: not left & g.member_folders())
+        g.finish()
+        g.check()
+        assert g.member_folders() == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
+def test_an_interrupted_driver_cleans_up(number: signal.Signals, field: RayCluster, tmp_path: Path) -> None:
+    with grounds(field, tmp_path) as g:
+        at_work(g)
+        assert g.driver is not None
+        g.driver.process.send_signal(number)
+        code = g.driver.process.wait(20)
+        assert code == 130, g.said()
+        g.assert_gone(10.0)
+        assert not g.output.exists() and litter(tmp_path) == []
+        assert g.member_folders() == set()
+        assert "Traceback" not in g.driver.said()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.3, 1.8, 2.5, 3.5])
+def test_a_driver_is_interrupted_as_it_starts(seconds: float, field: RayCluster, tmp_path: Path) -> None:
+    with grounds(field, tmp_path) as g:
+        g.hold("map")
+        driver = g.begin()
+        assert driver.hit(signal.SIGINT, seconds)
+        assert driver.process.wait(30) in (130, -signal.SIGINT), g.said()
+        g.assert_gone(15.0)
+        assert not g.output.exists() and litter(tmp_path) == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(240)
+def test_all_members_are_lost(tmp_path: Path) -> None:
+    """The head has no CPUs: no room is left when the only other node dies."""
+    (tmp_path / "cluster").mkdir()
+    with ray_cluster(tmp_path / "cluster", nodes=0) as cluster:
+        cluster.add_node(0)
+        node = cluster.add_node(1)
+        with grounds(cluster, tmp_path) as g:
+            g.hold("map")
+            driver = g.begin()
+            g.wait_for("map", 1)
+            node.kill()
+            assert driver.process.wait(200) == 1, g.said()
+            print(driver.said())
+            assert "Traceback" not in driver.said()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(240)
+def test_the_head_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    with ray_cluster(tmp_path / "cluster", nodes=2) as cluster:
+        with grounds(cluster, tmp_path) as g:
+            at_work(g)
+            assert g.driver is not None
+            cluster.nodes[0].kill()
+            code = g.driver.process.wait(120)
+            print(code, g.driver.said())
+            assert code in (1, 75), g.said()
+            assert "Traceback" not in g.driver.said()
+            g.assert_gone(90.0)
