@@ -24,6 +24,7 @@
     ├── ServerUnreachable           no server there: try again (exit code 75)
     │   ├── ServerFull              it is there, and takes no more now (exit code 75)
     │   └── RayUnreachable          the Ray cluster does not answer, or lets nobody in (exit code 75)
+    │       └── RayFull             it has had no room for a single task in all that time (exit code 75)
     ├── JournalFailed               the journal cannot be written or read (exit code 75)
     ├── PayloadAltered              what the journal holds of a job is not what the server has accepted
     ├── TaskError                   one attempt failed; carries a FailureReport
@@ -263,7 +264,11 @@ class ServerFull(ServerUnreachable):
 
 
 class RayUnreachable(ServerUnreachable):
-    """The Ray cluster does not answer, does not know the token, or has no room. Trying again later may help."""
+    """The Ray cluster does not answer, or does not know the token. Trying again later may help."""
+
+
+class RayFull(RayUnreachable):
+    """The Ray cluster had no room for a single task in all the time. Trying again later may help."""
 
 
 class JournalFailed(GristmillError):

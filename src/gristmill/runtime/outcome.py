@@ -96,9 +96,9 @@ def job_failed(job: str, report: FailureReport, folder: str) -> JobFailed:
 
 
 def job_rejected(job: str, report: FailureReport, folder: str) -> GristmillError:
-    """A job that cannot run where it was submitted."""
+    """A job that cannot run where it was submitted, or that has lost the fleet which it ran on."""
     cls = getattr(errors, report.error, None)
-    if isinstance(cls, type) and issubclass(cls, errors.UsageError):
+    if isinstance(cls, type) and issubclass(cls, (errors.UsageError, errors.ServerUnreachable)):
         return cls(report.message)
     return job_failed(job, report, folder)
 

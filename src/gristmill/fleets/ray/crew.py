@@ -10,14 +10,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import ray
 
 from gristmill.errors import FailureReport
 from gristmill.fleets.ray.member import Member
-from gristmill.fleets.ray.placing import Berth
+from gristmill.fleets.ray.placing import Berth, Node
 from gristmill.fleets.ray.settings import MemberSettings, RaySettings
+from gristmill.fleets.ray.words import connection_lost, is_final, no_member, no_room, one_line, other_version
 from gristmill.runtime.contracts import FleetBroken, Post
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.transport.link import Desk, Link
@@ -31,6 +33,7 @@ _LEAVE_SECONDS = 3.0  # for members to delete what they keep; then they are ende
 _MOST_FAILURES = 4  # of a member in a row, before any was there: then it is no accident
 _PAUSE_SECONDS = 0.5  # before a member is made anew; doubled each time
 _PAUSE_LIMIT_SECONDS = 30.0
+_LOOK_SECONDS = 1.0  # how often is seen whether members have places
 _NOTE_SECONDS = 10.0  # without a place for a member it is said what is waited for
 _TALKERS = 3  # threads of an actor: one that listens, one that is told, one to spare
 _SERVERS = 4  # … and those that read blocks for others
@@ -43,9 +46,11 @@ class Crew(LoopThread):
         desk: who decides.
         post: is told when the fleet cannot go on.
         berths: what members are asked for.
+        largest: the node of the cluster that has most.
         settings: of the fleet.
         namespace: Ray's, for the actors' names.
         data_dir: where members keep blocks; empty: in their nodes' own folders.
+        reserves: whether Ray counts what members take; not where nobody else is.
     """
 
     def __init__(
@@ -53,14 +58,19 @@ class Crew(LoopThread):
         desk: Desk,
         post: Post,
         berths: Sequence[Berth],
+        largest: Node,
         settings: RaySettings,
         namespace: str,
         data_dir: str,
+        *,
+        reserves: bool = True,
     ) -> None:
         super().__init__("gristmill-ray")
         self._desk = desk
         self._post = post
         self._berths = berths
+        self._largest = largest
+        self._reserves = reserves
         self._settings = settings
         self._namespace = namespace
         self._data_dir = data_dir
@@ -69,6 +79,7 @@ class Crew(LoopThread):
         self._blobs: dict[str, Any] = {}  # references, by SHA-256
         self._untold: dict[str, dict[str, list[Any] | None]] = {}  # by actor: what it is to be told of them
         self._joined = 0  # members, ever
+        self._attended: set[str] = set()  # actors whose sessions run
 
     # For the fleet.
 
@@ -102,73 +113,87 @@ class Crew(LoopThread):
         lives = [asyncio.create_task(self._keep_up(berth)) for berth in self._berths]
         for life in lives:
             life.add_done_callback(self._over)
-        notes = asyncio.create_task(self._note_waiting())
+        notes = asyncio.create_task(self._watch_places())
         self.ready()
         await self.stopped()
+        there = [self._actors[name] for name in self._attended]
         for task in (notes, *lives):
             task.cancel()
         await asyncio.gather(notes, *lives, return_exceptions=True)
-        await self._dismiss()
+        await self._dismiss(there)
 
     def _over(self, life: asyncio.Task[None]) -> None:
         """A member's life has ended, and it should not have: nobody else would hear of it."""
         if not life.cancelled() and (error := life.exception()) is not None:
             _log.error("the care for a member failed", exc_info=error)
             message = f"The fleet on Ray failed: {type(error).__name__}: {error}"
-            self._post(FleetBroken(FailureReport("TaskError", message)))
+            lost = connection_lost(error) if isinstance(error, OSError) else None
+            self._post(FleetBroken(lost or FailureReport("TaskError", message)))
 
-    async def _dismiss(self) -> None:
-        actors = list(self._actors.values())
-        left = [asyncio.ensure_future(_awaited(actor.leave.remote())) for actor in actors]
-        if left:
+    async def _dismiss(self, there: Sequence[Any]) -> None:
+        """Let members delete what they keep; then end them, and those that never were there."""
+        if left := [asyncio.ensure_future(_awaited(actor.leave.remote())) for actor in there]:
             await asyncio.wait(left, timeout=_LEAVE_SECONDS)
-        for actor in actors:
+        for actor in self._actors.values():
             _end(actor)
 
-    async def _note_waiting(self) -> None:
-        await asyncio.sleep(_NOTE_SECONDS)
-        while self._joined < len(self._berths):
-            berth = self._berths[0]
-            _log.warning(
-                "Ray has found no place yet for %d of %d members (%g CPUs each); waiting.",
-                len(self._berths) - self._joined, len(self._berths), berth.cpus,
-            )  # fmt: skip
-            await asyncio.sleep(6 * _NOTE_SECONDS)
+    async def _watch_places(self) -> None:
+        """Say what is waited for, and give up when there was no member at all for too long."""
+        clock = asyncio.get_running_loop().time
+        now = last = noted = clock()  # when a member was last there, and when it was last said that one is not
+        while now - last < self._settings.place_seconds:
+            await asyncio.sleep(min(_LOOK_SECONDS, self._settings.place_seconds))
+            now = clock()
+            if self._attended:
+                last = now
+            missing = len(self._berths) - len(self._attended)
+            if missing and now - noted > (_NOTE_SECONDS if noted == last else 6 * _NOTE_SECONDS):
+                noted = now
+                one = f"{self._berths[-1].cpus:g} CPUs" + ("" if missing == 1 else " each")
+                _log.warning("Ray has no place yet for %d of %d members (%s).", missing, len(self._berths), one)
+            elif not missing:
+                noted = now
+        berth = self._berths[-1]
+        slot_bytes = berth.memory_bytes // berth.slots
+        report = no_room(self._settings.place_seconds, self._settings.task_cpus, slot_bytes, self._largest)
+        self._post(FleetBroken(report))
 
     async def _keep_up(self, berth: Berth) -> None:
         """One member, and those that take its place."""
         failures = 0
         while True:
             settings = self._member(berth)
-            actor = _made(berth, settings)
+            actor = _made(berth, settings, self._reserves)
             self._actors[settings.name] = actor
             self._untold[settings.name] = {name: [reference] for name, reference in self._blobs.items()}
             try:
-                join = pb.Join.FromString(await actor.join.remote())
+                join = pb.Join.FromString(await _answer(actor.join.remote()))
                 self._joined += 1
+                self._attended.add(settings.name)
                 failures = 0
                 await self._attend(actor, settings.name, join)
             except ray.exceptions.RayError as error:
                 failures += 1
                 _log.debug("a member did not come up", exc_info=True)
-                if failures >= _MOST_FAILURES and not self._joined:
-                    self._post(FleetBroken(_not_up(error)))
+                if not self._joined and (failures >= _MOST_FAILURES or is_final(error)):
+                    self._post(FleetBroken(no_member(error)))
                     return
             finally:
-                del self._actors[settings.name], self._untold[settings.name]
-                _end(actor)
+                del self._untold[settings.name]
+                self._attended.discard(settings.name)
+                if not self.is_stopping:  # else it is asked to leave first
+                    del self._actors[settings.name]
+                    _end(actor)
             await asyncio.sleep(min(_PAUSE_SECONDS * 2 ** min(failures, 10), _PAUSE_LIMIT_SECONDS))
 
     def _member(self, berth: Berth) -> MemberSettings:
         self._count += 1
-        memory = self._settings.memory_bytes
-        slots = sum(berth.slots for berth in self._berths)
         return MemberSettings(
             namespace=self._namespace,
             name=f"{self._namespace}-{self._count}",
             executors=berth.slots,
             cpus=berth.cpus,
-            memory_bytes=memory * berth.slots // slots if memory else berth.memory_bytes or None,
+            memory_bytes=berth.memory_bytes or None,
             limits=self._settings.limits,
             data_dir=self._data_dir,
         )
@@ -179,14 +204,14 @@ class Crew(LoopThread):
         answer = self._desk.join(link, join)
         if isinstance(answer, pb.Refusal):
             if answer.kind == pb.Refusal.VERSION:
-                self._post(FleetBroken(FailureReport("VersionMismatch", answer.reason)))
+                self._post(FleetBroken(other_version(join.host, join.python, join.version)))
             await asyncio.Event().wait()  # there is nothing to be done for it until the fleet ends
             return
         link.welcome = answer
         reason = "It was told to leave."
         both: list[asyncio.Task[None]] = []
         try:
-            await actor.welcome.remote(link.id, answer.SerializeToString())
+            await _answer(actor.welcome.remote(link.id, answer.SerializeToString()))
             both = [
                 asyncio.create_task(self._listen(actor, link)),
                 asyncio.create_task(self._tell(actor, link, self._untold[name])),
@@ -194,7 +219,7 @@ class Crew(LoopThread):
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except (ray.exceptions.RayError, SessionBroken, ValueError, KeyError, TypeError) as error:
+        except (ray.exceptions.RayError, SessionBroken, ValueError, KeyError, TypeError, OSError) as error:
             reason = _why(error)
         finally:
             for task in both:
@@ -213,30 +238,52 @@ class Crew(LoopThread):
                 continue
             blobs = dict(untold)
             untold.clear()
-            heard = await actor.hear.remote(link.id, message.SerializeToString(), blobs)
+            heard = await _answer(actor.hear.remote(link.id, message.SerializeToString(), blobs))
             link.session.acknowledge(heard)
 
     async def _listen(self, actor: Any, link: Link) -> None:
         """Wait for what a member has to say, again and again."""
         while link.refusal is None:
-            message = pb.FromAgent.FromString(await actor.listen.remote(link.id, link.session.heard))
+            message = pb.FromAgent.FromString(await _answer(actor.listen.remote(link.id, link.session.heard)))
             if events := link.session.hear(message.first, message.events):
                 self._desk.hear(link, events)
             if message.HasField("beat") and link.refusal is None:
                 self._desk.beat(link, message.beat)
 
 
-def _made(berth: Berth, settings: MemberSettings) -> Any:
+def _answer(reference: Any) -> asyncio.Future[Any]:
+    """What a call will give. It is not given up when nobody waits for it any more: Ray Client would complain."""
+    loop = asyncio.get_running_loop()
+    answer = loop.create_future()
+
+    def come(given: Future[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_settle, answer, given)
+
+    reference.future().add_done_callback(come)
+    return answer
+
+
+def _settle(answer: asyncio.Future[Any], given: Future[Any]) -> None:
+    if answer.done():
+        return
+    if (error := given.exception()) is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(given.result())
+
+
+def _made(berth: Berth, settings: MemberSettings, reserves: bool) -> Any:
     """An actor. Ray gives it a place, now or later."""
     options: dict[str, Any] = {
         "name": settings.name,
         "namespace": settings.namespace,
-        "num_cpus": berth.cpus,
+        "num_cpus": berth.cpus if reserves else 0,
         "max_restarts": 0,  # its death is known a hundred times sooner than that of one that Ray restarts
         "max_task_retries": 0,
         "scheduling_strategy": "SPREAD",
     }
-    if berth.memory_bytes:
+    if berth.memory_bytes and reserves:
         options["memory"] = berth.memory_bytes
     return _actor_class().options(**options).remote(settings)
 
@@ -252,22 +299,19 @@ def _actor_class() -> Any:
 
 async def _awaited(reference: Any) -> None:
     with contextlib.suppress(ray.exceptions.RayError):
-        await reference
+        await _answer(reference)
 
 
 def _end(actor: Any) -> None:
-    with contextlib.suppress(ray.exceptions.RayError, ValueError):
+    with contextlib.suppress(
+        ray.exceptions.RayError, ValueError, OSError, RuntimeError
+    ):  # it, or the connection, is gone
         ray.kill(actor, no_restart=True)
 
 
 def _why(error: Exception) -> str:
     """Why a member is lost, in a sentence."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, ray.exceptions.RayActorError):
         return f"Its Ray actor died: {text}"
     return f"{type(error).__name__}: {text}"
-
-
-def _not_up(error: Exception) -> FailureReport:
-    message = f"No member of the fleet comes up on the Ray cluster: {' '.join(str(error).split())}"
-    return FailureReport("TaskError", message)

@@ -74,7 +74,14 @@ class RayFleet(AttendedFleet):
         roster = Roster(post, beat_seconds, LOST_SECONDS, self._awaited, self._logs)
         namespace = f"gristmill-{secrets.token_hex(4)}"
         self._crew = Crew(
-            roster, post, wanted, largest_of(nodes), settings, namespace, connection.data_dir, reserves=not connection.own
+            roster,
+            post,
+            wanted,
+            largest_of(nodes),
+            settings,
+            namespace,
+            connection.data_dir,
+            reserves=not connection.own,
         )
         self._attend(roster, self._crew)
         self._crew.begin()

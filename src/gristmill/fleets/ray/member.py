@@ -24,6 +24,7 @@ from gristmill.config import PYTHON_VERSION, VERSION, available_memory, default_
 from gristmill.errors import ServerUnreachable
 from gristmill.fleets.ray.folders import open_folder, sweep
 from gristmill.fleets.ray.moving import ask_member
+from gristmill.fleets.ray.placing import Node, memory_of_member
 from gristmill.fleets.ray.settings import MemberSettings
 from gristmill.runtime.process.environment import DROPPED_BY_WORKERS, hide_from_executors
 from gristmill.runtime.protocol import agents as pb
@@ -37,8 +38,7 @@ _log = logging.getLogger(__name__)
 
 _GATHER_SECONDS = 0.01  # a call takes a millisecond of CPU on both sides: many events share one
 _BLOB_SECONDS = 60.0  # for code to come that a job needs: it was sent before the job was told of
-_NO_VARIABLES = ("RAY_*",)  # of Ray's processes: some open doors
-_MEMORY_SHARE = 0.6
+_NO_VARIABLES = ("RAY_*", "PYTHONBREAKPOINT")  # of Ray's processes: some open doors, and one leads to Ray's debugger
 
 
 class Member:
@@ -59,7 +59,7 @@ class Member:
         self._folder = base / "ray" / settings.name
         dirs = open_folder(self._folder)
         threading.Thread(target=sweep, args=(self._folder.parent,), name="gristmill-sweep", daemon=True).start()
-        memory = settings.memory_bytes or int(available_memory() * _MEMORY_SHARE)
+        memory = settings.memory_bytes or _memory_here(node, settings.cpus)
         self._blocks = BlockServer(dirs.paths, pass_on=_pass_on)
         self._usage = UsageSampler(dirs.paths)
         self._blobs = _Blobs()
@@ -234,6 +234,13 @@ class _Blobs:
         except ray.exceptions.RayError as error:
             raise ServerUnreachable(f"The code {name} cannot be read: {error}") from error
         return data
+
+
+def _memory_here(node: str, cpus: float) -> int:
+    """What executors may use on this node, if nobody said it."""
+    has: dict[str, float] = next((one["Resources"] for one in ray.nodes() if one["NodeID"] == node), {})
+    here = Node(float(has.get("CPU", 0)), int(has.get("memory", 0)))
+    return memory_of_member(here, cpus, available_memory())
 
 
 def _pass_on(address: str, request: Request) -> Iterator[Any]:

@@ -435,7 +435,7 @@ class Coordinator(Calls):
             spec = job.prepared.spec
             job.state = state
             cancelled = outcomes.job_cancelled(spec.job, spec.folder)
-            self._end(job, outcomes.job_failed(spec.job, report, spec.folder) if report else cancelled)
+            self._end(job, outcomes.job_rejected(spec.job, report, spec.folder) if report else cancelled)
 
     def _leave(self, job: Job) -> None:
         """Leave a job to the next coordinator."""
