@@ -46,7 +46,7 @@ def ray_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
     """A Ray cluster of two nodes with a CPU each, for all tests of a process: it takes a while to start."""
     from ray_kit import ray_cluster
 
-    with ray_cluster(tmp_path_factory.mktemp("ray"), nodes=2) as shared:
+    with ray_cluster(tmp_path_factory.mktemp("ray"), nodes=2, client=True) as shared:
         yield shared
 
 

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -90,12 +91,13 @@ class RayCluster:
         folder: for all files but Ray's own.
         nodes: those that were added and not removed, in order; the first is the head.
         address: ``HOST:PORT``.
+        client: where Ray Client finds it, ``ray://HOST:PORT``; empty: nowhere.
     """
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         self.nodes: list[RayNode] = []
-        self.address = ""
+        self.address = self.client = ""
         self.token = folder / "ray-token"
         self.token.touch(mode=0o600)
         self.token.write_text(secrets.token_hex(32))
@@ -199,24 +201,44 @@ class RayCluster:
             time.sleep(0.02)
         shutil.rmtree(self._own, ignore_errors=True)
 
+    def add_head(self, cpus: float = 1, **more: Any) -> RayNode:
+        """Start the first node, with a server for Ray Client."""
+        port = free_port()
+        self.client = f"ray://127.0.0.1:{port}"
+        return self.add_node(cpus, ray_client_server_port=port, **more)
+
 
 @contextmanager
-def ray_cluster(folder: Path, nodes: int = 2, cpus: float = 1, **environment: str) -> Iterator[RayCluster]:
+def ray_cluster(
+    folder: Path, nodes: int = 2, cpus: float = 1, *, client: bool = False, **environment: str
+) -> Iterator[RayCluster]:
     """A cluster whose nodes are there.
 
     Args:
         folder: for all files.
         nodes: how many, with the head.
         cpus: of each.
+        client: Ray Client is served, too.
         **environment: of all its processes.
     """
     made = RayCluster(folder, **environment)
     try:
-        for _ in range(nodes):
-            made.add_node(cpus)
+        for number in range(nodes):
+            if client and not number:
+                made.add_head(cpus)
+            else:
+                made.add_node(cpus)
         yield made
     finally:
         made.close()
+
+
+def free_port() -> int:
+    """One that nobody listens at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+    return port
 
 
 def _read_variables_again() -> None:
