@@ -67,7 +67,7 @@ def read(blocks: list[BlockInfo], partition: int, folder: Path) -> list[tuple[An
     small=st.booleans(),
     how=st.sampled_from(["hashed", "up", "down"]),
 )
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_it_gives_what_a_collector_gives(
     tasks: list[Pairs], partitions: int, small: bool, how: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -79,7 +79,7 @@ def comparable(result: list[list[tuple[Any, list[Any]]]]) -> Any:
 
 
 @given(tasks=tasks_of_pairs, partitions=st.integers(1, 3), small=st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_every_value_reaches_its_group_in_order(
     tasks: list[Pairs], partitions: int, small: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -30,7 +30,7 @@ def came(chain: Chain, session: Session) -> Any:
     return chain.run([dataset_of(session, parts) for parts in chain.data])
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(chains())
 def test_some_chains(inline: Session, chain: Chain) -> None:
     chain.check(came(chain, inline))

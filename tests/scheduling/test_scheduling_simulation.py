@@ -242,7 +242,7 @@ Simulation.TestCase.settings = settings(max_examples=100, stateful_step_count=50
 TestSimulation = Simulation.TestCase
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(n, marks=pytest.mark.soak) for n in range(20, 400))])
 def test_long_runs_with_more_luck_than_hypothesis_has(seed: int) -> None:
     """Hypothesis breaks everything all the time; here jobs get far enough to have something to lose."""
     random = Random(seed)
