@@ -85,6 +85,19 @@ class Texts:
                 return
 
 
+def pieces(source: Path, count: int) -> Path:
+    """A folder with the lines of a file, in so many files of about the same size."""
+
+    def write(path: Path) -> None:
+        path.mkdir()
+        size = source.stat().st_size // count + 1
+        with source.open("rb") as lines:
+            for number in range(count):
+                (path / f"piece-{number:03d}").write_bytes(lines.read(size) + lines.readline())
+
+    return _made(f"{source.stem}-in-{count}", write)
+
+
 def access_log(lines: int) -> Path:
     """An access log of so many lines."""
     from gristmill.cli import access_log

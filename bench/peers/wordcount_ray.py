@@ -1,4 +1,4 @@
-"""Word count with Ray Data: python wordcount_ray.py FOLDER OUTPUT rows|batches|counted
+"""Word count with Ray Data: python wordcount_ray.py rows|batches|counted FOLDER OUTPUT
 
 `rows` has a function of a line, as the other peers; `batches` one of many lines at once, as Ray Data advises;
 `counted` adds up in that function, so that hardly anything is left to group.
@@ -43,6 +43,6 @@ def grouped(words):
 
 
 if __name__ == "__main__":
-    source, target, way = sys.argv[1:]
+    way, source, target = sys.argv[1:]
     with warm_ray():
         counts_of(ray.data.read_text(source), way).write_csv(target, arrow_csv_args_fn=no_header)
