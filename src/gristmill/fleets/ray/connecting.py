@@ -89,11 +89,11 @@ class Connection:
 
     def nodes(self) -> list[Node]:
         """What each node that lives has in all."""
-        if self._share is not None:
-            return [self._share]
         import ray
 
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if self._share is not None:
+            return [self._share]
         return [Node(float(has.get("CPU", 0)), int(has.get("memory", 0))) for has in alive]
 
     def is_shared(self) -> bool:
@@ -196,7 +196,11 @@ def _joined(address: str) -> _Made:
         mute = Mute()
         try:
             with silent_stderr():
-                ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
+                try:
+                    _init(ray, address)
+                except ConnectionAbortedError:  # the cluster begins a process for each client, and that may be slow
+                    ray.shutdown()
+                    _init(ray, address)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             with contextlib.suppress(Exception):  # it may be connected by half
                 ray.shutdown()
@@ -208,6 +212,10 @@ def _joined(address: str) -> _Made:
         mute.end()
 
     return _Made(address, let_go)
+
+
+def _init(ray: Any, address: str) -> None:
+    ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
 
 
 def _knock(address: str) -> None:

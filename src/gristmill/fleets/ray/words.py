@@ -33,8 +33,11 @@ def refused(address: str, error: BaseException) -> GristmillError:
         )
     if any("Authentication" in text or "InvalidAuthToken" in text for text in said):
         return RayUnreachable(f"The Ray cluster at {address} does not let this process in. {_TOKEN}")
-    hint = " If it has a token, this process needs it too: RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH=FILE."
-    return RayUnreachable(f"The Ray cluster at {address} does not answer: {said[0][:_MOST]}.{hint}")
+    what = f"The Ray cluster at {address} does not answer: {said[0][:_MOST].rstrip('.')}."
+    if isinstance(error, ConnectionAbortedError):
+        return RayUnreachable(what)
+    hint = "If it has a token, this process needs it too: RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH=FILE."
+    return RayUnreachable(f"{what} {hint}")
 
 
 def no_member(error: BaseException) -> FailureReport:
@@ -73,6 +76,11 @@ def no_room(seconds: float, cpus: float, memory_bytes: int, largest: Node) -> Fa
         f"others hold what there is, or no node is added. Its largest node has {largest.cpus:g} CPUs and "
         f"{format_size(largest.memory_bytes)} in all.",
     )
+
+
+def head_silent(seconds: float) -> FailureReport:
+    """The cluster's head has not answered for so long."""
+    return _report(RayUnreachable, f"The head of the Ray cluster is gone: nothing has come from it for {seconds:g} s.")
 
 
 def connection_lost(error: BaseException) -> FailureReport:

@@ -1,0 +1,84 @@
+"""Ray clusters that have no room, or not what it takes: nobody waits for ever, and it is said why."""
+
+from __future__ import annotations
+
+import queue
+from pathlib import Path
+
+import pytest
+from cluster_jobs import WordCount, counts_in, write_words
+from ray_kit import RayCluster, ray_marks
+
+import gristmill as gm
+from gristmill.errors import UsageError
+from gristmill.fleets.ray.fleet import RayFleet
+from gristmill.fleets.ray.settings import RaySettings
+from gristmill.runtime.contracts import FleetBroken, SlotUp, WorkerUp
+
+pytestmark = ray_marks
+PATIENCE = 60.0
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [({"task_cpus": 3}, "3 CPUs"), ({"task_memory": "900GiB"}, "1 CPUs and 900.0 GiB of memory")],
+)
+def test_what_no_node_can_ever_do_is_refused_at_once(
+    on_ray: RayCluster, tmp_path: Path, options: dict[str, object], asked: str
+) -> None:
+    path, _ = write_words(tmp_path, lines=10)
+    with pytest.raises(UsageError, match=rf"{asked} never runs on this Ray cluster: its largest node has 1 CPUs"):
+        WordCount.run(path, tmp_path / "out", on="ray", data_dir=tmp_path, **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.soak
+def test_what_tasks_take_ray_counts(on_ray: RayCluster, tmp_path: Path) -> None:
+    events: queue.Queue[object] = queue.Queue()
+    fleet = RayFleet(RaySettings(task_cpus=0.5, task_memory_bytes=200 << 20), lambda code: None)
+    fleet.start(events.put)
+    try:
+        up = [event for event in _until(events, SlotUp, 4) if isinstance(event, WorkerUp)]
+        assert [(one.cpus, one.memory_bytes) for one in up] == [(1.0, 400 << 20)] * 2
+        import ray
+
+        free = ray.available_resources()
+        assert free.get("CPU", 0.0) == 0.0
+        assert ray.cluster_resources()["memory"] - free["memory"] == pytest.approx(800 << 20)
+    finally:
+        fleet.close()
+
+
+@pytest.mark.soak
+def test_while_others_hold_everything_it_waits_and_then_gives_up(
+    on_ray: RayCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with gm.Session(on="ray", data_dir=tmp_path) as session:
+        assert session.range(3).count() == 3  # it holds both CPUs
+        events: queue.Queue[object] = queue.Queue()
+        fleet = RayFleet(RaySettings(executors=1, place_seconds=2.0), lambda code: None)
+        fleet.start(events.put)
+        try:
+            *_, broken = _until(events, FleetBroken, 1)
+        finally:
+            fleet.close()
+        assert session.range(4).count() == 4
+    assert isinstance(broken, FleetBroken)
+    assert broken.report.error == "RayFull"
+    assert "In 2 s the Ray cluster has found no room for a single slot, which takes 1 CPUs:" in broken.report.message
+    assert "Its largest node has 1 CPUs and " in broken.report.message
+
+
+@pytest.mark.soak
+def test_slots_beyond_what_there_is_do_not_stop_the_others(on_ray: RayCluster, tmp_path: Path) -> None:
+    path, expected = write_words(tmp_path)
+    WordCount.run(path, tmp_path / "out", on="ray", executors=5, data_dir=tmp_path / "data")
+    assert counts_in(tmp_path / "out") == expected
+
+
+def _until(events: queue.Queue[object], kind: type, count: int) -> list[object]:
+    """What is told, until so many of a kind have come."""
+    found: list[object] = []
+    while sum(isinstance(one, kind) for one in found) < count:
+        found.append(events.get(timeout=PATIENCE))
+    return found
