@@ -1,0 +1,52 @@
+"""Two nodes of Ray give the bytes that the inline fleet gives."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import jobs
+import pytest
+from ray_kit import RayCluster, ray_marks
+
+pytestmark = ray_marks
+
+JOBS = [jobs.Joined, jobs.WordCount, jobs.Index, jobs.TopWords, jobs.Lines, jobs.Remembering]
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some 60 KB of text in three files."""
+    folder = tmp_path_factory.mktemp("texts")
+    chance = random.Random(13)
+    words = [f"w{'abcdefghij'[i % 10]}{'uvwxyzéñλж'[i // 10 % 10]}" for i in range(100)] + ["the", "stopword"]
+    for number, ending in enumerate(("\n", "\r\n", "\n")):
+        lines = [" ".join(chance.choices(words, k=9)) for _ in range(500)]
+        (folder / f"book{number}.txt").write_bytes((ending.join(lines) + ending * number).encode())
+    return folder
+
+
+def output_of(job: Any, on: str, texts: Path, folder: Path, **options: Any) -> dict[str, bytes]:
+    job.run(texts, folder / on, on=on, **{"data_dir": folder / "data", "split_size": "8KiB", "reducers": 5, **options})
+    return {path.name: path.read_bytes() for path in (folder / on).iterdir() if path.name != "_SUCCESS"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"combiner": False}, {"executors": 1, "memory": "128MiB"}],
+    ids=lambda options: "-".join(options) or "plain",
+)
+@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.soak
+def test_every_job_is_the_same_on_ray(job: Any, options: Any, on_ray: RayCluster, texts: Path, tmp_path: Path) -> None:
+    inline = output_of(job, "inline", texts, tmp_path, **{**options, "executors": None})
+    assert output_of(job, "ray", texts, tmp_path, **options) == inline
+    assert any(inline.values())
+
+
+def test_executors_that_die_in_map_and_in_reduce(on_ray: RayCluster, texts: Path, tmp_path: Path) -> None:
+    inline = output_of(jobs.WordCount, "inline", texts, tmp_path)
+    params = {"die_at": "stopword", "marker": str(tmp_path / "died")}
+    assert output_of(jobs.DyingWordCount, "ray", texts, tmp_path, params=params) == inline
+    assert {path.name for path in tmp_path.glob("died*")} == {"died-map", "died-reduce"}
