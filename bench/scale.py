@@ -22,7 +22,8 @@ from typing import Any
 
 import scale_tables
 from results import RESULTS, machine
-from scale_model import Costs, Cut, Machines, Work, best_cut, default_cut, forecast
+from scale_cuts import best_cut
+from scale_model import Costs, Cut, Machines, Work, default_cut, forecast
 
 from gristmill.config import parse_size
 

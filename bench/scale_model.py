@@ -12,13 +12,14 @@ limits come of it:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from gristmill.compute.combine import FAN_IN
 from gristmill.config import GIB, MAX_SPLIT_BYTES, MIB
 from gristmill.runtime.process.wire import MAX_NOTE_BYTES
+from gristmill.runtime.transport.session import BATCH_BYTES
+from gristmill.shuffle.request import MAX_REQUEST_PIECES
 from gristmill.storage.inputs import default_reducers
 
 MESSAGE_BYTES = (1 << 31) - 1
@@ -27,20 +28,14 @@ MESSAGE_BYTES = (1 << 31) - 1
 BLOB_BYTES = 1_000_000_000
 """What one value in SQLite may have."""
 
-CALL_BYTES = 128 * 1024
-"""About what goes into one call to an actor of Ray …"""
+GATHER_SECONDS = 0.01
+"""So long a member on Ray gathers what it has to say; what comes within goes in one call."""
 
-CALL_TASKS = 50
-"""… and how many tasks do."""
+MOST_BEATS = 100
+"""A second, of all members on Ray together."""
 
-LONG_SECONDS = 900.0
-"""Longer tasks are avoided, for each that is lost, or slow, is much to do again …"""
-
-WORTH = 1.5
-"""… unless the job then takes so many times as long."""
-
-NEARLY = 1.1
-"""Times the fastest: smaller tasks are worth so much."""
+REQUEST_BYTES = 64 * MIB
+"""So much is asked for at a time, and comes in one object."""
 
 EXECUTORS, COORDINATOR, AGENTS, DISK, NETWORK = "processors", "coordinator", "agents", "disk", "network"
 COORDINATOR_MEMORY, SLOT_MEMORY, DISK_ROOM = "coordinator's memory", "memory of a slot", "room on the disks"
@@ -319,11 +314,11 @@ def forecast(costs: Costs, work: Work, machines: Machines, cut: Cut, input_bytes
         NETWORK: (far + (written if machines.remote_input else 0)) / count / machines.network_speed,
     }
     if machines.ray:
-        objects = reducers * (count - 1)
-        calls = (tasks + reducers) / CALL_TASKS + segments * costs.launch_block_bytes / CALL_BYTES
-        map_phase[COORDINATOR] += tasks / CALL_TASKS * costs.ray_call_seconds
-        reduce_phase[COORDINATOR] += (calls - tasks / CALL_TASKS) * costs.ray_call_seconds
-        reduce_phase[AGENTS] += objects * costs.ray_object_seconds / count
+        pieces = max(ceil(maps / count / MAX_REQUEST_PIECES), ceil(shuffled / reducers / count / REQUEST_BYTES), 1)
+        launches = segments * costs.launch_block_bytes / BATCH_BYTES
+        map_phase[COORDINATOR] += _calls(tasks, map_task, machines) * costs.ray_call_seconds
+        reduce_phase[COORDINATOR] += (_calls(reducers, reduce_task, machines) + launches) * costs.ray_call_seconds
+        reduce_phase[AGENTS] += reducers * (count - 1) * pieces * costs.ray_object_seconds / count
         reduce_phase[EXECUTORS] += far * costs.ray_byte_seconds / machines.slots
     return Forecast(
         cut,
@@ -343,9 +338,16 @@ def _waves(tasks: int, machines: Machines) -> float:
     return ceil(tasks / machines.slots)
 
 
+def _calls(tasks: int, seconds: float, machines: Machines) -> float:
+    """How many calls there are on Ray: for each task one that launches and one that answers, or fewer."""
+    return 2 * tasks / max(1.0, machines.cores * GATHER_SECONDS / seconds) if seconds else 0.0
+
+
 def _by_speed(phase: dict[str, float], costs: Costs, machines: Machines) -> dict[str, float]:
     """Seconds by the clock: other processors, and heartbeats that take their part of the coordinator all the while."""
-    beats = min(0.99, machines.count * costs.coordinator_beat_seconds / machines.speed)
+    often = min(machines.count, MOST_BEATS) if machines.ray else machines.count
+    each = costs.coordinator_beat_seconds + (costs.ray_call_seconds if machines.ray else 0.0)
+    beats = min(0.99, often * each / machines.speed)
     seconds = {
         name: took / (machines.speed if name in (EXECUTORS, COORDINATOR, AGENTS) else 1.0)
         for name, took in phase.items()
@@ -369,34 +371,3 @@ def _rooms(costs: Costs, machines: Machines, cut: Cut, maps: int, shuffled: floa
         JOURNAL: Room(segments * costs.journal_segment_bytes, machines.disk_bytes),
         SPLITS: Room(maps * costs.split_blob_bytes, BLOB_BYTES),
     }
-
-
-def cuts(machines: Machines, input_bytes: float) -> Iterator[Cut]:
-    """Cuts worth a try: splits from 64 MiB up, doubled each time; reducers likewise, and by the number of slots."""
-    counts = {default_reducers(int(input_bytes)) << power for power in range(9)}
-    counts |= {max(1, machines.slots * times // 2) for times in (1, 2, 4, 8, 16)}
-    split = float(MAX_SPLIT_BYTES)
-    while split <= 64 * GIB and split < 2 * input_bytes:
-        for reducers in sorted(counts):
-            yield Cut(split, reducers)
-        split *= 2
-
-
-def best_cut(costs: Costs, work: Work, machines: Machines, input_bytes: float) -> Forecast:
-    """The fastest of the cuts that fit, or nearly; of those whose tasks are not too long, if that is worth it.
-
-    If none fits, the one whose fullest room is the least full.
-    """
-    found = [forecast(costs, work, machines, cut, input_bytes) for cut in cuts(machines, input_bytes)]
-    fitting = [one for one in found if one.fits]
-    if fitting:
-        enough = WORTH * min(one.seconds for one in fitting)
-        short = [one for one in fitting if one.task_seconds <= LONG_SECONDS and one.seconds <= enough]
-        return nearly_fastest(short or fitting)
-    return min(found, key=lambda one: one.fullest)
-
-
-def nearly_fastest(found: Sequence[Forecast]) -> Forecast:
-    """Of those that take hardly longer than the fastest, the one with the smallest splits."""
-    enough = NEARLY * min(one.seconds for one in found)
-    return min((one for one in found if one.seconds <= enough), key=lambda one: (one.cut.split_bytes, one.seconds))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from results import table
+from scale_cuts import best_cut, cuts, nearly_fastest
 from scale_model import (
     COORDINATOR,
     EXECUTORS,
@@ -15,11 +16,8 @@ from scale_model import (
     Forecast,
     Machines,
     Work,
-    best_cut,
-    cuts,
     default_cut,
     forecast,
-    nearly_fastest,
 )
 
 from gristmill.config import GIB, MIB
