@@ -13,6 +13,10 @@ import pytest
 import yaml
 
 from gristmill.cli.main import cli
+from gristmill.errors import RayFull, RayUnreachable, VersionMismatch
+from gristmill.fleets.ray.fleet import LOST_SECONDS
+from gristmill.fleets.ray.placing import _MEMORY_SHARE
+from gristmill.fleets.ray.settings import RaySettings
 from test_docs_run import blocks, run_page, save_wordcount
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +65,17 @@ def test_every_option_is_one_of_ours() -> None:
     assert table == ["--executors", "--memory", "--task-cpus", "--task-memory"]
 
 
+def test_figures_and_errors_are_those_of_the_code() -> None:
+    text = " ".join(PAGE.split())
+    assert f"without it {_MEMORY_SHARE:.0%} of what Ray counts".replace("%", " %") in text
+    assert RaySettings().place_seconds == 600 and "If for ten minutes not even one has a place" in text
+    assert LOST_SECONDS == 60 and "a minute without a word" in text
+    assert RayFull.exit_code == RayUnreachable.exit_code == 75 and "(`RayFull`, exit code 75)" in text
+    assert all(f"`{error.__name__}`" in text for error in (RayUnreachable, VersionMismatch))
+
+
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.timeout(180)
 def test_what_one_machine_can_do_is_done(tmp_path: Path) -> None:
     save_wordcount(tmp_path)
     (tmp_path / "books").mkdir()
