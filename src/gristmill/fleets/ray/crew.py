@@ -9,17 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import ray
 
 from gristmill.errors import FailureReport
+from gristmill.fleets.ray.aside import Aside
+from gristmill.fleets.ray.lookout import Lookout, patience_seconds
 from gristmill.fleets.ray.member import Member
 from gristmill.fleets.ray.placing import Berth, Node
 from gristmill.fleets.ray.settings import MemberSettings, RaySettings
-from gristmill.fleets.ray.words import connection_lost, is_final, no_member, no_room, one_line, other_version
+from gristmill.fleets.ray.words import (
+    connection_lost,
+    head_silent,
+    is_final,
+    no_member,
+    no_room,
+    one_line,
+    other_version,
+)
 from gristmill.runtime.contracts import FleetBroken, Post
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.transport.link import Desk, Link
@@ -29,11 +40,12 @@ from gristmill.runtime.transport.session import SessionBroken
 _log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 5.0
-_LEAVE_SECONDS = 3.0  # for members to delete what they keep; then they are ended
+_LEAVE_SECONDS = 3.0  # for members to delete what they keep; then they are ended …
+_END_SECONDS = 1.0  # … which takes a moment
 _MOST_FAILURES = 4  # of a member in a row, before any was there: then it is no accident
 _PAUSE_SECONDS = 0.5  # before a member is made anew; doubled each time
 _PAUSE_LIMIT_SECONDS = 30.0
-_LOOK_SECONDS = 1.0  # how often is seen whether members have places
+_LOOK_SECONDS = 1.0  # how often is seen whether members have places, and whether Ray answers
 _NOTE_SECONDS = 10.0  # without a place for a member it is said what is waited for
 _TALKERS = 3  # threads of an actor: one that listens, one that is told, one to spare
 _SERVERS = 4  # … and those that read blocks for others
@@ -50,6 +62,8 @@ class Crew(LoopThread):
         settings: of the fleet.
         namespace: Ray's, for the actors' names.
         data_dir: where members keep blocks; empty: in their nodes' own folders.
+        look: asks Ray what each node has; may block.
+        further: which members are to be asked for besides, given the nodes and those that were asked for.
         reserves: whether Ray counts what members take; not where nobody else is.
     """
 
@@ -62,18 +76,24 @@ class Crew(LoopThread):
         settings: RaySettings,
         namespace: str,
         data_dir: str,
+        look: Callable[[], Sequence[Node]],
+        further: Callable[[Sequence[Node], Sequence[Berth]], Sequence[Berth]],
         *,
         reserves: bool = True,
     ) -> None:
         super().__init__("gristmill-ray")
         self._desk = desk
         self._post = post
-        self._berths = berths
+        self._berths = list(berths)
         self._largest = largest
         self._reserves = reserves
         self._settings = settings
         self._namespace = namespace
         self._data_dir = data_dir
+        self._look, self._further = look, further
+        self._orders = Aside("gristmill-ray-orders")
+        self._silent_seconds = 0.0  # since Ray answered
+        self._lives: list[asyncio.Task[None]] = []  # those of members
         self._count = 0  # of actors, ever
         self._actors: dict[str, Any] = {}  # those that live, by name
         self._blobs: dict[str, Any] = {}  # references, by SHA-256
@@ -110,17 +130,21 @@ class Crew(LoopThread):
 
     async def serve(self) -> None:
         """Keep all members up until it is told to stop."""
-        lives = [asyncio.create_task(self._keep_up(berth)) for berth in self._berths]
-        for life in lives:
-            life.add_done_callback(self._over)
-        notes = asyncio.create_task(self._watch_places())
+        for berth in self._berths:
+            self._begin_life(berth)
+        notes = [asyncio.create_task(self._watch_places()), asyncio.create_task(self._watch_ray())]
         self.ready()
         await self.stopped()
         there = [self._actors[name] for name in self._attended]
-        for task in (notes, *lives):
+        for task in (*notes, *self._lives):
             task.cancel()
-        await asyncio.gather(notes, *lives, return_exceptions=True)
+        await asyncio.gather(*notes, *self._lives, return_exceptions=True)
         await self._dismiss(there)
+
+    def _begin_life(self, berth: Berth) -> None:
+        life = asyncio.create_task(self._keep_up(berth))
+        life.add_done_callback(self._over)
+        self._lives.append(life)
 
     def _over(self, life: asyncio.Task[None]) -> None:
         """A member's life has ended, and it should not have: nobody else would hear of it."""
@@ -134,8 +158,9 @@ class Crew(LoopThread):
         """Let members delete what they keep; then end them, and those that never were there."""
         if left := [asyncio.ensure_future(_awaited(actor.leave.remote())) for actor in there]:
             await asyncio.wait(left, timeout=_LEAVE_SECONDS)
-        for actor in self._actors.values():
-            _end(actor)
+        if ends := [_come(self._orders.do(partial(_end, actor))) for actor in self._actors.values()]:
+            await asyncio.wait(ends, timeout=_END_SECONDS)
+        self._orders.close()
 
     async def _watch_places(self) -> None:
         """Say what is waited for, and give up when there was no member at all for too long."""
@@ -158,12 +183,38 @@ class Crew(LoopThread):
         report = no_room(self._settings.place_seconds, self._settings.task_cpus, slot_bytes, self._largest)
         self._post(FleetBroken(report))
 
+    async def _watch_ray(self) -> None:
+        """Ask for more members when there are more nodes; give up when Ray's head is gone, for Ray would end us."""
+        loop, patience = asyncio.get_running_loop(), patience_seconds()
+
+        def seen(nodes: Sequence[Node]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._seen, nodes)
+
+        lookout = Lookout(self._look, seen)
+        try:
+            while self._silent_seconds < patience:  # counted in naps: if we were stopped meanwhile, so was the lookout
+                await asyncio.sleep(_LOOK_SECONDS)
+                self._silent_seconds += _LOOK_SECONDS
+        finally:
+            lookout.close()
+        self._post(FleetBroken(head_silent(patience)))
+
+    def _seen(self, nodes: Sequence[Node]) -> None:
+        """Ray has answered."""
+        self._silent_seconds = 0.0
+        if self.is_stopping:
+            return
+        for berth in self._further(nodes, self._berths):
+            self._berths.append(berth)
+            self._begin_life(berth)
+
     async def _keep_up(self, berth: Berth) -> None:
         """One member, and those that take its place."""
         failures = 0
         while True:
             settings = self._member(berth)
-            actor = _made(berth, settings, self._reserves)
+            actor = await _come(self._orders.do(partial(_made, berth, settings, self._reserves)))
             self._actors[settings.name] = actor
             self._untold[settings.name] = {name: [reference] for name, reference in self._blobs.items()}
             try:
@@ -183,7 +234,7 @@ class Crew(LoopThread):
                 self._attended.discard(settings.name)
                 if not self.is_stopping:  # else it is asked to leave first
                     del self._actors[settings.name]
-                    _end(actor)
+                    self._orders.do(partial(_end, actor))
             await asyncio.sleep(min(_PAUSE_SECONDS * 2 ** min(failures, 10), _PAUSE_LIMIT_SECONDS))
 
     def _member(self, berth: Berth) -> MemberSettings:
@@ -253,6 +304,11 @@ class Crew(LoopThread):
 
 def _answer(reference: Any) -> asyncio.Future[Any]:
     """What a call will give. It is not given up when nobody waits for it any more: Ray Client would complain."""
+    return _come(reference.future())
+
+
+def _come(future: Future[Any]) -> asyncio.Future[Any]:
+    """What comes of something that happens elsewhere."""
     loop = asyncio.get_running_loop()
     answer = loop.create_future()
 
@@ -260,7 +316,7 @@ def _answer(reference: Any) -> asyncio.Future[Any]:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(_settle, answer, given)
 
-    reference.future().add_done_callback(come)
+    future.add_done_callback(come)
     return answer
 
 

@@ -6,12 +6,13 @@ import atexit
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gristmill.fleets.attended import AttendedFleet
-from gristmill.fleets.ray.placing import berths, largest_of
+from gristmill.fleets.ray.placing import Berth, Node, berths, further, largest_of
 from gristmill.fleets.ray.settings import RaySettings
 from gristmill.runtime.contracts import JobSpec, Post
 from gristmill.shuffle.contracts import BlockInfo
@@ -59,14 +60,14 @@ class RayFleet(AttendedFleet):
         from gristmill.fleets.ray.moving import read_from_members
         from gristmill.fleets.roster import Roster
 
-        nodes = connection.nodes()
+        nodes, shared = connection.nodes(), connection.is_shared()
         wanted = berths(
             nodes,
             settings.executors,
             settings.task_cpus,
             settings.task_memory_bytes,
             settings.memory_bytes,
-            shared=connection.is_shared(),
+            shared=shared,
             grows=connection.grows(),
         )
         read_from_members()
@@ -81,11 +82,20 @@ class RayFleet(AttendedFleet):
             settings,
             namespace,
             connection.data_dir,
+            connection.nodes,
+            partial(self._further, shared=shared),
             reserves=not connection.own,
         )
         self._attend(roster, self._crew)
         self._crew.begin()
         atexit.register(self.close)  # Ray lets go of this process at its end, and is to be there when members leave
+
+    def _further(self, nodes: Sequence[Node], asked: Sequence[Berth], *, shared: bool) -> list[Berth]:
+        """What to ask of Ray besides, now that there are these nodes."""
+        settings = self._settings
+        if settings.executors or settings.memory_bytes:
+            return []  # it was said how many there are, or what they have together
+        return further(nodes, asked, settings.task_cpus, settings.task_memory_bytes, shared=shared)
 
     def add_job(self, job: JobSpec) -> None:
         """Make a job known to all members, with what it needs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,6 +101,34 @@ def berths(
             sizes += [1] * size if shared else [size]
     sizes += [1] * (max(1, wanted) - sum(sizes))
     return [Berth(size, size * task_cpus, size * slot_bytes) for size in sizes]
+
+
+def further(
+    nodes: Sequence[Node],
+    asked: Sequence[Berth],
+    task_cpus: float,
+    task_memory_bytes: int,
+    *,
+    shared: bool = False,
+) -> list[Berth]:
+    """What to ask for besides, where all that there is room for is wanted and nodes have come.
+
+    A member whose node was lost is asked for again, and has the first right to a node that comes in its place.
+
+    Args:
+        nodes: those that are there now.
+        asked: what was asked for already, whether it has a place or not.
+        task_cpus: what a slot takes.
+        task_memory_bytes: likewise.
+        shared: others use the cluster too.
+    """
+    room = sorted((node.slots(task_cpus, task_memory_bytes) for node in nodes), reverse=True)
+    left = sum(room) - sum(berth.slots for berth in asked)
+    sizes: list[int] = []
+    for slots in [1] * left if shared else (Counter(room) - Counter(berth.slots for berth in asked)).elements():
+        if (size := min(slots, left - sum(sizes))) > 0:
+            sizes.append(size)
+    return [Berth(size, size * task_cpus, size * task_memory_bytes) for size in sizes]
 
 
 def _slot_bytes(wanted: int, task_memory_bytes: int, memory_bytes: int | None) -> int:
