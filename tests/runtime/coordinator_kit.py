@@ -99,6 +99,15 @@ class NotedOutput:
         self.aborted = True
 
 
+_opened: list[Journal] = []
+
+
+def close_journals() -> None:
+    """Close the journals of all servers that a test has made. One that is open writes when it likes."""
+    while _opened:
+        _opened.pop().close()
+
+
 class Server:
     """A coordinator with a journal, over a fleet that the test plays. Without threads, on a clock that stands."""
 
@@ -107,6 +116,7 @@ class Server:
         self.now = 100.0
         self.fleet = HandPlayedFleet()
         self.journal = Journal(place / "journal.db", patience_seconds=0.1)
+        _opened.append(self.journal)
         self.coordinator = Coordinator(
             self.fleet, threaded=False, clock=lambda: self.now, journal=self.journal, rejoin_seconds=10.0
         )
@@ -170,12 +180,13 @@ class Server:
         """As kill -9: nothing is tidied up, and the system takes the locks away. Then another one starts there."""
         for running in self.jobs:
             job = running._job
-            self.journal.durable(job.noted, timeout=10)
+            self.journal.durable(job.noted, timeout=60)
             if job.folder is not None and job.outcome is None:
                 job.folder.update(pid_started=0)
                 job.folder.release()
             if isinstance(job.prepared.output, OutputCommit):
                 staging._unlock(job.prepared.output._folder._lock)
+        self.journal.close()
         return Server(self.place)
 
     def parts_of(self, name: str = "out") -> list[str]:

@@ -138,6 +138,7 @@ def test_the_rows_of_version_2_are_kept(tmp_path: Path) -> None:
     assert again.counts() == counts and counts[JobState.RUNNING] == 0 and counts[JobState.SUCCEEDED] == 1
     write(again, ended("b", 3.0))
     assert again.counts()[JobState.SUCCEEDED] == 1
+    again.close()
 
 
 def test_pages_join_without_gap_and_filter(journal: Journal) -> None:
