@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from chaos_cluster_kit import free_port
 
 from gristmill.service.server import Server
 
-PATIENCE = 40.0
+PATIENCE = 60.0
 
 
 class Call(NamedTuple):
@@ -76,7 +77,7 @@ def web_server(heard: Heard) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
-        thread.join(10)
+        thread.join(60)
         server.server_close()
 
 
@@ -93,19 +94,12 @@ def mail_server(heard: Heard) -> Iterator[str]:
             heard.mails.append(found)
             return "250 OK"
 
-    controller = Controller(Handler(), hostname="127.0.0.1", port=_free_port())
+    controller = Controller(Handler(), hostname="127.0.0.1", port=free_port())
     controller.start()
     try:
         yield f"smtp://127.0.0.1:{controller.port}"
     finally:
         controller.stop()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 class Answer(NamedTuple):
