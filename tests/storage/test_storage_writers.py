@@ -146,6 +146,7 @@ scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan
 nested = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(nested, nested), max_size=15), st.integers(1, 5))
 def test_jsonl_round_trip(folder: Path, pairs: list[Pair], batch: int) -> None:
     pairs = [(key, value) for key, value in pairs if not (key is None and isinstance(value, dict))]
