@@ -76,4 +76,4 @@ class Prompt:
             self._process.communicate(timeout=30)
         finally:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)

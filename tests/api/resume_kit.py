@@ -101,7 +101,7 @@ class Scene:
         return out, said
 
     def until(self, there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 60
         while not there():
             assert time.monotonic() < deadline, "it takes too long"
             assert process.poll() is None, process.communicate()
@@ -111,7 +111,7 @@ class Scene:
         process = self.start(*more, output=output)
         self.until(there, process)
         process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
     def kill_while_a_map_task_runs(self, output: bool = True) -> None:
         self.kill_when(

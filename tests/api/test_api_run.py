@@ -243,7 +243,7 @@ def test_cancel(text: Path, tmp_path: Path, data_dir: Path) -> None:
                 handle.wait(0.05)
         handle.cancel()
         with pytest.raises(JobCancelled, match="cancelled; no output was written"):
-            handle.wait(10)
+            handle.wait(60)
     assert handle.view().state is JobState.CANCELLED
     assert not (tmp_path / "out").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -26,7 +26,7 @@ from chaos_kit import Command, end_family, family, forkservers, litter
 from netns_kit import Network
 
 CLUSTER_JOBS = Path(chaos_cluster_jobs.__file__)
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 class Worker:
@@ -74,7 +74,7 @@ class Worker:
     def kill(self) -> None:
         """``kill -9`` the agent; its executors find out."""
         self.command.process.kill()
-        self.command.process.wait(10)
+        self.command.process.wait(PATIENCE_SECONDS)
 
     def executors(self) -> list[psutil.Process]:
         """Its executors' processes."""
@@ -173,13 +173,13 @@ class Site:
         """``kill -9`` to everybody: the server, its workers, their executors, and clients."""
         end_family(self.mark)
         for command in (self.server, *self.clients, *(worker.command for worker in self.workers)):
-            command.process.wait(10)
+            command.process.wait(PATIENCE_SECONDS)
         self.wait_until(lambda: not family(self.mark))
 
     def kill_server(self) -> None:
         """``kill -9``."""
         self.server.process.kill()
-        self.server.process.wait(10)
+        self.server.process.wait(PATIENCE_SECONDS)
 
     def add_worker(
         self,
@@ -249,7 +249,7 @@ class Site:
         def left() -> list[str]:
             return [str(path) for folder in where if folder.exists() for path in folder.iterdir()]
 
-        self.wait_until(lambda: not left(), 10.0)
+        self.wait_until(lambda: not left())
         for place in places:
             assert litter(place) == []
 
@@ -262,7 +262,7 @@ class Site:
             assert worker.command.process.wait(PATIENCE_SECONDS) == 0, self.said()
         self.server.process.send_signal(signal.SIGTERM)
         assert self.server.process.wait(PATIENCE_SECONDS) == 0, self.said()
-        self.wait_until(lambda: not family(self.mark), 5.0)
+        self.wait_until(lambda: not family(self.mark))
         assert "Traceback" not in self.said()
 
     def close(self) -> None:
@@ -416,7 +416,7 @@ def go_on(pid: int) -> None:
 def stop(pid: int) -> None:
     """Stop a process, and wait until it stands."""
     os.kill(pid, signal.SIGSTOP)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
         assert time.monotonic() < deadline
         time.sleep(0.001)

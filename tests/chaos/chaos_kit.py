@@ -88,7 +88,7 @@ class Killer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._over.set()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _run(self) -> None:
         while not self._over.wait(self._chance.uniform(*self._pause_seconds)):
@@ -191,7 +191,7 @@ class Command:
     def close(self) -> None:
         """End what a failed test would leave."""
         end_family(self._mark)
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def family(mark: str) -> list[int]:

@@ -72,7 +72,7 @@ class Network:
     def close(self) -> None:
         """Stop."""
         os.close(self._end)
-        self._thread.join(10)
+        self._thread.join(60)
         os.close(self._over)
 
     def _run(self) -> None:

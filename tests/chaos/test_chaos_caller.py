@@ -110,7 +110,7 @@ def test_a_killed_caller_leaves_all_or_nothing(seed: int, tmp_path: Path, comman
     command = scene.start()
     commands.append(command)
     killed = command.hit(signal.SIGKILL, *moment_of(scene))
-    command.process.wait(10)
+    command.process.wait(60)
     command.assert_gone()
     scene.assert_whole_or_before()
     kept = scene.job_folders()
@@ -126,7 +126,7 @@ def test_the_folder_of_a_killed_job_is_pruned_when_it_is_old(tmp_path: Path, com
     assert command.hit(
         signal.SIGKILL, 0.1, lambda: any((folder / "job.json").exists() for folder in scene.job_folders())
     )
-    command.process.wait(10)
+    command.process.wait(60)
     command.assert_gone()
     [folder] = scene.job_folders()
     assert json.loads((folder / "job.json").read_text())["state"] == "running"

@@ -38,7 +38,7 @@ class Flipper:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._over.set()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _run(self) -> None:
         while self.flips < self._most and not self._over.wait(self._pause_seconds):

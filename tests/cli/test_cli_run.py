@@ -185,7 +185,7 @@ def test_an_interrupted_job_leaves_nothing_partial(home: Path, number: signal.Si
     with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         _wait_for(lambda: list(home.glob("data/jobs/*/*")) and list(home.glob(".out*")), seconds=30)
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == b""
     assert b"ancelled" in err and b"Traceback" not in err

@@ -223,12 +223,12 @@ class Running:
 
     def end(self, number: signal.Signals) -> tuple[str, str]:
         self.process.send_signal(number)
-        said = self.process.communicate(timeout=20)
+        said = self.process.communicate(timeout=60)
         wait_until(lambda: not family(self.mark))
         return said
 
 
-def wait_until(condition: object, seconds: float = 20.0) -> None:
+def wait_until(condition: object, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline

@@ -56,7 +56,7 @@ class Slow(MapReduce):
     def reducer(self, name, counts):
         yield name, sum(counts)
 """
-PATIENCE = 40.0
+PATIENCE = 60.0
 
 
 def wait_until(true: Callable[[], object], seconds: float = PATIENCE) -> None:

@@ -29,7 +29,7 @@ from gristmill.runtime.outcome import Outcome
 
 TOKEN = "open sesame"
 WORKER = Path(__file__).parent / "worker_process.py"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class NotedFleet(ClusterFleet):

@@ -60,7 +60,7 @@ def test_a_killed_workers_log_reads_up_to_the_kill(tmp_path: Path, keeper: LogKe
         c.add_worker()
         c.finish(running)
         assert read_log(folder, name)[0] == b"first words of quiet\n"
-        keeper.settle(5)
+        keeper.settle(60)
         [again] = [info.attempt for info in list_logs(folder) if info.attempt != name]
         assert read_log(folder, again)[0] == b"first words of quiet\nlast words of quiet\n"
 
@@ -72,7 +72,7 @@ def test_of_much_at_once_the_end_comes(tmp_path: Path, keeper: LogKeeper) -> Non
         c.wait_until(lambda: b"line 39999\n" in read_log(folder, name)[0])
         (tmp_path / "gate").touch()
         c.finish(running)
-        keeper.settle(5)
+        keeper.settle(60)
         text = read_log(folder, name, limit=1 << 20)[0]
         assert text.endswith(b"line 39999\nlast words of loud\n")
         assert b"bytes are left out]\n" in text and len(text) < 300_000
@@ -84,7 +84,7 @@ def test_what_a_cancelled_attempt_printed_last_is_kept(tmp_path: Path, keeper: L
         c.wait_until((tmp_path / "said-short").exists)
         running.cancel()
         assert running.wait(30) is not None
-        keeper.settle(5)
+        keeper.settle(60)
         assert read_log(folder, f"{running.job}-s0-t00000-a1")[0] == b"first words of short\n"
 
 
@@ -145,7 +145,7 @@ def test_logs_of_workers_that_are_killed_at_any_time(
             time.sleep(chance.uniform(0, 2))
             killed = time.time()
             c.workers[-1].send(signal.SIGKILL)
-            keeper.settle(5)
+            keeper.settle(60)
             lines = read_log(folder, name, limit=1 << 20)[0].decode().splitlines()
             times = list(map(float, lines[:-1]))
             assert times == sorted(times) and "left out" not in "".join(lines)

@@ -27,7 +27,7 @@ class Noted(WordCount):
     def note(self, kind: str, what: str) -> bool:
         folder, here = Path(self.params["folder"]), os.environ["PLACE"]
         (folder / f"{kind}.{here}.{what}.{time.monotonic_ns()}").touch()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(list(folder.glob("map.*"))) < self.params.get("begun", 0) and time.monotonic() < deadline:
             time.sleep(0.01)
         return True

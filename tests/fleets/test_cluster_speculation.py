@@ -21,7 +21,7 @@ class StuckReducers(WordCount):
     """
 
     def reducer_init(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while os.environ["PLACE"] != "stuck" and not self.stuck() and time.monotonic() < deadline:
             time.sleep(0.01)
 

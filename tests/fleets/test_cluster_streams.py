@@ -37,7 +37,7 @@ from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
 from gristmill.storage.contracts import PartFile, Split
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 STAGE = Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), OutputSink("text", "m"), "map")
 TASK = AttemptId("j", 0, 0, 1)
 

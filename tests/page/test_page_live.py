@@ -88,7 +88,7 @@ def test_a_slow_client_gets_the_newest_and_nothing_piles_up() -> None:
     async def run() -> None:
         stream = Live(lambda: False).stream("job", look)
         await until(stream, "[1]")
-        give_up = time.monotonic() + 20
+        give_up = time.monotonic() + 60
         while number < 10 and time.monotonic() < give_up:
             await asyncio.sleep(0.01)
         text = (await anext(stream)).decode()

@@ -32,7 +32,7 @@ from gristmill.scheduling.events import AttemptId
 from gristmill.storage.contracts import Split
 
 E = TypeVar("E", bound=FleetEvent)
-PATIENCE = 15.0
+PATIENCE = 60.0
 STAGE = Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), OutputSink("text", "m"), "map")
 
 

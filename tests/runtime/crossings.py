@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STEPS = ("open", "os.mkdir", "os.rmdir", "os.remove", "os.rename", "os.scandir", "os.listdir")
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 _hooked = threading.Lock()
 _running: Crossing | None = None

@@ -37,7 +37,7 @@ from gristmill.storage import staging
 from gristmill.storage.commit import OutputCommit
 from gristmill.storage.contracts import PartFile, Split
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 KEY = b"k" * 32
 MAPS = 2
 

@@ -234,7 +234,7 @@ def test_cancel_ends_what_the_task_started(mill: Mill, tmp_path: Path) -> None:
     started = [int(pid) for pid in read_when_there(pids).split()]
     mill.fleet.cancel(attempt)
     mill.wait_for(SlotDown)
-    wait_until(lambda: all(is_gone(pid) for pid in started), seconds=5)
+    wait_until(lambda: all(is_gone(pid) for pid in started))
     still_works(mill)
 
 

@@ -228,7 +228,7 @@ def test_a_killed_forkserver_is_replaced(mill: Mill, tmp_path: Path) -> None:
     failed = mill.wait_for(AttemptFailed)
     assert failed.attempt == attempt
     assert failed.report.error == "ExecutorDied"
-    wait_until(lambda: all(is_gone(pid) for pid in started), seconds=5)
+    wait_until(lambda: all(is_gone(pid) for pid in started))
     assert mill.success(lambda key, line: [(line, 1)]).records_in == 1
 
 
@@ -291,7 +291,7 @@ def test_close_ends_everything_within_five_seconds(tmp_path: Path, monkeypatch: 
     started = time.monotonic()
     mill.fleet.close()
     assert time.monotonic() - started < 5
-    wait_until(lambda: all(is_gone(process.pid) for process in family), seconds=1)
+    wait_until(lambda: all(is_gone(process.pid) for process in family))
     mill.fleet.close()
 
 
@@ -341,8 +341,8 @@ def test_a_killed_caller_leaves_no_process(tmp_path: Path, how: str, hold_gil: b
         family = [*started, parent] if parent != caller.pid else started
     finally:
         caller.kill()
-        caller.wait(5)
-    wait_until(lambda: all(is_gone(pid) for pid in family), seconds=5)
+        caller.wait(60)
+    wait_until(lambda: all(is_gone(pid) for pid in family))
 
 
 def test_a_fleet_that_never_started_can_be_closed() -> None:

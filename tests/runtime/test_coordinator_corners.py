@@ -256,7 +256,7 @@ def test_a_folder_that_another_run_has_removed_is_made_again(tmp_path: Path) -> 
     server, job = begun(tmp_path, maps=2)
     server.reduce(job, 1)
     for running in server.jobs:
-        server.journal.durable(running._job.noted, timeout=10)
+        server.journal.durable(running._job.noted, timeout=60)
     folder = job._job.folder
     assert folder is not None
     folder.update(pid_started=0, staging=job._job.prepared.spec.staging)

@@ -105,7 +105,7 @@ def test_prune_knows_living_and_dead_processes(tmp_path: Path) -> None:
         job = process.stdout.readline().strip()
         assert prune(tmp_path, NOW * 2, max_total_bytes=0) == ()
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         assert prune(tmp_path, NOW * 2, max_total_bytes=0) == (job,)
 
 

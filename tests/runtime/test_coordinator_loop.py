@@ -301,7 +301,7 @@ def test_the_end_waits_for_cancelled_attempts_to_be_gone(tmp_path: Path) -> None
     assert bench.running.wait(0.05) is None
     assert not bench.output.aborted
     bench.fleet.post(SlotDown("s1"))
-    assert bench.running.wait(10) is not None
+    assert bench.running.wait(60) is not None
     assert bench.output.aborted
     bench.coordinator.close()
 
@@ -373,7 +373,7 @@ def test_a_defect_of_the_loop_reaches_whoever_waits(tmp_path: Path) -> None:
     bench.views = type("Broken", (list,), {"append": staticmethod(broken)})()
     running = bench.submit("j2")
     with pytest.raises(RuntimeError, match="observer"):
-        running.wait(10)
+        running.wait(60)
     bench.coordinator.close()
 
 

@@ -19,7 +19,7 @@ from gristmill.runtime.coordinator.reopening import reopen
 from gristmill.scheduling.commands import JobState
 from gristmill.scheduling.events import AttemptId
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)

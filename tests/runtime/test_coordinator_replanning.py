@@ -168,7 +168,7 @@ def test_what_was_not_decided_is_decided_by_the_next_coordinator(tmp_path: Path)
 
 def test_a_task_of_a_stage_that_was_cut_is_found_for_a_replay(tmp_path: Path) -> None:
     server, job = begun(tmp_path)
-    server.journal.durable(job._job.noted, timeout=10)
+    server.journal.durable(job._job.noted, timeout=60)
     task = find_task(tmp_path, job.job, "fold/2")
     assert task.tally.task_counts() == (2, 3, 2)
     assert [attempt.stage for attempt in task.missing] == [0, 0, 2, 2]

@@ -220,7 +220,7 @@ def test_a_server_that_is_opened_again_in_its_own_process_goes_on(tmp_path: Path
 
 def test_a_journal_that_breaks_ends_the_coordinator_and_its_jobs_go_on_later(tmp_path: Path) -> None:
     server, job = begun(tmp_path, maps=1)
-    server.journal.durable(job._job.noted, timeout=10)
+    server.journal.durable(job._job.noted, timeout=60)
     path = tmp_path / "journal.db"
     path.rename(tmp_path / "saved.db")  # with all that belongs to it, as when a disk goes away
     for rest in tmp_path.glob("journal.db-*"):
@@ -288,7 +288,7 @@ def change(place: Path, old: bytes, new: bytes) -> None:
 def test_a_job_that_cannot_go_on_here_fails_alone(tmp_path: Path, old: bytes, new: bytes, words: str) -> None:
     server = Server(tmp_path)
     job = server.submit()
-    server.journal.durable(job._job.noted, timeout=10)
+    server.journal.durable(job._job.noted, timeout=60)
     change(tmp_path, old, new)
     other = server.submit(name="other")
     server = server.crash()
@@ -320,7 +320,7 @@ def test_a_job_of_this_machine_goes_on_without_its_journal(tmp_path: Path) -> No
     running.wait(0.2)
     assert "The job goes on, but could not be taken up with --resume" in running.view().note
     fleet.post(AttemptDone(AttemptId("j1", 0, 0, 1), TaskResult()))
-    outcome = running.wait(5)
+    outcome = running.wait(60)
     assert outcome is not None
     assert outcome.error is None
     assert output.parts == []

@@ -77,7 +77,7 @@ def test_a_defect_of_the_loop_leaves_its_events_beside_the_journal(tmp_path: Pat
     job = coordinator.submit(PreparedJob(spec, "Job", plan, splits, NotedOutput(), "out"), journal=journal)
     fleet.post(SlotUp("s", "w"))
     with pytest.raises(RuntimeError, match="a defect") as raised:
-        job.wait(10)
+        job.wait(60)
     coordinator.close()
     journal.close()
     assert raised.value.__notes__ == [f"The last events before it are in {tmp_path / EVENT_LOG}."]

@@ -27,7 +27,7 @@ def test_parts_are_put_together(tmp_path: Path) -> None:
     keeper = LogKeeper()
     keeper.keep(str(tmp_path), NAME, b"one\n", 0, last=False)
     keeper.keep(str(tmp_path), NAME, b"two\n", 4, last=False)
-    keeper.settle(5)
+    keeper.settle(60)
     assert read_log(tmp_path, NAME) == (b"one\ntwo\n", 8)
     keeper.keep(str(tmp_path), NAME, b"two\nthree\n", 4)  # what was sent twice counts once
     keeper.close()
@@ -51,7 +51,7 @@ def test_what_is_missing_between_is_named(tmp_path: Path) -> None:
 def test_another_keeper_goes_on_where_the_first_was_killed(tmp_path: Path) -> None:
     first = LogKeeper()
     first.keep(str(tmp_path), NAME, b"before\n", 0, last=False)
-    first.settle(5)
+    first.settle(60)
     second = LogKeeper()
     second.keep(str(tmp_path), NAME, b"fore\nafter\n", 2)
     for keeper in (first, second):

@@ -129,7 +129,7 @@ def test_what_is_added_is_read_again_in_order(tmp_path: Path) -> None:
     ]
     numbers = [journal.add(fact, {"code": b"\x00code"} if fact is ACCEPTED else None) for fact in facts[:-1]]
     assert numbers == list(range(1, len(facts)))
-    journal.durable(numbers[-1], timeout=10)
+    journal.durable(numbers[-1], timeout=60)
     assert journal.is_durable(numbers[-1])
     assert journal.blobs("j") == {"code": b"\x00code"}
     journal.add(facts[-1])
@@ -185,8 +185,8 @@ def test_many_threads_add(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
-    journal.durable(200, timeout=10)
+        thread.join(60)
+    journal.durable(200, timeout=60)
     for number in range(4):
         assert journal.facts(f"j{number}") == [done(0, index, job=f"j{number}") for index in range(50)]
     journal.close()
@@ -202,7 +202,7 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     journal.when_failed(told.append)
     number = journal.add(ACCEPTED)
     with pytest.raises(JournalFailed, match=r"cannot be written"):
-        journal.durable(number, timeout=10)
+        journal.durable(number, timeout=60)
     assert told == [journal.failure]
     lost = journal.add(ACCEPTED)
     assert not journal.is_durable(lost), "what rests on it must not be done"
@@ -216,7 +216,7 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_for_a_moment_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = Journal(path, patience_seconds=20)
-    journal.durable(journal.add(ACCEPTED), timeout=10)
+    journal.durable(journal.add(ACCEPTED), timeout=60)
     with sqlite3.connect(path) as other:  # as good as a full disk: nothing can be written
         other.execute("BEGIN EXCLUSIVE")
         number = journal.add(done(0, 1))
@@ -236,7 +236,7 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     try:
         number = journal.add(ACCEPTED, {"code": b"x" * 100_000})
         with pytest.raises(JournalFailed, match=r"journal\.db cannot be written"):
-            journal.durable(number, timeout=10)
+            journal.durable(number, timeout=60)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     journal.close()

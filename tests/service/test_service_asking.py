@@ -18,7 +18,7 @@ from gristmill.service.doors.roles import Role
 from gristmill.service.doors.tokens import TOKENS, add_token
 from gristmill.service.server import Server, ServeSettings
 
-SECONDS = 40.0
+SECONDS = 60.0
 TEXT = "a b a\nc\n" * 50
 COUNTS = "a\t100\nb\t50\nc\t50\n"
 

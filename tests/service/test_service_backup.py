@@ -96,7 +96,7 @@ def test_a_copy_is_whole_while_facts_are_written(journal: Journal, tmp_path: Pat
             assert sorted(path.name for path in (tmp_path / f"copy{number}").iterdir()) == [JOURNAL]
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
     assert noted[0] > 5
 
 

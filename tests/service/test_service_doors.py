@@ -462,8 +462,8 @@ def refused(address: str, method: str, *metadata: tuple[str, str]) -> grpc.Statu
     codes = set()
     with grpc.insecure_channel(address) as channel:
         for call in (
-            lambda: list(channel.stream_stream(method)(iter([b"", b"x"]), timeout=10, metadata=metadata)),
-            lambda: channel.unary_unary(method)(b"x", timeout=10, metadata=metadata),
+            lambda: list(channel.stream_stream(method)(iter([b"", b"x"]), timeout=60, metadata=metadata)),
+            lambda: channel.unary_unary(method)(b"x", timeout=60, metadata=metadata),
         ):
             with pytest.raises(grpc.RpcError) as failed:
                 call()
@@ -480,7 +480,7 @@ def test_a_workers_token_opens_the_stream(visitor: Visitor, tokens: dict[Role, s
             with pytest.raises(grpc.RpcError) as failed:
                 metadata = (("authorization", f"Bearer {tokens[role]}"), ("host", address))
                 list(
-                    channel.stream_stream("/gristmill.agents.Agents/Attend")(iter([b""]), timeout=10, metadata=metadata)
+                    channel.stream_stream("/gristmill.agents.Agents/Attend")(iter([b""]), timeout=60, metadata=metadata)
                 )
             assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT, "it is let in, and says nothing sensible"
 
@@ -498,7 +498,7 @@ def test_a_stream_ends_when_its_token_is_taken_back(
     with grpc.insecure_channel(address) as channel:
         attend = channel.stream_stream("/gristmill.agents.Agents/Attend")
         metadata = (("authorization", f"Bearer {token}"), ("host", address))
-        call = attend(iter(said.get, None), timeout=20, metadata=metadata)
+        call = attend(iter(said.get, None), timeout=60, metadata=metadata)
         assert opened(pb.ToAgent, next(call)).HasField("welcome")
         said.put(sealed(pb.FromAgent(beat=pb.Beat(number=1))))
         while opened(pb.ToAgent, next(call)).beat < 1:

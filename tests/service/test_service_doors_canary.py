@@ -39,7 +39,7 @@ from gristmill.service.doors.tokens import TOKENS, add_token
 from gristmill.service.server import Server, ServeSettings
 from gristmill.shuffle.serve import BlockServer
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Canary:
@@ -236,7 +236,7 @@ def test_over_the_stream_of_agents(mill: Mill, visitor: Visitor) -> None:
             join.session = f"{number:032x}"
             first = sealed(pb.FromAgent(join=join))
             then = sealed(pb.FromAgent(first=1, events=[event], beat=pb.Beat(number=1)))
-            call = attend(iter([first, then]), timeout=20, metadata=metadata)
+            call = attend(iter([first, then]), timeout=60, metadata=metadata)
             assert opened(pb.ToAgent, next(call)).HasField("welcome")
             drain(call)
         for data in (
@@ -244,8 +244,8 @@ def test_over_the_stream_of_agents(mill: Mill, visitor: Visitor) -> None:
             pb.Sealed(message=mill.canary, crc32=0).SerializeToString(),
             sealed_bytes(mill.canary),
         ):
-            drain(attend(iter([data]), timeout=20, metadata=metadata))
-        drain(attend(iter([sealed(filled(pb.FromAgent, mill.canary))]), timeout=20, metadata=metadata))
+            drain(attend(iter([data]), timeout=60, metadata=metadata))
+        drain(attend(iter([sealed(filled(pb.FromAgent, mill.canary))]), timeout=60, metadata=metadata))
 
 
 def sealed_bytes(data: bytes) -> bytes:
@@ -269,7 +269,7 @@ def test_as_a_ticket_of_flight(mill: Mill, tmp_path: Path) -> None:
     with BlockServer([tmp_path]) as server, flight.FlightClient(f"grpc://127.0.0.1:{server.port}") as client:
         for ticket in (mill.canary, json.dumps({"job": mill.canary.decode("latin-1")}).encode()):
             with pytest.raises((flight.FlightError, OSError)):
-                client.do_get(flight.Ticket(ticket), flight.FlightCallOptions(timeout=5)).read_all()
+                client.do_get(flight.Ticket(ticket), flight.FlightCallOptions(timeout=60)).read_all()
 
 
 def test_in_every_column_of_the_database(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_stream_ends_with_its_token() -> None:
         for _ in range(20):
             clock.now += 1.5
             await exchange.send({"type": "http.response.body", "body": b"x", "more_body": True})
-        assert await asyncio.wait_for(gone, 5) == {"type": "http.disconnect"}
+        assert await asyncio.wait_for(gone, 60) == {"type": "http.disconnect"}
 
     asyncio.run(stream())
     assert len(sent) == 3
@@ -325,7 +325,7 @@ def test_many_logins_by_one_token_end_nobody_elses(tmp_path: Path) -> None:
     many = [logins.begin(eager) for _ in range(1100)]
     assert first is not None and logins.find(first) is not None
     assert [value is not None and logins.find(value) is not None for value in many] == [False] * 1080 + [True] * 20
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 60
     while (last := many[-1]) is None or Logins(tokens, tmp_path / LOGINS).find(last) is None:  # a moment later
         assert time.monotonic() < give_up
         time.sleep(0.05)

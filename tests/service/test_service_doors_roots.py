@@ -16,7 +16,7 @@ from gristmill.api.client import ServerClient
 from gristmill.cli.main import main
 from gristmill.service.server import Server, ServeSettings
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")

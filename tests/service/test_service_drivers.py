@@ -19,7 +19,7 @@ from gristmill.scheduling.queueing import QueueLimits
 from gristmill.service.drivers import loader_name
 from gristmill.service.server import Server, ServeSettings
 
-SECONDS = 40.0
+SECONDS = 60.0
 CODE = b"def mapper(_, line):\n    yield line, 1\n"
 
 

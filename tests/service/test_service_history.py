@@ -120,7 +120,7 @@ def test_many_threads_that_look_while_facts_come_see_each_attempt_once(journal: 
     for index in range(600):
         journal.add(done(index))
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert found == [600] * 4
 
 

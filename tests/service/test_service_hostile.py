@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 ATTACK = Path(__file__).with_name("hostile_client.py")
-UP_SECONDS = 30.0
+UP_SECONDS = 60.0
 PAUSE_SECONDS = 0.05
 SLOWEST_SECONDS = 1.0
 
@@ -77,7 +77,7 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
             process.wait(30)
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(60)
     assert "Traceback" not in (tmp_path / "said").read_text()
 
 
@@ -116,7 +116,7 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(60)
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE_SECONDS):

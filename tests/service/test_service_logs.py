@@ -40,7 +40,7 @@ class Talk(MapReduce):
             raise ValueError("a bad word")
         yield word, sum(counts)
 """
-SECONDS = 40.0
+SECONDS = 60.0
 WORKER = Path(__file__).parents[1] / "fleets" / "worker_process.py"
 
 

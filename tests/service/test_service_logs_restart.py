@@ -18,7 +18,7 @@ from gristmill.api.remote import submit
 from gristmill.config import JobOptions
 from gristmill.runtime.files.joblogs import list_logs, read_log
 
-SECONDS = 40.0
+SECONDS = 60.0
 WORKER = Path(__file__).parents[1] / "fleets" / "worker_process.py"
 SCRIPT = """
 import time

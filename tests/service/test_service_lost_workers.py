@@ -21,7 +21,7 @@ from gristmill.runtime.coordinator.crew import Crew
 from gristmill.runtime.journal.facts import WorkerGone, WorkerJoined
 from gristmill.service.server import Server, ServeSettings
 
-SECONDS = 40.0
+SECONDS = 60.0
 
 
 def workers_of(server: Server, states: set[str]) -> dict[str, Any]:

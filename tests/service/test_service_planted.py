@@ -130,7 +130,7 @@ def test_pipes_in_an_output_stop_nobody(server: Server, data_dir: Path, tmp_path
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
     assert {answer.status for answer in answers} == {500} and "cannot be read" in answers[0].json["detail"]
     assert ask(server, "GET", "/api/v1/jobs").status == 200

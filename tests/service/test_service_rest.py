@@ -264,7 +264,7 @@ def test_one_key_is_one_job(client: ServerClient, job: Job, words: Path, tmp_pat
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert len(ids) == 4 and len(set(ids)) == 1
     assert [job["id"] for job in client.get("/jobs")["jobs"]].count(ids[0]) == 1
 

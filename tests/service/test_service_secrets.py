@@ -16,7 +16,7 @@ from gristmill.service.operations import OperationSettings
 from gristmill.service.server import Server, ServeSettings
 from gristmill.service.telling.notices import Webhook
 
-SECONDS = 40.0
+SECONDS = 60.0
 SECRET = "sesame"
 CODE = b"def mapper(_, line):\n    yield line, 1\n"
 GONE = "endpoint_override=127.0.0.1:9&scheme=http&attempts=1&connect_timeout=1s&request_timeout=1s&region=x"

@@ -25,7 +25,7 @@ from gristmill.runtime.transport.tls import Identity, Trust, load_identity
 from gristmill.runtime.worker.front import Front
 from gristmill.service.server import Server, ServeSettings
 
-PATIENCE = 40.0
+PATIENCE = 60.0
 COUNT = """
 from gristmill import MapReduce
 

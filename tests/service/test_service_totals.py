@@ -21,7 +21,7 @@ from gristmill.api.remote import submit
 from gristmill.config import JobOptions
 from gristmill.errors import JobFailed
 
-SECONDS = 40.0
+SECONDS = 60.0
 SCRIPT = """
 import time
 from pathlib import Path
