@@ -176,7 +176,7 @@ class JobOptions:
     fleet (executors, memory).
     """
 
-    on: str = "local"
+    on: str = "local"  # see PLACES
     executors: int | None = None
     memory_bytes: int | None = None  # of all executors together
     reducers: int | None = None

@@ -268,6 +268,8 @@ def checked_url(url: str) -> str:
     """
     plain = shown(url)
     wrong = f"{plain!r} is not the address of a server; one is written http://HOST:PORT"
+    if url == "ray" or url.startswith("ray://"):
+        raise UsageError(f"{wrong}. On Ray jobs have no server: gristmill run --on {plain}, or ray job submit.")
     if "://" not in url:
         raise UsageError(f"{wrong}: write http://{url}.")
     try:

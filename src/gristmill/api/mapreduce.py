@@ -30,7 +30,7 @@ class RunOptions(TypedDict, total=False):
     """How a job is to run. What is left out is chosen; see the table of options of ``gristmill run``."""
 
     params: Mapping[str, Any] | None  # what self.params holds, over the class's own
-    on: str  # "local", "inline", or the address of a server: "http://HOST:7077"
+    on: str  # "local", "inline", the address of a server: "http://HOST:7077"; "ray" or "ray://HOST:10001"
     executors: int | None  # processes; the CPUs this process may use
     memory: str | int | None  # of all executors together: "2GiB" or bytes
     reducers: int | None  # reduce tasks, and so files in the output

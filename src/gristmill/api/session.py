@@ -49,8 +49,9 @@ class Session(Sources):
     """Runs the actions of datasets. A context manager; what it keeps goes when it is closed.
 
     Args:
-        on: ``inline`` (this process), ``local`` (executors beside it) or the URL of a server; by default what
-            ``GRISTMILL_ON`` says, else ``local``.
+        on: ``inline`` (this process), ``local`` (executors beside it), the URL of a server, ``ray`` (the cluster that
+            this process belongs to or that ``RAY_ADDRESS`` names, else one of its own) or ``ray://HOST:10001`` (through
+            Ray Client); by default what ``GRISTMILL_ON`` says, else ``local``.
         options: those of :meth:`gristmill.MapReduce.run` that say how a job runs: ``executors``, ``memory``,
             ``reducers``, ``split_size``, ``max_attempts``, ``task_timeout``, ``data_dir``, ``task_cpus``,
             ``task_memory``, ``speculation``, ``py_files``, ``max_processes``, ``max_file_size``; and ``progress``: True

@@ -152,8 +152,9 @@ _HERE: tuple[_Option, ...] = (
     ),
     click.option(
         "--on", "--server", "on", callback=place, default="local", show_default=True, metavar="WHERE",
-        help="inline (in this process, for debugging), local (in executor processes on this machine), or a server: "
-        "http://HOST:PORT.",
+        help="inline (in this process, for debugging), local (in executor processes on this machine), a server: "
+        "http://HOST:PORT, or Ray: ray (the cluster that RAY_ADDRESS=HOST:6379 names, or that this process belongs to, "
+        "else one of its own on this machine) or ray://HOST:10001 (through Ray Client).",
     ),
     EXECUTORS,
     MEMORY,

@@ -27,7 +27,7 @@ def place(ctx: click.Context, param: click.Parameter, value: str) -> str:
         return JobOptions(on=value).on
     except UsageError as error:
         raise click.BadParameter(
-            f"{value!r} is not one of 'inline', 'local' and http://HOST:PORT.", ctx, param
+            f"{value!r} is not one of 'inline', 'local', http://HOST:PORT, 'ray' and ray://HOST:PORT.", ctx, param
         ) from error
 
 
