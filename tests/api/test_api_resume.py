@@ -175,7 +175,7 @@ def some(values: Sequence[str], quick: Sequence[str]) -> list[object]:
 
 COMMIT_POINTS = some(
     [point for point in FAIL_POINTS if point.startswith("commit")],
-    ["commit.first-part-named", "commit.synced", "commit.published"],
+    ["commit.first-part-named", "commit.published"],
 )
 CHANGES = some(["script", "import", "input", "new input", "option", "parameter"], ["script", "input", "option"])
 

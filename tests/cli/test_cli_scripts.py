@@ -236,7 +236,7 @@ def wait_until(condition: object, seconds: float = 60.0) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_an_interrupted_script_leaves_nothing(home: Path, number: signal.Signals) -> None:
     running = Running(home, *gristmill("run", "--executors", "2", "slow.py"))
     out, err = running.end(number)

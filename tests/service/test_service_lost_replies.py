@@ -82,7 +82,7 @@ def lossy(target: str, losses: int) -> Iterator[LossyProxy]:
         proxy.close()
 
 
-@pytest.mark.parametrize("losses", [1, 4])
+@pytest.mark.parametrize("losses", [pytest.param(1, marks=pytest.mark.soak), 4])
 def test_a_submission_whose_reply_is_lost_is_one_job_with_one_output(tmp_path: Path, losses: int) -> None:
     data_dir = tmp_path / "data"
     (tmp_path / "words.txt").write_text("a\nb\na\n")
