@@ -275,7 +275,8 @@ def trials(text: Path | None) -> Iterator[tuple[str, Trial]]:
 
 def trial_of(fields: Mapping[str, Any]) -> Trial:
     """The inverse of ``dataclasses.asdict``."""
-    return Trial(**{name: Cpu(**value) if isinstance(value, dict) else value for name, value in fields.items()})
+    made: dict[str, Any] = {name: Cpu(**value) if isinstance(value, dict) else value for name, value in fields.items()}
+    return Trial(**made)
 
 
 def works(known: Mapping[str, Mapping[str, Any]], whole: Mapping[str, float]) -> dict[str, Work]:

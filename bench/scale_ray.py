@@ -5,6 +5,7 @@ The Ray fleet speaks with its agents by calls to actors, and moves blocks as obj
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import tempfile
@@ -38,8 +39,8 @@ def two_nodes() -> Iterator[Any]:
         options = {"num_cpus": 1, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
         made = Cluster(initialize_head=True, head_node_args=options)
         try:
-            made.add_node(**{name: value for name, value in options.items() if name != "include_dashboard"})
-            ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+            made.add_node(num_cpus=1, object_store_memory=_STORE_BYTES)
+            ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)
             yield ray
         finally:
             ray.shutdown()
