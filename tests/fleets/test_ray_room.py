@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cluster_jobs import WordCount, counts_in, write_words
-from ray_kit import RayCluster, ray_marks
+from ray_kit import RayCluster, ray_cluster, ray_marks
 
 import gristmill as gm
 from gristmill.errors import UsageError
@@ -82,3 +82,31 @@ def _until(events: queue.Queue[object], kind: type, count: int) -> list[object]:
     while sum(isinstance(one, kind) for one in found) < count:
         found.append(events.get(timeout=PATIENCE))
     return found
+
+
+@pytest.mark.soak
+def test_a_cluster_without_processors_waits_for_the_slots_that_were_asked_for(tmp_path: Path) -> None:
+    path, expected = write_words(tmp_path)
+    with ray_cluster(tmp_path, nodes=1, cpus=0) as empty, empty.joined():
+        with pytest.raises(UsageError, match=r"has no CPUs now. With --executors N a job waits until there are some"):
+            WordCount.run(path, tmp_path / "out", on="ray", data_dir=tmp_path / "data")
+        with WordCount.start(path, tmp_path / "out", on="ray", executors=1, data_dir=tmp_path / "data") as handle:
+            with pytest.raises(TimeoutError):
+                handle.wait(3)
+            empty.add_node(1)
+            handle.wait(PATIENCE)
+    assert counts_in(tmp_path / "out") == expected
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("road", ["ray", "client"])
+def test_a_node_that_dies_says_nothing_on_our_stdout(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], road: str
+) -> None:
+    with ray_cluster(tmp_path, nodes=2, client=True) as cluster, cluster.joined():
+        on = cluster.client if road == "client" else "ray"
+        with gm.Session(on=on, data_dir=tmp_path / "data") as session:
+            assert session.range(100, partitions=4).count() == 100
+            cluster.nodes[1].kill()
+            assert session.range(100, partitions=4).count() == 100
+    assert capfd.readouterr() == ("", "")
