@@ -66,6 +66,7 @@ class Grounds:
         self._input = write_tasks(folder / "in", tasks, numbers)
         self._row_bytes = row_bytes
         self.driver: Command | None = None
+        self.folders_before = self.member_folders()  # other jobs may have left some
 
     # The job.
 

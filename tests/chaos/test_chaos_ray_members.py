@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -12,12 +11,6 @@ from chaos_ray_kit import Grounds, executors, grounds, members, pids_of
 from ray_kit import RayCluster, ray_cluster, ray_marks
 
 pytestmark = ray_marks
-
-
-@pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    with ray_cluster(tmp_path_factory.mktemp("cluster"), nodes=2) as cluster:
-        yield cluster
 
 
 def begin_held(g: Grounds, *options: str) -> None:
@@ -35,11 +28,11 @@ def again(g: Grounds, kind: str) -> set[str]:
     return {task for task, count in g.runs(kind).items() if count > 1}
 
 
-def test_a_member_is_killed(field: RayCluster, tmp_path: Path) -> None:
+def test_a_member_is_killed(ray_nodes: RayCluster, tmp_path: Path) -> None:
     """The process of an actor dies, and the node lives: another takes its place there, and removes what it left."""
-    with grounds(field, tmp_path) as g:
+    with grounds(ray_nodes, tmp_path) as g:
         begin_held(g)
-        [member] = members(field.nodes[1])
+        [member] = members(ray_nodes.nodes[1])
         [executor] = executors(member)
         lost = g.on({executor.pid}, "map")
         folders = g.member_folders()
@@ -47,7 +40,7 @@ def test_a_member_is_killed(field: RayCluster, tmp_path: Path) -> None:
         psutil.wait_procs([executor], 10)
         assert not executor.is_running()
         noticed = g.wait_until(lambda: again(g, "map") == lost)
-        g.wait_until(lambda: members(field.nodes[1]))
+        g.wait_until(lambda: members(ray_nodes.nodes[1]))
         g.wait_until(lambda: len(folders & g.member_folders()) < len(folders))
         g.finish()
         assert again(g, "map") == lost != set()
@@ -56,10 +49,11 @@ def test_a_member_is_killed(field: RayCluster, tmp_path: Path) -> None:
         g.assert_gone()
 
 
-def test_an_executor_is_killed(field: RayCluster, tmp_path: Path) -> None:
-    with grounds(field, tmp_path) as g:
+@pytest.mark.soak
+def test_an_executor_is_killed(ray_nodes: RayCluster, tmp_path: Path) -> None:
+    with grounds(ray_nodes, tmp_path) as g:
         begin_held(g)
-        [member] = members(field.nodes[1])
+        [member] = members(ray_nodes.nodes[1])
         [executor] = executors(member)
         executor.kill()
         g.wait_for("open", 3)
@@ -70,12 +64,13 @@ def test_an_executor_is_killed(field: RayCluster, tmp_path: Path) -> None:
         g.assert_gone()
 
 
-def test_a_node_leaves_in_order(field: RayCluster, tmp_path: Path) -> None:
-    node = field.add_node()
-    with grounds(field, tmp_path) as g:
+@pytest.mark.soak
+def test_a_node_leaves_in_order(ray_nodes: RayCluster, tmp_path: Path) -> None:
+    node = ray_nodes.add_node()
+    with grounds(ray_nodes, tmp_path) as g:
         begin_held(g)
         lost = g.on(pids_of(node), "map")
-        field.remove_node(node)
+        ray_nodes.remove_node(node)
         g.wait_until(lambda: again(g, "map") == lost)
         g.finish()
         assert again(g, "map") == lost != set()
@@ -83,48 +78,48 @@ def test_a_node_leaves_in_order(field: RayCluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_a_node_comes_while_a_job_runs(field: RayCluster, tmp_path: Path) -> None:
-    with grounds(field, tmp_path, tasks=8) as g:
+def test_a_node_comes_while_a_job_runs(ray_nodes: RayCluster, tmp_path: Path) -> None:
+    with grounds(ray_nodes, tmp_path, tasks=8) as g:
         g.hold("map")
         g.begin()
         g.wait_for("map", 2)
-        node = field.add_node()
+        node = ray_nodes.add_node()
         try:
             g.wait_for("map", 3)
             assert g.on(pids_of(node), "map")
             g.finish()
             g.check()
         finally:
-            field.remove_node(node)
+            ray_nodes.remove_node(node)
 
 
 @pytest.mark.soak
-def test_a_lost_node_is_replaced_by_another(field: RayCluster, tmp_path: Path) -> None:
+def test_a_lost_node_is_replaced_by_another(ray_nodes: RayCluster, tmp_path: Path) -> None:
     """The member that had to be made anew takes the place, and there is no second one for it."""
-    node = field.add_node()
-    with grounds(field, tmp_path, tasks=8) as g:
+    node = ray_nodes.add_node()
+    with grounds(ray_nodes, tmp_path, tasks=8) as g:
         begin_held(g)
         lost = g.on(pids_of(node), "map")
         node.kill()
-        field.remove_node(node)
+        ray_nodes.remove_node(node)
         g.wait_until(lambda: again(g, "map") == lost)
-        other = field.add_node()
+        other = ray_nodes.add_node()
         try:
             g.wait_until(lambda: members(other))
             g.finish()
             g.check()
-            assert [len(members(each)) for each in field.nodes] in ([1, 1, 1], [0, 0, 0])
+            assert [len(members(each)) for each in ray_nodes.nodes] in ([1, 1, 1], [0, 0, 0])
         finally:
-            field.remove_node(other)
+            ray_nodes.remove_node(other)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(240)
-def test_a_member_that_freezes_counts_as_lost(field: RayCluster, tmp_path: Path) -> None:
+def test_a_member_that_freezes_counts_as_lost(ray_nodes: RayCluster, tmp_path: Path) -> None:
     """Its process neither dies nor answers. What it says when it wakes up is not heard."""
-    with grounds(field, tmp_path) as g:
+    with grounds(ray_nodes, tmp_path) as g:
         begin_held(g)
-        [member] = members(field.nodes[1])
+        [member] = members(ray_nodes.nodes[1])
         lost = g.on({executor.pid for executor in executors(member)}, "map")
         member.send_signal(signal.SIGSTOP)
         try:

@@ -7,28 +7,23 @@ from pathlib import Path
 
 import pytest
 from chaos_ray_kit import grounds, pids_of
-from ray_kit import RayCluster, RayNode, ray_cluster, ray_marks
+from ray_kit import RayCluster, RayNode, ray_marks
 
 pytestmark = ray_marks
 
 
-@pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    with ray_cluster(tmp_path_factory.mktemp("cluster"), nodes=2) as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def node(field: RayCluster) -> Iterator[RayNode]:
+def node(ray_nodes: RayCluster) -> Iterator[RayNode]:
     """One more node, to be killed."""
-    made = field.add_node()
+    made = ray_nodes.add_node()
     yield made
     made.kill()
-    field.remove_node(made)
+    ray_nodes.remove_node(made)
 
 
-def test_a_node_is_killed_while_maps_run(field: RayCluster, node: RayNode, tmp_path: Path) -> None:
-    with grounds(field, tmp_path, tasks=9) as g:
+@pytest.mark.soak
+def test_a_node_is_killed_while_maps_run(ray_nodes: RayCluster, node: RayNode, tmp_path: Path) -> None:
+    with grounds(ray_nodes, tmp_path, tasks=9) as g:
         g.hold("map")
         g.begin()
         g.wait_for("map", 3)
@@ -45,9 +40,9 @@ def test_a_node_is_killed_while_maps_run(field: RayCluster, node: RayNode, tmp_p
         g.check()
 
 
-def test_a_node_is_killed_while_blocks_move(field: RayCluster, node: RayNode, tmp_path: Path) -> None:
+def test_a_node_is_killed_while_blocks_move(ray_nodes: RayCluster, node: RayNode, tmp_path: Path) -> None:
     """All map tasks are done, and reducers have begun, but read nothing yet."""
-    with grounds(field, tmp_path, tasks=9) as g:
+    with grounds(ray_nodes, tmp_path, tasks=9) as g:
         g.hold("map", "open")
         g.begin()
         g.wait_for("map", 3)
@@ -61,8 +56,9 @@ def test_a_node_is_killed_while_blocks_move(field: RayCluster, node: RayNode, tm
         g.check()
 
 
-def test_a_node_is_killed_while_reducers_run(field: RayCluster, node: RayNode, tmp_path: Path) -> None:
-    with grounds(field, tmp_path, tasks=6, partitions=8) as g:
+@pytest.mark.soak
+def test_a_node_is_killed_while_reducers_run(ray_nodes: RayCluster, node: RayNode, tmp_path: Path) -> None:
+    with grounds(ray_nodes, tmp_path, tasks=6, partitions=8) as g:
         g.hold("map", "open")
         g.begin()
         g.wait_for("map", 3)
@@ -80,9 +76,10 @@ def test_a_node_is_killed_while_reducers_run(field: RayCluster, node: RayNode, t
         g.check()
 
 
-def test_finished_stages_are_not_repeated(field: RayCluster, node: RayNode, tmp_path: Path) -> None:
+@pytest.mark.soak
+def test_finished_stages_are_not_repeated(ray_nodes: RayCluster, node: RayNode, tmp_path: Path) -> None:
     """A node is killed in the third stage: of the first two runs again what it kept and is still needed."""
-    with grounds(field, tmp_path, tasks=6, partitions=6, job="Twice") as g:
+    with grounds(ray_nodes, tmp_path, tasks=6, partitions=6, job="Twice") as g:
         g.hold("map", "last")
         g.begin()
         g.wait_for("map", 3)
