@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -162,6 +163,36 @@ def test_what_is_held_of_tasks_and_segments_is_what_is_reckoned_with(monkeypatch
     kept = json.loads((BENCH / "scale_costs.json").read_text())["costs"]
     for name, size in scale_coordinator.memory(200).items():
         assert size == pytest.approx(kept[name], rel=0.3), name  # other Pythons have objects of other sizes
+
+
+def test_a_coordinator_is_told_of_every_segment_by_a_fleet_that_answers_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    import scale_coordinator
+
+    few, many = (scale_coordinator.coordinated(20, reducers) for reducers in (2, 200))
+    assert (few.maps, few.reducers) == (20, 2)
+    assert many.launch_bytes == pytest.approx(100 * few.launch_bytes, rel=0.05)  # each launch names all blocks
+    assert all(seconds > 0 for seconds in scale_coordinator.agent_costs(20).values())
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_jobs_are_tried_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRISTMILL_BENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("GRISTMILL_TOKEN", "")  # it is set, and so set back
+    monkeypatch.syspath_prepend(BENCH)
+    import scale_costs
+
+    small = {"KEYS": 2000, "LINES": 4000, "ROWS": 4000, "TEXT_MB": 1, "GROUPINGS": {"few maps": (4, 3)}}
+    for name, value in small.items():
+        monkeypatch.setattr(scale_costs, name, value)
+    tried = dict(scale_costs.trials(None))
+    assert list(tried) == ["word count", "sort", "join", "few maps"]
+    assert (tried["few maps"].maps, tried["few maps"].reducers) == (4, 3)
+    assert tried["sort"].output_bytes == 4000 * 100
+    assert all(one.map_cpu.executors >= 0 and one.shuffled_bytes > 0 for one in tried.values())
 
 
 def test_machines_that_are_lost_and_slow_are_played(monkeypatch: pytest.MonkeyPatch) -> None:
