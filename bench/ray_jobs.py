@@ -105,12 +105,12 @@ def peers_section(settings: Settings, works: tuple[str, ...] = ()) -> tuple[str,
     Returns:
         The section for RESULTS.md, and why it cannot be believed; empty if it can.
     """
-    if reason := setup.prepare(["ray"])["ray"]:
+    asked = "ray" in settings.peers
+    if asked and (reason := setup.prepare(["ray"])["ray"]):
         return "", f"Ray Data: {reason}"
-    smaller = Settings(settings.runs, settings.size_mb, settings.text)
     made = {
-        name: Work(title, source, [_ours(name, "ray"), *_ray_data(name)], read)
-        for name, title, source, read in _small_inputs(smaller)
+        name: Work(title, source, [_ours(name, "ray"), *(_ray_data(name) if asked else [])], read)
+        for name, title, source, read in _small_inputs(settings)
         if not works or name in works
     }
     if problem := _measure(list(made.values()), settings.runs):
@@ -121,15 +121,15 @@ def peers_section(settings: Settings, works: tuple[str, ...] = ()) -> tuple[str,
     judged = []
     for name, work in made.items():
         ours, *others = work.sides
-        first, best = others[0].times(ours), min(other.times(ours) for other in others)
-        if name in LIMITS:
+        if name in LIMITS and others:
+            first, best = others[0].times(ours), min(other.times(ours) for other in others)
             said = f"{work.title}: Ray Data takes {first:.1f} × as long"
             said += f", {best:.1f} × at its best" if len(others) > 1 else ""
             judged.append(f"{said}. Limit {LIMITS[name]:g} ({verdict(first >= LIMITS[name])}).")
     body = [
         "## Beside Ray Data",
-        f"The same work by Gristmill on Ray and by Ray Data {setup.version_of('ray')}, each on a Ray of its own with "
-        f"{EXECUTORS} CPUs. Times are from when Ray is up and its workers have done something, to the written output. "
+        f"The same work by Gristmill on Ray and by Ray Data {setup.version_of('ray') if asked else '(not run)'}, each "
+        f"on a Ray of its own with {EXECUTORS} CPUs. Times are from when Ray is up and its workers have done something, to the written output. "
         "Ray Data counts words in three ways: by a function of a line as Gristmill's chain has one (`flat_map`), by "
         "one of many lines (`map_batches`), and by one of many lines that adds up by itself. It sorts and joins in "
         "columns. The outputs are the same.",
@@ -255,7 +255,7 @@ if __name__ == "__main__":
     parser.add_argument("--only", nargs="+", choices=["local", "peers"], default=["local", "peers"])
     parser.add_argument("--works", nargs="+", choices=["wordcount", "join", "sort"], default=[])
     given = parser.parse_args()
-    asked = Settings(given.runs, given.size_mb, given.text)
+    asked = Settings(given.runs, given.size_mb, given.text, ("ray",))
     whole = given.size_mb == Settings.size_mb and not given.works
     for only in given.only:
         conclude(f"ray_{only}", *SECTIONS[f"ray_{only}"](asked, tuple(given.works)), write=whole)

@@ -17,6 +17,7 @@ _ORDER = (
     *("two_agents", "straggler", "kill_one", "scheduler"),
     *("chain", "pagerank", "join", "sort", "skew", "small_files", "dataset_memory"),
     "page",
+    *("ray_local", "ray_peers", "ray_shuffle"),
 )
 _CHUNK_BYTES = 1 << 20
 _HEAD = """# What was measured

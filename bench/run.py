@@ -4,7 +4,8 @@
     python bench/run.py --smoke     everything once, tiny, nothing written: does it all still run?
 
 Names: wordcount, access_log, inverted_index, first_result, memory, tasks, two_agents, straggler, kill_one, scheduler;
-of datasets: chain, pagerank, join, sort, skew, small_files, dataset_memory; of the service: page.
+of datasets: chain, pagerank, join, sort, skew, small_files, dataset_memory; of the service: page; of Ray, where it is
+installed: ray_local, ray_peers, ray_shuffle.
 Inputs are made in `.bench-data`, the peers are installed in `.bench-venv`; a full run takes some hours on two cores,
 most of it the peers'.
 """
@@ -18,12 +19,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import dataset_memory
 import first_result
 import kill_one
 import memory
+import ray_jobs
+import ray_shuffle
 import skew
 import small_files
 import straggler
@@ -43,13 +47,14 @@ SMOKE = Settings(runs=1, size_mb=2)
 _SMOKE_KEYS = 20_000
 
 
-def tasks(count: int) -> tuple[str, str]:
+def tasks(count: int, *options: str) -> tuple[str, str]:
     """Empty tasks a second, as their own script prints them."""
-    command = [sys.executable, HERE / "tasks.py", "--tasks", str(count)]
+    command = [sys.executable, HERE / "tasks.py", "--tasks", str(count), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     about = (
         "A map task without input in a job with a shuffle: real coordinator, agent and executors, each result awaited. "
-        "`journal` notes every task; `grpc` does so too, and its worker is a process of its own, over gRPC."
+        "`journal` notes every task; `grpc` does so too, and its worker is a process of its own, over gRPC; "
+        "the agent of `ray` is in an actor."
     )
     return f"## Empty tasks\n\n{about}\n\n```\n{done.stdout.rstrip()}\n```", done.stderr.strip()
 
@@ -68,7 +73,7 @@ def measurements(settings: Settings, smoke: bool) -> dict[str, Measurement]:
         **{claim.name: partial(compare, claim, settings) for claim in CLAIMS},
         "first_result": partial(first_result.section, 1 if smoke else first_result.RUNS, settings.peers),
         "memory": partial(memory.section, *((_SMOKE_KEYS, "256MiB") if smoke else (memory.KEYS, memory.MEMORY))),
-        "tasks": partial(tasks, 200 if smoke else 50_000),
+        "tasks": partial(tasks, *((200, "--only", "local", "journal", "grpc") if smoke else (50_000,))),
         "two_agents": partial(two_agents.section, settings.runs, max(1, settings.size_mb * 2 // 5), settings.text),
         "straggler": partial(straggler.section, settings.runs, straggler.SMOKE if smoke else straggler.SIZE),
         "kill_one": partial(kill_one.section, settings.runs, kill_one.SMOKE if smoke else kill_one.SIZE),
@@ -80,6 +85,17 @@ def measurements(settings: Settings, smoke: bool) -> dict[str, Measurement]:
         ),
         "dataset_memory": partial(dataset_memory.section, dataset_memory.SMOKE_MB if smoke else dataset_memory.MB),
         "page": partial(page.section, page.SMOKE if smoke else page.SIZE),
+        **(_of_ray(settings, smoke) if find_spec("ray") else {}),
+    }
+
+
+def _of_ray(settings: Settings, smoke: bool) -> dict[str, Measurement]:
+    return {
+        "ray_local": partial(ray_jobs.local_section, settings),
+        "ray_peers": partial(ray_jobs.peers_section, settings),
+        "ray_shuffle": partial(
+            ray_shuffle.section, settings.runs, ray_shuffle.SMOKE_MB if smoke else ray_shuffle.SIZE_MB
+        ),
     }
 
 

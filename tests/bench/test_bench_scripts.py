@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -134,6 +135,9 @@ DATASET_TITLES = {
     "dataset_memory": "Memory of datasets",
 }
 SERVICE_TITLES = {"page": "The page, with 400 tasks"}
+RAY_TITLES = {"ray_local": "On Ray", "ray_peers": "Beside Ray Data", "ray_shuffle": "Shuffle on Ray"}
+HAS_RAY = find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install -e '.[ray]'")
 
 
 @pytest.mark.timeout(200)  # many processes, and a machine that is busy with other tests
@@ -143,6 +147,11 @@ SERVICE_TITLES = {"page": "The page, with 400 tasks"}
         pytest.param(TITLES, id="jobs", marks=pytest.mark.soak),
         pytest.param(DATASET_TITLES, id="datasets", marks=pytest.mark.soak),
         pytest.param(SERVICE_TITLES, id="service", marks=pytest.mark.soak),
+        pytest.param(
+            RAY_TITLES,
+            id="ray",
+            marks=[pytest.mark.soak, pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed")],
+        ),
         pytest.param({name: TITLES[name] for name in ("wordcount", "tasks")}, id="some"),
     ],
 )
@@ -156,4 +165,7 @@ def test_every_benchmark_runs(titles: dict[str, str]) -> None:
 def test_no_benchmark_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCH)
     run = load("run")
-    assert list(run.measurements(run.SMOKE, smoke=True)) == [*TITLES, *DATASET_TITLES, *SERVICE_TITLES]
+    assert list(run.measurements(run.SMOKE, smoke=True)) == [
+        *(*TITLES, *DATASET_TITLES, *SERVICE_TITLES),
+        *(RAY_TITLES if HAS_RAY else ()),
+    ]
