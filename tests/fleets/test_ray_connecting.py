@@ -141,6 +141,32 @@ def test_a_fork_leaves_its_parents_ray_alone(place: Place, tmp_path: Path) -> No
     assert "a fork of one that was connected to Ray" in out
 
 
+OTHER_INSIDES = """
+    import sys
+    import ray._private.parameter
+    import gristmill as gm
+
+    known = ray._private.parameter.RayParams
+
+    def older(*given, **named):
+        if "no_monitor" in named:
+            raise TypeError("no_monitor")
+        return known(*given, **named)
+
+    ray._private.parameter.RayParams = older
+    with gm.Session(on="ray", executors=1, data_dir=sys.argv[1]) as session:
+        print(session.range(10).count())
+"""
+
+
+@needs_ray
+@pytest.mark.soak
+def test_a_ray_with_other_insides_is_started_as_anybody_would(place: Place, tmp_path: Path) -> None:
+    code, out, err = place.run(OTHER_INSIDES, tmp_path / "data")
+    assert (code, out, err) == (0, "10\n", "")
+    assert not (place.home / ".ray").exists()
+
+
 IN_A_THREAD = """
     import sys, threading
     import gristmill as gm

@@ -28,7 +28,12 @@ _log = logging.getLogger(__name__)
 _START_SECONDS = 120.0
 _CLOSE_SECONDS = 30.0
 _PATH_CHARACTERS = 40  # of the folder that holds sockets; a socket's path may have 107, and Ray adds to it
-_STORE_BYTES = 512 << 20  # for objects on their way; members here read each other's blocks from files
+_OPTIONS: dict[str, Any] = {
+    "num_cpus": 1,  # by its books; members here reserve nothing, and for each CPU an idle process would be started
+    "num_gpus": 0,
+    "object_store_memory": 512 << 20,  # for objects on their way; members here read each other's blocks from files
+    "include_dashboard": False,
+}
 _SETTINGS: dict[str, Any] = {
     "worker_niceness": 0,  # it works for this process: as important as what ``local`` starts
     "worker_oom_score_adjustment": 0,
@@ -88,10 +93,17 @@ class OwnRay:
         with told(**door):
             import ray
 
-            node = _node(str(sockets), str(objects))
-            undo.callback(node.kill_all_processes, check_alive=False, allow_graceful=True)
+            address, more = "local", {}
+            try:
+                node = _node(str(sockets), str(objects))
+            except (ImportError, AttributeError, TypeError) as error:
+                _log.debug("this Ray has other insides, and is started with all its processes: %s", error)
+                more = _OPTIONS | {"object_spilling_directory": str(objects), "_system_config": dict(_SETTINGS)}
+            else:
+                address = node.address
+                undo.callback(node.kill_all_processes, check_alive=False, allow_graceful=True)
             undo.callback(ray.shutdown)
-            ray.init(node.address, _temp_dir=str(sockets), log_to_driver=False, logging_level=logging.CRITICAL)
+            ray.init(address, _temp_dir=str(sockets), log_to_driver=False, logging_level=logging.CRITICAL, **more)
 
     def _folder(self, base: Path, undo: contextlib.ExitStack) -> Path:
         """A folder that is this process's as long as it lives; those of processes that were killed are removed."""
@@ -127,11 +139,8 @@ def _node(folder: str, objects: str) -> Any:
             """There are no pages to be seen."""
 
     wanted = RayParams(
-        num_cpus=1,  # by its books; members here reserve nothing, and for each CPU an idle process would be started
-        num_gpus=0,
-        object_store_memory=_STORE_BYTES,
+        **_OPTIONS,
         object_spilling_directory=objects,
-        include_dashboard=False,
         include_log_monitor=False,  # type: ignore[arg-type]
         no_monitor=True,
         temp_dir=folder,
