@@ -3,15 +3,17 @@
 Hypothesis keeps no database beside the code: a failing example is printed with what makes it again. Signals are as on a
 terminal: a shell that runs the suite in the background has them ignored, and so would every process that a test starts.
 Files that take long come first: where several processes share the files, the last ones are short, and all end together.
+The tests of a file share what they start, so they stay in one process; so do those on Ray, which share a cluster.
 The thousands of tests, and what they import, are never garbage: they are not looked through for it again and again.
 """
 
 from __future__ import annotations
 
 import gc
+import re
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,11 +31,26 @@ gc.disable()  # until all tests are read
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_RAY = re.compile(r"/test_(\w+_)?ray(_\w+)?\.py|\[ray[-\]]")  # files that are about it, and cases with that fleet
 _LONG = {"test_docs_run.py", "chaos", "page", "service", "mr", "fleets", "cli"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _LONG.isdisjoint(item.path.parts))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile``, the tests of a file stay in one process, and all that use Ray's cluster in another."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class BySharing(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if _RAY.search(nodeid) else str(super()._split_scope(nodeid))
+
+    return BySharing(config, log)
 
 
 def pytest_collection_finish() -> None:

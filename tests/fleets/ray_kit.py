@@ -45,10 +45,8 @@ _SETTINGS = {
 }
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install -e '.[ray]'")
-"""For tests that do."""
-
-ray_marks = [needs_ray, pytest.mark.xdist_group("ray")]
-"""``pytestmark`` of tests with the fixtures ``ray_nodes`` or ``on_ray``: one process for one cluster."""
+ray_marks = [needs_ray]
+"""``pytestmark`` of tests that need Ray. ``tests/conftest.py`` lets them share one cluster, hence one process."""
 
 
 @dataclass(frozen=True)
