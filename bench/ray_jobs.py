@@ -130,9 +130,9 @@ def peers_section(settings: Settings, works: tuple[str, ...] = ()) -> tuple[str,
         "## Beside Ray Data",
         f"The same work by Gristmill on Ray and by Ray Data {setup.version_of('ray') if asked else '(not run)'}, each "
         f"on a Ray of its own with {EXECUTORS} CPUs. Times are from when Ray is up and its workers have done "
-        "something, to the written output. Ray Data counts words in three ways: by a function of a line as Gristmill's chain has one (`flat_map`), by "
-        "one of many lines (`map_batches`), and by one of many lines that adds up by itself. It sorts and joins in "
-        "columns. The outputs are the same.",
+        "something, to the written output. Ray Data counts words in three ways: by a function of a line as "
+        "Gristmill's chain has one (`flat_map`), by one of many lines (`map_batches`), and by one of many lines that "
+        "adds up by itself. It sorts and joins in columns. The outputs are the same.",
         table(rows),
         " ".join([*judged, _disturbance(list(made.values()))]),
     ]
