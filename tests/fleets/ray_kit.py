@@ -173,6 +173,10 @@ class RayCluster:
         """All that it said."""
         return self.log.read_text(errors="replace")
 
+    def spilled(self) -> list[Path]:
+        """Files of objects that were put on disk."""
+        return list(self._own.glob("**/ray_spilled_objects*/*"))
+
     def processes(self) -> list[psutil.Process]:
         """All that live which the cluster has started, whoever is their parent by now."""
         found = []
