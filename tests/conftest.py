@@ -31,7 +31,7 @@ gc.disable()  # until all tests are read
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_RAY = re.compile(r"/test_(\w+_)?ray(_\w+)?\.py|\[ray[-\]]")  # files that are about it, and cases with that fleet
+_RAY = re.compile(r"/test_(\w+_)?ray(_\w+)?\.py|[\[-]ray[-\]]")  # files that are about it, and cases with that fleet
 _LONG = {"test_docs_run.py", "chaos", "page", "service", "mr", "fleets", "cli"}
 
 

@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
+from ray_kit import ray_marks
 
 from gristmill.cli.access_log import lines as access_log_lines
 
@@ -23,11 +25,34 @@ TEXTS = {
 }
 
 
+# Those that run on Ray in every run of the suite, too; the others do in the soak.
+ON_RAY = ["test_wordcount_as_a_script", "test_top_n"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every example runs in both places."""
+    if "tmp_path" in metafunc.fixturenames:
+        soak = () if metafunc.function.__name__ in ON_RAY else (pytest.mark.soak,)
+        metafunc.parametrize("where", ["local", pytest.param("ray", marks=[*ray_marks, *soak])], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def where(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where jobs run that are not told otherwise."""
+    if getattr(request, "param", "local") == "local":
+        yield
+        return
+    with request.getfixturevalue("ray_nodes").joined(), pytest.MonkeyPatch.context() as patch:
+        for name in ("GRISTMILL_ON", "GRISTMILL_RUN_ON"):  # of scripts, and of commands
+            patch.setenv(name, "ray")
+        yield
+
+
 def call(*args: object, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "GRISTMILL_DATA_DIR": str(tmp_path / "data")}
     done = subprocess.run(
         [sys.executable, *map(str, args)], capture_output=True, text=True, encoding="utf-8", cwd=tmp_path, env=env,
-        timeout=60, check=False,
+        timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done
@@ -124,7 +149,8 @@ def test_join(tmp_path: Path) -> None:
 @pytest.mark.parametrize("combiner", [[], ["--no-combiner"]])
 def test_mean_with_and_without_combiner(tmp_path: Path, combiner: list[str]) -> None:
     (tmp_path / "t.txt").write_text("Vienna,20\nOslo,3\nVienna,21\nodd line\nVienna,25\nOslo,4\n")
-    found = run("mean.py", "t.txt", "--split-size", "12", "--on", "inline", *combiner, tmp_path=tmp_path)
+    on = os.environ.get("GRISTMILL_RUN_ON", "inline")
+    found = run("mean.py", "t.txt", "--split-size", "12", "--on", on, *combiner, tmp_path=tmp_path)
     assert found == ["Oslo\t3.5", "Vienna\t22.0"]
 
 
