@@ -36,7 +36,8 @@ from gristmill.shuffle.request import Request
 
 _log = logging.getLogger(__name__)
 
-_GATHER_SECONDS = 0.01  # a call takes a millisecond of CPU on both sides: many events share one
+_GATHER_SECONDS = 0.005, 0.02  # between two calls, each of which takes a millisecond of CPU; when much is said
+_DEPTH = 512  # tasks that wait in a slot: enough for the time between two calls, however short they are
 _BLOB_SECONDS = 60.0  # for code to come that a job needs: it was sent before the job was told of
 _NO_VARIABLES = ("RAY_*", "PYTHONBREAKPOINT")  # of Ray's processes: some open doors, and one leads to Ray's debugger
 
@@ -73,6 +74,7 @@ class Member:
             front=self._blobs,
             usage=self._usage.take,
             limits=settings.limits,
+            depth=_DEPTH,
             relay=f"127.0.0.1:{self._blocks.port}",
         )
         self._session: _Session | None = None
@@ -150,7 +152,7 @@ class _Session(Outbox):
 
     def __init__(self, premises: Premises) -> None:
         self._told: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        super().__init__(self._told, _GATHER_SECONDS)
+        super().__init__(self._told, *_GATHER_SECONDS)
         self.id = secrets.token_hex(16)
         self._premises = premises
         self._workplace: Workplace | None = None

@@ -19,6 +19,8 @@ from gristmill.runtime.transport.session import Session, SessionBroken
 from gristmill.scheduling.events import AttemptId
 
 _ACK_ITEMS = 200  # orders that arrive before they are acknowledged on their own; beats acknowledge the rest
+_MANY = 32  # events of a message
+
 GATHER_SECONDS = 0.005
 """Between two messages, so that many events share one; the first goes at once."""
 
@@ -37,11 +39,18 @@ class Outbox:
     Args:
         news: gets Refused, if too much is kept for the other end.
         gather_seconds: between two messages.
+        most_gather_seconds: after a message with many events: much is going on, and fuller messages cost less.
     """
 
-    def __init__(self, news: queue.SimpleQueue[Any], gather_seconds: float = GATHER_SECONDS) -> None:
+    def __init__(
+        self,
+        news: queue.SimpleQueue[Any],
+        gather_seconds: float = GATHER_SECONDS,
+        most_gather_seconds: float = GATHER_SECONDS,
+    ) -> None:
         self._news = news
-        self._gather_seconds = gather_seconds
+        self._gather_seconds = self._few_seconds = gather_seconds
+        self._many_seconds = most_gather_seconds
         self._session: Session[pb.Event] = Session()
         self._changed = threading.Condition()  # guards all that follows, and the session
         self._acked = 0  # orders that the coordinator knows to have arrived
@@ -108,6 +117,7 @@ class Outbox:
 
     def _message(self) -> pb.FromAgent:
         number, events = self._session.take()
+        self._gather_seconds = self._many_seconds if len(events) >= _MANY else self._few_seconds
         self._acked = self._session.heard
         message = pb.FromAgent(heard=self._acked, first=number, events=events)
         if self._beat is not None:

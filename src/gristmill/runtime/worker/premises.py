@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gristmill.runtime.contracts import Usage
 from gristmill.runtime.process.limits import Limits, limits_of
+from gristmill.runtime.process.watch import AgentSettings
 from gristmill.runtime.worker.datadirs import DataDirs
 
 
@@ -42,6 +43,7 @@ class Premises:
         front: where code comes from.
         usage: what is in use here, if there is something new.
         limits: of each executor.
+        depth: attempts that a slot takes at a time.
         relay: the address of what passes questions for blocks on to other workers; empty: executors ask them.
     """
 
@@ -53,4 +55,5 @@ class Premises:
     front: CodeSource
     usage: Callable[[], Usage | None] = lambda: None
     limits: Limits = field(default_factory=lambda: limits_of(None, None))
+    depth: int = AgentSettings.depth
     relay: str = ""

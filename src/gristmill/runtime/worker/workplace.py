@@ -128,7 +128,7 @@ class Workplace:
         self._chores_thread.start()
         self._chores.put(lambda: self._tidy(set(welcome.jobs)))
         premises.blocks.on_trouble = lambda path: self._chores.put(lambda: self._retire_if_bad(path))
-        settings = AgentSettings(beat_seconds=welcome.beat_seconds, limits=premises.limits)
+        settings = AgentSettings(beat_seconds=welcome.beat_seconds, limits=premises.limits, depth=premises.depth)
         self._agent = Agent(premises.executors, worker=welcome.worker, settings=settings)
         self._agent.start(self._post)
 
