@@ -50,8 +50,10 @@ class Member:
     """
 
     def __init__(self, settings: MemberSettings) -> None:
+        from gristmill.runtime.executor.arrow_alone import defer_pandas
         from gristmill.shuffle.serve import BlockServer
 
+        defer_pandas()  # it takes a second, and nobody needs it here
         logging.basicConfig(level=logging.WARNING)
         hide_from_executors(*DROPPED_BY_WORKERS, *_NO_VARIABLES)
         self._settings = settings
