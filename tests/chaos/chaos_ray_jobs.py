@@ -78,7 +78,7 @@ class Dying(Dealt):
 
 
 def begin(params: Mapping[str, Any], kind: str, what: int | str) -> None:
-    """Note that this process begins a task; wait while it is held.
+    """Note that this process begins a task; wait for a moment (``pause``), and while it is held.
 
     A task waits if there is a file ``hold.KIND.WHAT`` or ``hold.KIND``, until there is none, or not that of before.
     """
@@ -86,6 +86,7 @@ def begin(params: Mapping[str, Any], kind: str, what: int | str) -> None:
     (folder / f"{kind}.{what}.{os.getpid()}.{time.monotonic_ns()}").touch()
     deadline = time.monotonic() + WAIT_SECONDS
     holds = [folder / f"hold.{kind}", folder / f"hold.{kind}.{what}"]
+    time.sleep(float(params.get("pause", 0)))
     while any(hold.exists() for hold in holds) and time.monotonic() < deadline:
         time.sleep(0.01)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -45,6 +47,7 @@ class Grounds:
         job: which of ``chaos_ray_jobs``.
         numbers: how many rows there are.
         row_bytes: of each.
+        pause: of each task.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Grounds:
         job: str = "Dealt",
         numbers: int = 600,
         row_bytes: int = 10,
+        pause: float = 0.0,
     ) -> None:
         self.cluster, self.folder = cluster, folder
         self.job, self.partitions = job, partitions
@@ -64,7 +68,8 @@ class Grounds:
         self._notes = folder / "notes"
         self._notes.mkdir()
         self._input = write_tasks(folder / "in", tasks, numbers)
-        self._row_bytes = row_bytes
+        self._sets: dict[str, Any] = {"notes": self._notes, "partitions": partitions, "bytes": row_bytes}
+        self._pause = pause
         self.driver: Command | None = None
         self.folders_before = self.member_folders()  # other jobs may have left some
 
@@ -72,7 +77,7 @@ class Grounds:
 
     def begin(self, *options: str) -> Command:
         """Start it."""
-        sets = {"notes": self._notes, "partitions": self.partitions, "bytes": self._row_bytes}
+        sets = {**self._sets, "pause": self._pause}
         words = [word for name, value in sets.items() for word in ("--set", f"{name}={value}")]
         sizes = ["--split-size", str(SPLIT_BYTES), "--reducers", str(self.partitions)]
         where = ["-o", self.output, "--on", "ray", "--data-dir", self.folder / "driver", "--json", "--no-speculation"]
@@ -95,7 +100,7 @@ class Grounds:
 
     def check(self) -> None:
         """The output is that of a run that nobody disturbs, and nothing lies about."""
-        params = {"notes": str(self._notes), "partitions": str(self.partitions), "bytes": str(self._row_bytes)}
+        params = {name: str(value) for name, value in self._sets.items()}
         before = set(self._notes.iterdir())
         calm: Any = getattr(chaos_ray_jobs, self.job)
         calm.run(
@@ -177,6 +182,23 @@ class Grounds:
         """Tasks that have begun in one of these processes, and nowhere after that."""
         last = {note.what: note.pid for note in self.notes(kind)}
         return {what for what, pid in last.items() if pid in pids}
+
+    def living(self) -> bool:
+        """Whether there is a member with an executor on every node that lives."""
+        return all(any(executors(member) for member in members(node)) for node in self.cluster.nodes)
+
+    def strike(self, kind: str, chance: random.Random) -> None:
+        """Kill an executor, a member or a node, but not the head; in place of a node another one comes."""
+        node = chance.choice(self.cluster.nodes[1:])
+        if kind == "node":
+            node.kill()
+            self.cluster.remove_node(node, graceful=False)
+            self.cluster.add_node()
+            return
+        for member in members(node):
+            for victim in [member] if kind == "member" else executors(member):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    victim.kill()
 
     def close(self) -> None:
         """End what a failed test would leave."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from pathlib import Path
 
@@ -134,14 +135,38 @@ def test_a_member_that_freezes_counts_as_lost(ray_nodes: RayCluster, tmp_path: P
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_what_does_not_fit_into_rays_memory_is_put_on_disk(tmp_path: Path) -> None:
-    """Each node's object store has room for 80 MB, and 300 MB are moved."""
+    """Each node's object store has room for 80 MB, and readers ask it for twice as much at a time."""
     (tmp_path / "cluster").mkdir()
-    with ray_cluster(tmp_path / "cluster", nodes=2) as cluster:
-        with grounds(cluster, tmp_path, tasks=6, partitions=2, numbers=3000, row_bytes=100_000) as g:
+    with ray_cluster(tmp_path / "cluster", nodes=0) as cluster:
+        for _ in range(2):
+            cluster.add_node(3, object_store_memory=80 << 20)
+        with grounds(cluster, tmp_path, tasks=12, partitions=6, numbers=6000, row_bytes=100_000) as g:
             g.hold("map")
             g.begin()
-            g.wait_for("map", 2)
+            g.wait_for("map", 6)
+            g.release()
+            g.wait_until(cluster.spilled, 200)
             g.finish(200)
             g.check()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(6))
+def test_whoever_is_killed_nothing_is_lost(seed: int, tmp_path: Path) -> None:
+    """Executors, members and nodes, one after the other; in place of a node comes another."""
+    chance = random.Random(seed)
+    (tmp_path / "cluster").mkdir()
+    with ray_cluster(tmp_path / "cluster", nodes=3) as cluster:
+        with grounds(cluster, tmp_path, tasks=60, partitions=12, job="Twice", pause=0.5) as g:
+            g.begin()
+            g.wait_for("map", 3)
+            kinds = ["executor", "member", "node"] * 2
+            for kind in chance.sample(kinds, len(kinds)):
+                g.wait_until(g.living)
+                g.strike(kind, chance)
+            g.finish(200)
+            g.check()
+            g.assert_gone()
