@@ -113,3 +113,42 @@ def test_the_end_of_a_job_is_an_answer() -> None:
     admission.add_job("k")
     admission.add_worker("later")
     assert admission.answer("late", "k", NO) == [RejectJob("k", NO), AdmitWorker("later")]
+
+
+def test_a_patient_job_waits_for_the_first_worker_to_see_its_files() -> None:
+    admission = Admission(patient=True)
+    assert admission.add_job("j") == ([], [])
+    assert admission.add_job("k") == ([], [])
+    assert admission.add_worker("a") == (["j", "k"], [])
+    assert admission.answer("a", "j", None) == []
+    assert admission.answer("a", "k", None) == [AdmitWorker("a"), AdmitJob("j"), AdmitJob("k")]
+    assert admission.add_job("l") == (["a"], []), "from now on it is asked who is there"
+    assert admission.answer("a", "l", NO) == [RejectJob("l", NO)]
+
+
+def test_a_patient_job_is_rejected_by_the_first_worker_that_does_not_see_its_files() -> None:
+    admission = Admission(patient=True)
+    admission.add_job("j")
+    assert admission.add_worker("a") == (["j"], [])
+    assert admission.add_worker("b") == (["j"], [])
+    assert admission.answer("b", "j", NO) == [RejectJob("j", NO), AdmitWorker("a"), AdmitWorker("b")]
+    assert admission.add_worker("c") == ([], [AdmitWorker("c")])
+
+
+def test_trouble_of_the_first_worker_is_no_trouble_of_a_patient_job() -> None:
+    full = FailureReport("DiskFull", "no space is left")
+    admission = Admission(patient=True)
+    admission.add_job("j")
+    admission.add_worker("a")
+    assert admission.answer("a", "j", full) == [RefuseWorker("a", full.message)]
+    assert admission.add_worker("b") == (["j"], [])
+    assert admission.answer("b", "j", None) == [AdmitWorker("b"), AdmitJob("j")]
+
+
+def test_a_patient_job_whose_workers_are_all_gone_waits_for_the_next() -> None:
+    admission = Admission(patient=True)
+    admission.add_worker("a")
+    assert admission.add_job("j") == (["a"], [])
+    assert admission.drop_worker("a") == []
+    assert admission.add_worker("b") == (["j"], [])
+    assert admission.answer("b", "j", NO) == [RejectJob("j", NO), AdmitWorker("b")]

@@ -302,7 +302,8 @@ def _start_job(
 
     options = within_this_machine(options)
     # Executors come up while the rest is planned. If that finds a fault, they go down again.
-    coordinator = Coordinator(open_fleet(options), threaded=options.on != "inline")
+    fleet = open_fleet(options)
+    coordinator = Coordinator(fleet, threaded=options.on != "inline")
     with ExitStack() as undo:
         undo.callback(coordinator.close)
         coordinator.start()
@@ -311,6 +312,8 @@ def _start_job(
         from gristmill.api.shipping import Shipment
 
         code = pickle_code(job.code)
+        if options.on_ray:
+            pack(fleet, code)
         submission = Submission(
             name=job.name,
             code=code,
@@ -436,6 +439,18 @@ def _ray_fleet(options: JobOptions) -> Fleet:
         data_dir=options.data_dir,
     )
     return RayFleet(settings, lambda code: Shipment(code, options.py_files).bundle())
+
+
+def pack(fleet: Fleet, code: bytes) -> None:
+    """Gather the modules that a job on Ray imports.
+
+    Raises:
+        UsageError: they are too large, or cannot be read.
+    """
+    from gristmill.fleets.ray.fleet import RayFleet
+
+    assert isinstance(fleet, RayFleet), "nowhere else are tasks on machines that this one does not share its files with"
+    fleet.pack(code)
 
 
 def _input_list(inputs: Inputs) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gristmill.api.job import JobHandle, JobResources, open_fleet, sigint_held, within_this_machine
+from gristmill.api.job import JobHandle, JobResources, open_fleet, pack, sigint_held, within_this_machine
 from gristmill.api.layouts import Layouts
 from gristmill.api.rows import Rows
 from gristmill.api.shared import Broadcast, broadcasts_used, data_of
@@ -119,6 +119,8 @@ class LocalEngine:
         with sigint_held(), ExitStack() as undo:
             options = replace(self._options, overwrite=mode == "overwrite")
             submission = submission_of(made, name, output, options, self._send)
+            if options.on_ray:
+                pack(self._fleet, submission.code)
             wanted = self._layouts.wanted(made.plan)
             owned = replace(submission, session=self._folder.job, session_ticket=self._ticket)
             preparation = prepare(replace(owned, mode=mode, reducers=wanted))

@@ -56,9 +56,16 @@ Verdict = AdmitJob | RejectJob | AdmitWorker | RefuseWorker | GiveUpWorker
 
 
 class Admission:
-    """Who was asked about what. Each job and each worker gets one verdict, unless it goes away first."""
+    """Who was asked about what. Each job and each worker gets one verdict, unless it goes away first.
 
-    def __init__(self) -> None:
+    Args:
+        patient: where workers are there for the jobs alone and come after them, a job waits for the first of them, and
+            that one decides; else a job that nobody sees yet is admitted.
+    """
+
+    def __init__(self, *, patient: bool = False) -> None:
+        self._patient = patient
+        self._untried: set[str] = set()  # jobs that wait for a worker to be there
         self._workers: set[str] = set()  # admitted
         self._joining: dict[str, set[str]] = {}  # worker → jobs that it has yet to answer for
         self._jobs: set[str] = set()  # admitted
@@ -79,6 +86,10 @@ class Admission:
         for jobs in self._joining.values():
             jobs.add(job)
         asked = sorted(self._workers | self._joining.keys())
+        if not self._workers and self._patient:
+            self._waiting[job] = set()
+            self._untried.add(job)
+            return asked, []
         if not self._workers:
             self._jobs.add(job)
             return asked, [AdmitJob(job)]
@@ -90,6 +101,8 @@ class Admission:
     def answer(self, worker: str, job: str, refusal: FailureReport | None) -> list[Verdict]:
         """A worker says whether it sees what a job needs."""
         if worker in self._joining:
+            if refusal is not None and job in self._untried and refusal.error == PathNotShared.__name__:
+                return [RejectJob(job, refusal), *self.drop_job(job)]
             if refusal is not None and job in self._joining[worker]:
                 del self._joining[worker]
                 return [RefuseWorker(worker, refusal.message)]
@@ -109,14 +122,17 @@ class Admission:
         """A worker is gone."""
         self._workers.discard(worker)
         self._joining.pop(worker, None)
-        for workers in self._waiting.values():
+        for job, workers in self._waiting.items():
             workers.discard(worker)
+            if self._patient and not self._workers:
+                self._untried.add(job)
         return self._settle([], list(self._waiting))
 
     def drop_job(self, job: str) -> list[Verdict]:
         """A job is over."""
         self._jobs.discard(job)
         self._known.discard(job)
+        self._untried.discard(job)
         self._waiting.pop(job, None)
         for jobs in self._joining.values():
             jobs.discard(job)
@@ -137,8 +153,10 @@ class Admission:
                 del self._joining[worker]
                 self._workers.add(worker)
                 verdicts.append(AdmitWorker(worker))
+                jobs = [*jobs, *sorted(self._untried)]  # it sees them all
+                self._untried.clear()
         for job in jobs:
-            if not self._waiting[job]:
+            if job not in self._untried and not self._waiting[job]:
                 del self._waiting[job]
                 self._known.discard(job)
                 self._jobs.add(job)

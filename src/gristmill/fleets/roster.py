@@ -87,6 +87,7 @@ class Roster:
         lost_seconds: without that for so long they are lost.
         awaited: jobs that are not there yet, but will be: workers keep their blocks.
         logs: keeps what attempts print; None: nobody does.
+        patient: a job waits for the first worker, which says whether it sees the job's files.
     """
 
     def __init__(
@@ -96,6 +97,8 @@ class Roster:
         lost_seconds: float,
         awaited: Iterable[str] = (),
         logs: LogKeeper | None = None,
+        *,
+        patient: bool = False,
     ) -> None:
         self._post = post
         self._logs = logs
@@ -103,7 +106,7 @@ class Roster:
         self._awaited = set(awaited)
         self._kept: set[str] = set()  # jobs that are over and may be tried again
         self._server: Server | None = None
-        self._admission = Admission()
+        self._admission = Admission(patient=patient)
         self._workers: dict[str, _Worker] = {}
         self._sources: dict[str, BlockSource] = {}
         self._jobs: dict[str, _Job] = {}

@@ -11,10 +11,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gristmill.errors import FailureReport, GristmillError
 from gristmill.fleets.attended import AttendedFleet
 from gristmill.fleets.ray.placing import Berth, Node, berths, further, largest_of
 from gristmill.fleets.ray.settings import RaySettings
-from gristmill.runtime.contracts import JobSpec, Post
+from gristmill.runtime.contracts import FleetEvent, JobRejected, JobSpec, Post
 from gristmill.shuffle.contracts import BlockInfo
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class RayFleet(AttendedFleet):
         self._bundle_of = bundle_of
         self._connection: Connection | None = None
         self._crew: Crew | None = None
+        self._post: Post = _unheard
+        self._packed: tuple[str, bytes | None] = "", None  # the bundle of the job that was packed last, and its code
         self._blobs_of: dict[str, list[str]] = {}  # by job, those that it needs
 
     def start(self, post: Post) -> None:
@@ -54,7 +57,7 @@ class RayFleet(AttendedFleet):
         """
         from gristmill.fleets.ray.connecting import connect
 
-        settings = self._settings
+        settings, self._post = self._settings, post
         self._connection = connection = connect(settings)
         from gristmill.fleets.ray.crew import Crew
         from gristmill.fleets.ray.moving import read_from_members
@@ -72,7 +75,7 @@ class RayFleet(AttendedFleet):
         )
         read_from_members()
         beat_seconds = max(BEAT_SECONDS, len(wanted) / _MOST_BEATS)
-        roster = Roster(post, beat_seconds, LOST_SECONDS, self._awaited, self._logs)
+        roster = Roster(post, beat_seconds, LOST_SECONDS, self._awaited, self._logs, patient=True)
         namespace = f"gristmill-{secrets.token_hex(4)}"
         self._crew = Crew(
             roster,
@@ -97,23 +100,34 @@ class RayFleet(AttendedFleet):
             return []  # it was said how many there are, or what they have together
         return further(nodes, asked, settings.task_cpus, settings.task_memory_bytes, shared=shared)
 
+    def pack(self, code: bytes) -> None:
+        """Gather the modules that travel with a job, before it is submitted: so what is wrong with them is said there.
+
+        Raises:
+            UsageError: they are too large, or cannot be read.
+        """
+        self._packed = sha256(code).hexdigest(), self._bundle_of(code)
+
     def add_job(self, job: JobSpec) -> None:
         """Make a job known to all members, with what it needs."""
-        bundle = self._bundle_of(job.code)
-        blobs = {sha256(job.code).hexdigest(): job.code}
+        code = sha256(job.code).hexdigest()
+        try:
+            bundle = self._packed[1] if self._packed[0] == code else self._bundle_of(job.code)
+            blobs = {code: job.code, **{Path(path).name: Path(path).read_bytes() for path in job.broadcasts}}
+        except (GristmillError, OSError) as error:  # a job that is taken up, whose modules have gone
+            self._post(JobRejected(job.job, FailureReport("TaskError", str(error))))
+            return
         names = []
         if bundle is not None:
             names.append(sha256(bundle).hexdigest())
             blobs[names[0]] = bundle
-        broadcasts = {Path(path).name: Path(path) for path in job.broadcasts}
+        broadcasts = {Path(path).name for path in job.broadcasts}
         crew = self._crew
         assert crew is not None, "it was started"
         for name, data in blobs.items():
             crew.ask(lambda name=name, data=data: crew.keep_blob(name, data))  # type: ignore[misc]
-        for name, path in broadcasts.items():
-            crew.ask(lambda name=name, path=path: crew.keep_blob(name, path.read_bytes()))  # type: ignore[misc]
-        self._blobs_of[job.job] = list(blobs)
-        super().add_job(replace(job, bundles=tuple(names), broadcasts=tuple(broadcasts), import_paths=()))
+        self._blobs_of[job.job] = [name for name in blobs if name not in broadcasts]  # those are the session's
+        super().add_job(replace(job, bundles=tuple(names), broadcasts=tuple(sorted(broadcasts)), import_paths=()))
 
     def drop_job(self, job: str) -> None:
         """Forget a job; members delete what they keep of it."""
@@ -151,3 +165,7 @@ class RayFleet(AttendedFleet):
             connection.close()
         if self._logs is not None:
             self._logs.close()
+
+
+def _unheard(_event: FleetEvent) -> None:
+    """Stands in for whoever listens until ``start`` names one."""

@@ -68,6 +68,9 @@ class LoopThread:
 
     # The thread.
 
+    def call_failed(self, error: Exception) -> None:
+        """Something that was asked for could not be done. Overridden by whoever can tell somebody."""
+
     def ready(self) -> None:
         """What was asked before is done, and whoever waits in ``begin`` goes on."""
         self._work()
@@ -87,7 +90,12 @@ class LoopThread:
     def _work(self) -> None:
         self._awake = False  # first: what is asked from here on wakes again
         while self._calls:
-            self._calls.popleft()()
+            call = self._calls.popleft()
+            try:
+                call()
+            except Exception as error:  # those behind it are to be done all the same
+                _log.exception("%s could not do what it was asked for", self._thread.name)
+                self.call_failed(error)
 
     def _run(self) -> None:
         try:
