@@ -346,9 +346,6 @@ def _made(berth: Berth, settings: MemberSettings, reserves: bool) -> Any:
 
 def _actor_class() -> Any:
     kind: Any = type("GristmillMember", (Member,), {})
-    for group, names in (("talk", ("join", "welcome", "hear", "listen", "leave")), ("serve", ("fetch",))):
-        for name in names:
-            setattr(kind, name, ray.method(concurrency_group=group)(getattr(Member, name)))
     made: Any = ray.remote(concurrency_groups={"serve": _SERVERS, "talk": _TALKERS})  # type: ignore[call-overload]
     return made(kind)
 

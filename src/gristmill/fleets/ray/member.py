@@ -14,9 +14,9 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import ray
 
@@ -35,11 +35,21 @@ from gristmill.runtime.worker.workplace import Broken, DrainOrdered, Workplace
 from gristmill.shuffle.request import Request
 
 _log = logging.getLogger(__name__)
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _GATHER_SECONDS = 0.005, 0.02  # between two calls, each of which takes a millisecond of CPU; when much is said
 _DEPTH = 512  # tasks that wait in a slot: enough for the time between two calls, however short they are
 _BLOB_SECONDS = 60.0  # for code to come that a job needs: it was sent before the job was told of
 _NO_VARIABLES = ("RAY_*", "PYTHONBREAKPOINT")  # of Ray's processes: some open doors, and one leads to Ray's debugger
+
+
+def _by(group: str) -> Callable[[_Method], _Method]:
+    """Let a method run in threads of a group, which do not wait for those of others. (See ``crew.py`` for the groups.)
+
+    It is said here, where both ends of Ray Client find it.
+    """
+    decorate: Any = ray.method(concurrency_group=group)
+    return cast("Callable[[_Method], _Method]", decorate)
 
 
 class Member:
@@ -82,6 +92,7 @@ class Member:
         self._session: _Session | None = None
         self._changing = threading.Lock()
 
+    @_by("talk")
     def join(self) -> bytes:
         """Begin a session; whatever ran in one before is ended. Returns what the coordinator is to know."""
         with self._changing:
@@ -101,10 +112,12 @@ class Member:
             memory_bytes=self._memory_bytes,
         ).SerializeToString()
 
+    @_by("talk")
     def welcome(self, session: str, welcome: bytes) -> None:
         """The coordinator's answer: work begins."""
         self._in(session).welcomed(pb.Welcome.FromString(welcome))
 
+    @_by("talk")
     def hear(self, session: str, message: bytes, blobs: Mapping[str, list[Any] | None]) -> int:
         """Carry out orders.
 
@@ -120,10 +133,12 @@ class Member:
         self._blobs.note(blobs)
         return self._in(session).hear(pb.ToAgent.FromString(message))
 
+    @_by("talk")
     def listen(self, session: str, heard: int) -> bytes:
         """What there is to tell, once there is something, or soon. ``heard``: the last event that the crew knows of."""
         return self._in(session).listen(heard)
 
+    @_by("serve")
     def fetch(self, request: bytes) -> list[Any]:
         """Pieces of blocks, for another member or for the caller's process. One object for all of them.
 
@@ -132,6 +147,7 @@ class Member:
         """
         return self._blocks.read(request)
 
+    @_by("talk")
     def leave(self) -> None:
         """End everything, and delete what was kept. Bounded."""
         with self._changing:
