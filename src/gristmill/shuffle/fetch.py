@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gristmill.config import MIB
 from gristmill.errors import BlockCorrupt, BlockMissing, BlockUnreachable, FailureReport, TaskError
 from gristmill.shuffle.contracts import EMPTY_SEGMENT, BlockInfo, BlockSource, SegmentInfo
 from gristmill.shuffle.request import BATCH_BYTES, Request
@@ -31,6 +32,9 @@ SERVER_CA, PEERS_CA = "GRISTMILL_TLS_CA", "GRISTMILL_TLS_PEERS_CA"
 
 CALLS: dict[str, Callable[[str], Call]] = {}
 """By how addresses begin that are no Flight servers: how to ask there. A fleet of such workers puts its own in."""
+
+WHOLE_BYTES, WHOLE_SECONDS = 32 * MIB, 30.0
+"""Of a call whose answer comes in one piece, or not at all."""
 
 _MAX_THREADS = 64
 _COPIES = 3  # of a batch: sent, received, written
@@ -111,6 +115,8 @@ def fetch_blocks(
         source = at.get(worker, BlockSource(worker, "", ""))
         keeper, call = _keeper(source, batch_bytes, peers_ca)
         patience = settings if source.address or not worker else replace(settings, tries=1)
+        if source.via or source.address.startswith(tuple(CALLS)):
+            patience = replace(patience, request_bytes=WHOLE_BYTES, call_seconds=WHOLE_SECONDS)
         asked = replace(template, keeper=source.address) if source.via else template
         transfers.append(Transfer(keeper, path, wanted, call, asked, patience, bad))
     with ThreadPoolExecutor(threads, "gristmill-fetch") as pool:

@@ -23,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import flight
 
+from gristmill.config import MIB
 from gristmill.shuffle.opening import open_file
 from gristmill.shuffle.request import BATCH_BYTES, GONE, Piece, Request, answer_schema
 from gristmill.shuffle.shelf import located
@@ -31,6 +32,7 @@ from gristmill.shuffle.tickets import opens
 _ALONE_BYTES = 256 * 1024  # from this size on bytes travel in a batch of their own, without being copied
 _MIN_BATCH_BYTES = 4 * 1024
 _CLOSE_SECONDS = 5.0
+_MOST_READ_BYTES = 64 * MIB
 
 _Row = tuple[int, Any, str | None]
 
@@ -119,12 +121,14 @@ class BlockServer:
         return self._batches(request)
 
     def read(self, data: bytes) -> list[Any]:
-        """The batches that answer a request, for whoever carries them another way than by Flight.
+        """The batches that answer a request, for whoever carries them another way than by Flight: all at once.
 
         Raises:
-            ValueError: it is not a request, or its ticket is wrong.
+            ValueError: it is not a request, asks for more than comes at once, or its ticket is wrong.
         """
         try:
+            if sum(piece.length for piece in Request.from_bytes(data).pieces) > _MOST_READ_BYTES:
+                raise ValueError(f"a request for more than {_MOST_READ_BYTES} bytes")
             return list(self.answer(data))
         except flight.FlightError as error:
             raise ValueError(str(error).partition(". gRPC client debug")[0]) from error

@@ -18,7 +18,6 @@ from gristmill.config import KIB, MIB
 from gristmill.shuffle.contracts import BlockInfo, SegmentInfo
 from gristmill.shuffle.request import GONE, MAX_REQUEST_PIECES, Piece, Request
 
-_REQUEST_BYTES = 64 * MIB  # of one call, so that its deadline can be a short one
 SMALL_BATCH_BYTES = 64 * KIB  # after a call without any progress: the way may be slow
 _PAUSE_SECONDS = 0.1
 
@@ -34,6 +33,7 @@ class FetchSettings:
         backoff_seconds: before the second of them; doubled each time.
         faults: how often a segment may arrive damaged, until it counts as damaged where it lies.
         grace_seconds: after the first block that is bad: how long to look for others.
+        request_bytes: of one call, so that its deadline can be a short one.
     """
 
     budget_bytes: int = 32 * MIB
@@ -42,6 +42,7 @@ class FetchSettings:
     backoff_seconds: float = 0.25
     faults: int = 3
     grace_seconds: float = 2.0
+    request_bytes: int = 64 * MIB
 
 
 class Vain(Exception):
@@ -162,7 +163,7 @@ class Transfer:
         """One call, for as much as one may ask for. Returns what was wrong with it, in case nothing came."""
         asked: list[Wanted] = []
         pieces: list[Piece] = []
-        room = _REQUEST_BYTES
+        room = self._settings.request_bytes
         for one in self._pending:
             if room <= 0 or len(asked) >= MAX_REQUEST_PIECES:
                 break

@@ -6,6 +6,7 @@ on the disk (or where its own settings say).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import ray
@@ -14,6 +15,8 @@ from gristmill.fleets.ray.settings import SCHEME
 from gristmill.shuffle.fetch import CALLS, rows_of
 from gristmill.shuffle.request import Request
 from gristmill.shuffle.transfer import Answer, Call, Vain
+
+_MOST_HANDLES = 1024  # of actors, that are not looked up again
 
 
 def ask_member(address: str, request: Request, seconds: float) -> list[Any]:
@@ -27,13 +30,25 @@ def ask_member(address: str, request: Request, seconds: float) -> list[Any]:
     Raises:
         OSError: the member is gone, or does not answer in time.
     """
-    namespace, _, name = address.removeprefix(SCHEME).partition("/")
+    if not ray.is_initialized():  # else Ray would start another
+        raise OSError("this process is not connected to Ray any more")
     try:
-        actor = ray.get_actor(name, namespace)
-        batches: list[Any] = ray.get(actor.fetch.remote(request.to_bytes()), timeout=seconds)
+        asked = _actor_at(address).fetch.remote(request.to_bytes())
+        batches: list[Any] = ray.get(asked, timeout=seconds)
+    except ray.exceptions.GetTimeoutError as error:
+        ray.cancel(asked)  # one that has not begun is not begun any more
+        raise OSError(f"it has not answered within {seconds:g} s") from error
     except (ray.exceptions.RayError, ValueError) as error:
+        _actor_at.cache_clear()
         raise OSError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
     return batches
+
+
+@lru_cache(_MOST_HANDLES)
+def _actor_at(address: str) -> Any:
+    """The actor of a member."""
+    namespace, _, name = address.removeprefix(SCHEME).partition("/")
+    return ray.get_actor(name, namespace)
 
 
 def own_node() -> str:
