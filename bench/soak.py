@@ -23,6 +23,8 @@ from results import table, write_section
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST_TIMEOUT_SECONDS = 3600
+# By the name of a part, what it is if the options do not say.
+PARTS = {"ray": ["-k", "_ray or [ray- or [ray] or -ray] or -ray-"]}
 
 
 @dataclass
@@ -43,6 +45,8 @@ def main(options: Iterable[str]) -> int:
         place = options.index("--part")
         _, part = options[place : place + 2]
         del options[place : place + 2]
+        if not set(options) - {"--again"}:
+            options += PARTS.get(part, [])
     name = f"soak_{part}" if part else "soak"
     reports = data.folder() / name
     if "--again" in options:

@@ -14,6 +14,7 @@ from gristmill import Session
 
 few = settings(max_examples=2, derandomize=True)
 many = settings(max_examples=100, phases=(Phase.generate,))
+on_ray = settings(many, max_examples=10)  # where each job takes as long as many do here
 
 
 @pytest.fixture(scope="module", params=ALL_FLEETS)
@@ -47,7 +48,7 @@ def test_some_drawn_data(case: Case, inline: Session) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_much_drawn_data(case: Case, session: Session, inline: Session) -> None:
-    @many
+    @(on_ray if "on ray" in repr(session) else many)
     @given(case.shape.drawn)
     def run(data: tuple[Parts, ...]) -> None:
         check(case, session, data, inline)

@@ -45,6 +45,7 @@ def where(request: pytest.FixtureRequest) -> Iterator[None]:
     with request.getfixturevalue("ray_nodes").joined(), pytest.MonkeyPatch.context() as patch:
         for name in ("GRISTMILL_ON", "GRISTMILL_RUN_ON"):  # of scripts, and of commands
             patch.setenv(name, "ray")
+        patch.setenv("GRISTMILL_RUN_EXECUTORS", "1")  # several are for the contract suite
         yield
 
 

@@ -132,6 +132,7 @@ class Waiting(MapReduce):
         yield line, 1
 
 
+@pytest.mark.soak
 def test_who_cancels_ends_what_runs(on_ray: RayCluster, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
