@@ -1,4 +1,8 @@
-"""Jobs reach a Ray cluster through Ray Client, and do there what they do elsewhere."""
+"""Jobs reach a Ray cluster through Ray Client, and do there what they do elsewhere.
+
+Ray's server for clients forks while its other threads run, and now and then what it has forked does not come up: then
+connecting takes half a minute longer. So none of these are among the quick tests.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from ray_kit import RayCluster, ray_marks
 import gristmill as gm
 from gristmill.errors import JobCancelled, JobFailed
 
-pytestmark = ray_marks
+pytestmark = [*ray_marks, pytest.mark.soak]
 PATIENCE = 60.0
 
 
@@ -32,7 +36,6 @@ def test_a_session_through_ray_client(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.soak
 def test_a_job_through_ray_client(on_ray: RayCluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path, expected = write_words(tmp_path)
     wanted = WordCount.run(path, tmp_path / "here", on="inline", reducers=3, split_size=20_000)
@@ -46,7 +49,6 @@ def test_a_job_through_ray_client(on_ray: RayCluster, tmp_path: Path, capfd: pyt
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.soak
 def test_a_job_through_ray_client_is_cancelled(
     on_ray: RayCluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -198,7 +198,7 @@ def _joined(address: str) -> _Made:
             with silent_stderr():
                 try:
                     _init(ray, address)
-                except ConnectionAbortedError:  # the cluster begins a process for each client, and that may be slow
+                except ConnectionAbortedError:  # the process that is begun there for each client may not come up
                     ray.shutdown()
                     _init(ray, address)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
