@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import ray
@@ -43,6 +43,9 @@ _CLOSE_SECONDS = 5.0
 _LEAVE_SECONDS = 3.0  # for members to delete what they keep; then they are ended …
 _END_SECONDS = 1.0  # … which takes a moment
 _MOST_FAILURES = 4  # of a member in a row, before any was there: then it is no accident
+_WENT_WELL_SECONDS = 30.0  # after a session of so long the next failure is the first again
+_SPLIT_SECONDS = 60.0  # for all slots of a member to find a place together; then they are asked for one by one
+_UNREACHABLE_SECONDS = 20.0  # for an actor that lives to be reached again
 _PAUSE_SECONDS = 0.5  # before a member is made anew; doubled each time
 _PAUSE_LIMIT_SECONDS = 30.0
 _LOOK_SECONDS = 1.0  # how often is seen whether members have places, and whether Ray answers
@@ -156,7 +159,10 @@ class Crew(LoopThread):
 
     async def _dismiss(self, there: Sequence[Any]) -> None:
         """Let members delete what they keep; then end them, and those that never were there."""
-        if left := [asyncio.ensure_future(_awaited(actor.leave.remote())) for actor in there]:
+        left = []
+        with contextlib.suppress(ray.exceptions.RayError, OSError, RuntimeError):  # the connection is gone
+            left = [asyncio.ensure_future(_awaited(actor.leave.remote())) for actor in there]
+        if left:
             await asyncio.wait(left, timeout=_LEAVE_SECONDS)
         if ends := [_come(self._orders.do(partial(_end, actor))) for actor in self._actors.values()]:
             await asyncio.wait(ends, timeout=_END_SECONDS)
@@ -211,31 +217,47 @@ class Crew(LoopThread):
 
     async def _keep_up(self, berth: Berth) -> None:
         """One member, and those that take its place."""
-        failures = 0
+        failures, clock = 0, asyncio.get_running_loop().time
         while True:
             settings = self._member(berth)
             actor = await _come(self._orders.do(partial(_made, berth, settings, self._reserves)))
             self._actors[settings.name] = actor
             self._untold[settings.name] = {name: [reference] for name, reference in self._blobs.items()}
+            began = None
             try:
-                join = pb.Join.FromString(await _answer(actor.join.remote()))
+                patience = _SPLIT_SECONDS if berth.slots > 1 and self._reserves else None
+                join = pb.Join.FromString(await asyncio.wait_for(_answer(actor.join.remote()), patience))
+                began = clock()
                 self._joined += 1
                 self._attended.add(settings.name)
-                failures = 0
                 await self._attend(actor, settings.name, join)
+            except (
+                TimeoutError
+            ):  # where nodes have become smaller, or others came in between, there may be room for some
+                self._split(berth)
+                return
             except ray.exceptions.RayError as error:
-                failures += 1
                 _log.debug("a member did not come up", exc_info=True)
-                if not self._joined and (failures >= _MOST_FAILURES or is_final(error)):
+                if not self._joined and (failures + 1 >= _MOST_FAILURES or is_final(error)):
                     self._post(FleetBroken(no_member(error)))
                     return
+                if failures + 1 == _MOST_FAILURES:
+                    _log.warning("%s", no_member(error).message)
             finally:
                 del self._untold[settings.name]
                 self._attended.discard(settings.name)
                 if not self.is_stopping:  # else it is asked to leave first
                     del self._actors[settings.name]
                     self._orders.do(partial(_end, actor))
-            await asyncio.sleep(min(_PAUSE_SECONDS * 2 ** min(failures, 10), _PAUSE_LIMIT_SECONDS))
+            failures = 0 if began is not None and clock() - began > _WENT_WELL_SECONDS else failures + 1
+            await asyncio.sleep(min(_PAUSE_SECONDS * 2 ** min(failures - 1, 10), _PAUSE_LIMIT_SECONDS))
+
+    def _split(self, berth: Berth) -> None:
+        """Ask for the slots of a member one by one."""
+        self._berths.remove(berth)
+        for one in berth.singles():
+            self._berths.append(one)
+            self._begin_life(one)
 
     def _member(self, berth: Berth) -> MemberSettings:
         self._count += 1
@@ -255,7 +277,10 @@ class Crew(LoopThread):
         answer = self._desk.join(link, join)
         if isinstance(answer, pb.Refusal):
             if answer.kind == pb.Refusal.VERSION:
-                self._post(FleetBroken(other_version(join.host, join.python, join.version)))
+                report = other_version(join.host, join.python, join.version)
+                if self._attended == {name}:
+                    self._post(FleetBroken(report))
+                _log.warning("%s", report.message)
             await asyncio.Event().wait()  # there is nothing to be done for it until the fleet ends
             return
         link.welcome = answer
@@ -270,7 +295,7 @@ class Crew(LoopThread):
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except (ray.exceptions.RayError, SessionBroken, ValueError, KeyError, TypeError, OSError) as error:
+        except (ray.exceptions.RayError, SessionBroken, ValueError, OSError) as error:
             reason = _why(error)
         finally:
             for task in both:
@@ -287,19 +312,34 @@ class Crew(LoopThread):
             if message is None:
                 await link.wait(_NOTE_SECONDS)
                 continue
-            blobs = dict(untold)
+            blobs, data = dict(untold), message.SerializeToString()
             untold.clear()
-            heard = await _answer(actor.hear.remote(link.id, message.SerializeToString(), blobs))
+            heard = await _insist(lambda blobs=blobs, data=data: actor.hear.remote(link.id, data, blobs))
             link.session.acknowledge(heard)
 
     async def _listen(self, actor: Any, link: Link) -> None:
         """Wait for what a member has to say, again and again."""
         while link.refusal is None:
-            message = pb.FromAgent.FromString(await _answer(actor.listen.remote(link.id, link.session.heard)))
+            message = pb.FromAgent.FromString(await _insist(lambda: actor.listen.remote(link.id, link.session.heard)))
+            if link.refusal is not None:
+                return  # it was given up meanwhile
             if events := link.session.hear(message.first, message.events):
                 self._desk.hear(link, events)
             if message.HasField("beat") and link.refusal is None:
                 self._desk.beat(link, message.beat)
+
+
+async def _insist(call: Callable[[], Any]) -> Any:
+    """What a call gives that may be made twice; it is, while its actor cannot be reached for a moment."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + _UNREACHABLE_SECONDS
+    while True:
+        try:
+            return await _answer(call())
+        except ray.exceptions.ActorUnavailableError:
+            if clock() > until:
+                raise
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _answer(reference: Any) -> asyncio.Future[Any]:
@@ -344,6 +384,7 @@ def _made(berth: Berth, settings: MemberSettings, reserves: bool) -> Any:
     return _actor_class().options(**options).remote(settings)
 
 
+@cache
 def _actor_class() -> Any:
     kind: Any = type("GristmillMember", (Member,), {})
     made: Any = ray.remote(concurrency_groups={"serve": _SERVERS, "talk": _TALKERS})  # type: ignore[call-overload]
@@ -351,7 +392,7 @@ def _actor_class() -> Any:
 
 
 async def _awaited(reference: Any) -> None:
-    with contextlib.suppress(ray.exceptions.RayError):
+    with contextlib.suppress(ray.exceptions.RayError, OSError, RuntimeError):
         await _answer(reference)
 
 

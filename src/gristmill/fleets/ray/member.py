@@ -15,9 +15,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import psutil
 import ray
 
 from gristmill.config import PYTHON_VERSION, VERSION, available_memory, default_data_dir
@@ -25,8 +27,9 @@ from gristmill.errors import ServerUnreachable
 from gristmill.fleets.ray.folders import open_folder, sweep
 from gristmill.fleets.ray.moving import ask_member
 from gristmill.fleets.ray.placing import Node, memory_of_member
-from gristmill.fleets.ray.settings import MemberSettings
+from gristmill.fleets.ray.settings import SCHEME, MemberSettings
 from gristmill.runtime.process.environment import DROPPED_BY_WORKERS, hide_from_executors
+from gristmill.runtime.process.processes import hide_this_process
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.transport.outbox import Outbox, Refused
 from gristmill.runtime.worker.premises import Premises
@@ -40,6 +43,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 _GATHER_SECONDS = 0.005, 0.02  # between two calls, each of which takes a millisecond of CPU; when much is said
 _DEPTH = 512  # tasks that wait in a slot: enough for the time between two calls, however short they are
 _BLOB_SECONDS = 60.0  # for code to come that a job needs: it was sent before the job was told of
+_ONLY_OF_ACTORS = ("OMP_NUM_THREADS", "PYTHONUNBUFFERED")
 _NO_VARIABLES = ("RAY_*", "PYTHONBREAKPOINT")  # of Ray's processes: some open doors, and one leads to Ray's debugger
 
 
@@ -65,7 +69,8 @@ class Member:
 
         defer_pandas()  # it takes a second, and nobody needs it here
         logging.basicConfig(level=logging.WARNING)
-        hide_from_executors(*DROPPED_BY_WORKERS, *_NO_VARIABLES)
+        hide_this_process()  # user code runs in what it starts
+        hide_from_executors(*DROPPED_BY_WORKERS, *_NO_VARIABLES, *_set_by_ray())
         self._settings = settings
         node = ray.get_runtime_context().get_node_id()
         base = Path(settings.data_dir) if settings.data_dir else default_data_dir()
@@ -73,7 +78,7 @@ class Member:
         dirs = open_folder(self._folder)
         threading.Thread(target=sweep, args=(self._folder.parent,), name="gristmill-sweep", daemon=True).start()
         memory = settings.memory_bytes or _memory_here(node, settings.cpus)
-        self._blocks = BlockServer(dirs.paths, pass_on=_pass_on)
+        self._blocks = BlockServer(dirs.paths, pass_on=partial(_pass_on, f"{SCHEME}{settings.namespace}/"))
         self._usage = UsageSampler(dirs.paths)
         self._blobs = _Blobs()
         self._memory_bytes = memory
@@ -174,6 +179,7 @@ class _Session(Outbox):
         self.id = secrets.token_hex(16)
         self._premises = premises
         self._workplace: Workplace | None = None
+        self._listeners = 0  # calls of ``listen``, ever
         self._look_seconds = 1.0  # no wait for something to say is longer
         self._hearing = threading.Lock()  # orders keep their order
 
@@ -193,11 +199,15 @@ class _Session(Outbox):
     def listen(self, heard: int) -> bytes:
         until = time.monotonic() + self._look_seconds
         with self._changed:
-            self._session.acknowledge(heard)
+            self._listeners += 1
+            listener = self._listeners
+            self._session.resume(heard)  # what the answer before held did not come, if the crew has not heard it
             self._say_news()
             message = None
-            while message is None and (left := until - time.monotonic()) > 0:
+            while message is None and (left := until - time.monotonic()) > 0 and listener == self._listeners:
                 message = self._wait_for_news(True, left)
+            if listener != self._listeners:  # nobody waits for this answer any more
+                return (message or pb.FromAgent()).SerializeToString()
             return (message or self._message()).SerializeToString()
 
     def _say_news(self) -> None:
@@ -263,7 +273,19 @@ def _memory_here(node: str, cpus: float) -> int:
     return memory_of_member(here, cpus, available_memory())
 
 
-def _pass_on(address: str, request: Request) -> Iterator[Any]:
+def _set_by_ray() -> list[str]:
+    """Variables that Ray sets for actors, and that the user has not set: on other fleets tasks do not have them."""
+    try:
+        before = psutil.Process(os.getppid()).environ()  # the raylet's
+    except (psutil.Error, OSError):
+        before = {}
+    return [name for name in _ONLY_OF_ACTORS if name not in before]
+
+
+def _pass_on(fleet: str, address: str, request: Request) -> Iterator[Any]:
+    """Ask another member of the fleet; executors, which name it, may be made to name anybody."""
+    if not address.startswith(fleet):
+        raise ValueError(f"{address} is no member of this fleet")
     return iter(ask_member(address, request, _BLOB_SECONDS))
 
 

@@ -40,6 +40,10 @@ class Berth:
     cpus: float
     memory_bytes: int
 
+    def singles(self) -> list[Berth]:
+        """The same slots, a member each."""
+        return [Berth(1, self.cpus / self.slots, self.memory_bytes // self.slots)] * self.slots
+
 
 def memory_of_member(node: Node, cpus: float, available_bytes: int) -> int:
     """What the executors of a member may use together where nobody said it: as much of the memory as of the CPUs.
