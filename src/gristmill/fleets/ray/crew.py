@@ -314,7 +314,7 @@ class Crew(LoopThread):
                 continue
             blobs, data = dict(untold), message.SerializeToString()
             untold.clear()
-            heard = await _insist(lambda blobs=blobs, data=data: actor.hear.remote(link.id, data, blobs))
+            heard = await _insist(partial(actor.hear.remote, link.id, data, blobs))
             link.session.acknowledge(heard)
 
     async def _listen(self, actor: Any, link: Link) -> None:
