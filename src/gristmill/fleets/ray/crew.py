@@ -231,9 +231,7 @@ class Crew(LoopThread):
                 self._joined += 1
                 self._attended.add(settings.name)
                 await self._attend(actor, settings.name, join)
-            except (
-                TimeoutError
-            ):  # where nodes have become smaller, or others came in between, there may be room for some
+            except TimeoutError:  # nodes have become smaller, say: there may be room for some
                 self._split(berth)
                 return
             except ray.exceptions.RayError as error:
@@ -397,9 +395,8 @@ async def _awaited(reference: Any) -> None:
 
 
 def _end(actor: Any) -> None:
-    with contextlib.suppress(
-        ray.exceptions.RayError, ValueError, OSError, RuntimeError
-    ):  # it, or the connection, is gone
+    gone = ray.exceptions.RayError, ValueError, OSError, RuntimeError  # it, or the connection
+    with contextlib.suppress(*gone):
         ray.kill(actor, no_restart=True)
 
 
