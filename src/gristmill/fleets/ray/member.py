@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _GATHER_SECONDS = 0.005, 0.02  # between two calls, each of which takes a millisecond of CPU; when much is said
-_DEPTH = 512  # tasks that wait in a slot: enough for the time between two calls, however short they are
+_DEPTH = 2048  # tasks that wait in a slot: enough for the time between two calls, however short they are
 _BLOB_SECONDS = 60.0  # for code to come that a job needs: it was sent before the job was told of
 _ONLY_OF_ACTORS = ("OMP_NUM_THREADS", "PYTHONUNBUFFERED")
 _NO_VARIABLES = ("RAY_*", "PYTHONBREAKPOINT")  # of Ray's processes: some open doors, and one leads to Ray's debugger
