@@ -29,7 +29,7 @@ from gristmill.fleets.ray.moving import ask_member
 from gristmill.fleets.ray.placing import Node, memory_of_member
 from gristmill.fleets.ray.settings import SCHEME, MemberSettings
 from gristmill.runtime.process.environment import DROPPED_BY_WORKERS, hide_from_executors
-from gristmill.runtime.process.processes import hide_this_process
+from gristmill.runtime.process.processes import collect_garbage_rarely, hide_this_process
 from gristmill.runtime.protocol import agents as pb
 from gristmill.runtime.transport.outbox import Outbox, Refused
 from gristmill.runtime.worker.premises import Premises
@@ -69,6 +69,7 @@ class Member:
 
         defer_pandas()  # it takes a second, and nobody needs it here
         logging.basicConfig(level=logging.WARNING)
+        collect_garbage_rarely()
         hide_this_process()  # user code runs in what it starts
         hide_from_executors(*DROPPED_BY_WORKERS, *_NO_VARIABLES, *_set_by_ray())
         self._settings = settings
