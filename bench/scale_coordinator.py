@@ -175,7 +175,7 @@ def agent_costs(count: int = 2000) -> dict[str, float]:
 
     def launch() -> None:
         order = pb.Order.FromString(message)
-        order_frame(task_order(launch_spec(order.launch, spec.stage, "", "m")))
+        order_frame(task_order(launch_spec(order.launch, spec.attempt, spec.stage, "", "m")))
 
     answer = json.dumps({"result": TaskResult(block=block("job", 0, count)).to_json()}).encode()
 
@@ -212,7 +212,7 @@ def memory(count: int = 2000) -> dict[str, float]:
     data = order.SerializeToString()
 
     def read() -> TaskSpec:
-        return launch_spec(pb.Order.FromString(data).launch, spec.stage, "", "m")
+        return launch_spec(pb.Order.FromString(data).launch, spec.attempt, spec.stage, "", "m")
 
     segment = (many - few) / (count * 200)
     return {

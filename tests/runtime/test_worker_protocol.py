@@ -53,7 +53,7 @@ def test_a_launch_on_splits_comes_back() -> None:
     spec = TaskSpec(AttemptId("j", 0, 70_000, 3), STAGES[0], splits=splits)
     order = over_the_wire(convert.launch_order("w#1-1", spec, {}))
     assert order.launch.slot == "w#1-1"
-    assert convert.launch_spec(order.launch, STAGES[0], "", "") == spec
+    assert convert.launch_spec(order.launch, spec.attempt, STAGES[0], "", "") == spec
 
 
 def test_a_launch_on_blocks_names_their_keepers_once() -> None:
@@ -66,7 +66,7 @@ def test_a_launch_on_blocks_names_their_keepers_once() -> None:
     sources = {"w#2": BlockSource("w#2", "host:99", "m2"), "w#3": BlockSource("w#3", "other:1", "m3")}
     spec = TaskSpec(AttemptId("j", 1, 1, 1), STAGES[1], blocks=blocks, partition=1)
     order = over_the_wire(convert.launch_order("s", spec, sources))
-    got = convert.launch_spec(order.launch, STAGES[1], "/dir/jobs/j", "m1")
+    got = convert.launch_spec(order.launch, spec.attempt, STAGES[1], "/dir/jobs/j", "m1")
     assert got.partition == 0
     assert got.blocks == tuple(BlockInfo(block.path, (block.segments[1],), block.worker) for block in blocks)
     assert got.sources == (sources["w#2"], BlockSource("gone#1", "", ""))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,9 @@ class AttendedFleet:
 
     def launch(self, slot: str, spec: TaskSpec) -> None:
         """Run an attempt in a slot. If the slot's worker is gone, that is the answer."""
-        self._ask(lambda roster: roster.launch(slot, spec))
+        server, roster = self._server, self._roster
+        if server is not None and roster is not None:
+            server.ask(partial(roster.launch, slot, spec))
 
     def cancel(self, attempt: AttemptId, recalled: bool = False) -> None:
         """End an attempt, and every process it started."""

@@ -220,7 +220,7 @@ class Workplace:
         folder = self._job_folders.get((root, attempt.job))
         if folder is None:
             folder = self._job_folders[root, attempt.job] = str(job_folder(root, attempt.job))
-        spec = launch_spec(launch, stage, folder, self._premises.machine)
+        spec = launch_spec(launch, attempt, stage, folder, self._premises.machine)
         if spec.sources:
             spec = self._with_tickets(spec)
         self._agent.launch(launch.slot, spec)
