@@ -75,6 +75,7 @@ def test_figures_and_errors_are_those_of_the_code() -> None:
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.soak
 @pytest.mark.timeout(180)
 def test_what_one_machine_can_do_is_done(tmp_path: Path) -> None:
     save_wordcount(tmp_path)

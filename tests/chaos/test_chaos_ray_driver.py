@@ -26,6 +26,7 @@ def at_work(g: Grounds) -> None:
     g.wait_for("map", 2)
 
 
+@pytest.mark.soak
 def test_a_killed_driver_takes_all_along(ray_nodes: RayCluster, tmp_path: Path) -> None:
     """Its members end, and their executors, though user code hangs."""
     with grounds(ray_nodes, tmp_path) as g:
