@@ -72,10 +72,15 @@ def answers(mill: Mill, count: int) -> dict[AttemptId, str]:
 
 
 def until_heard(mill: Mill) -> None:
-    """Wait until the agent has done what it was asked: it does one thing after the other, and answers this at once."""
+    """Wait until the agent has done what it was asked, and executors have been told.
+
+    It does one thing after the other, and answers this at once; what is for executors it sends in one go after that,
+    and only then says that it lives.
+    """
     late = mill.spec(mill.job(harmless))
     mill.fleet.launch("no such slot", late)
     assert answers(mill, 1) == {late.attempt: "AttemptNotBegun"}
+    mill.wait_for(Beat)
 
 
 def test_a_slot_says_how_many_it_takes(mill: Mill) -> None:
