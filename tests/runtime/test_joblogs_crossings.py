@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.runtime.crossings import Crossing, cross, every_order
+from crossings import Crossing, cross, every_order
 
 from gristmill.runtime.files.jobfolder import JobFolder, dead_jobs, prune
 from gristmill.runtime.files.joblogs import LogKeeper, list_logs, read_log
