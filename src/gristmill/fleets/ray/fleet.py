@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gristmill.fleets.ray.crew import Crew
 
 BEAT_SECONDS = 1.0
-_MOST_BEATS = 100  # a second, of all members together: each is a call, and takes half a millisecond here
+_MOST_BEATS = 100  # a second, of all members together: each is a call, and takes half a millisecond of this process
 LOST_SECONDS = 60.0  # Ray tells sooner of those that die; this is for those that neither die nor work
 
 

@@ -288,8 +288,3 @@ def _pass_on(fleet: str, address: str, request: Request) -> Iterator[Any]:
     if not address.startswith(fleet):
         raise ValueError(f"{address} is no member of this fleet")
     return iter(ask_member(address, request, _BLOB_SECONDS))
-
-
-def pid() -> int:
-    """Of the actor's process: for tests that kill it."""
-    return os.getpid()
