@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,6 @@ from typing import Any
 import jobs
 import pytest
 from cluster_kit import Cluster, cluster
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some 60 KB of text in three files."""
-    folder = tmp_path_factory.mktemp("texts")
-    chance = random.Random(11)
-    words = [f"w{'abcdefghij'[i % 10]}{'uvwxyzéñлж'[i // 10 % 10]}" for i in range(100)] + ["the", "stopword"]
-    for number, ending in enumerate(("\n", "\r\n", "\n")):
-        lines = [" ".join(chance.choices(words, k=9)) for _ in range(500)]
-        (folder / f"book{number}.txt").write_bytes((ending.join(lines) + ending * number).encode())
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,6 @@ from ray_kit import RayCluster, ray_marks
 pytestmark = ray_marks
 
 JOBS = [jobs.Joined, jobs.WordCount, jobs.Index, jobs.TopWords, jobs.Lines, jobs.Remembering]
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some 60 KB of text in three files."""
-    folder = tmp_path_factory.mktemp("texts")
-    chance = random.Random(13)
-    words = [f"w{'abcdefghij'[i % 10]}{'uvwxyzéñλж'[i // 10 % 10]}" for i in range(100)] + ["the", "stopword"]
-    for number, ending in enumerate(("\n", "\r\n", "\n")):
-        lines = [" ".join(chance.choices(words, k=9)) for _ in range(500)]
-        (folder / f"book{number}.txt").write_bytes((ending.join(lines) + ending * number).encode())
-    return folder
 
 
 def output_of(job: Any, on: str, texts: Path, folder: Path, **options: Any) -> dict[str, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gristmill.config import JobOptions, parse_duration, parse_size
+from gristmill.config import PLACES, JobOptions, parse_duration, parse_size
 from gristmill.errors import UsageError
 
 
@@ -27,7 +27,7 @@ def place(ctx: click.Context, param: click.Parameter, value: str) -> str:
         return JobOptions(on=value).on
     except UsageError as error:
         raise click.BadParameter(
-            f"{value!r} is not one of 'inline', 'local', http://HOST:PORT, 'ray' and ray://HOST:PORT.", ctx, param
+            f"{value!r} is no place to run on; there are: {', '.join(PLACES)}.", ctx, param
         ) from error
 
 
