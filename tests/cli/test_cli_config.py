@@ -188,7 +188,7 @@ def test_secrets_are_not_shown(home: Path, say: Say, monkeypatch: pytest.MonkeyP
         ("[run]\nsplit-size = 'lots'\n", 2, "such as 64MiB"),
         ("[run]\ntask-timeout = 'soon'\n", 2, "such as 10s"),
         ("[run]\nspeculation = 'no'\n", 2, "'no' is not true or false."),
-        ("[run]\non = 'moon'\n", 2, "'inline'"),
+        ("[run]\non = 'moon'\n", 2, "inline, local"),
         ("[run]\nset = [\n  'a'\n]\n", 2, "'a' is not KEY=VALUE."),
         ("note = '''\n[run]\nreducers = 1\n'''\n", 1, "there is no section and no shared setting 'note'"),
         ("[run]\nexecutors = 1\n[run.set]\na = 1\n[other]\n", 5, "no shared setting 'other'"),

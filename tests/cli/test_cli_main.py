@@ -35,7 +35,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "job.py", "x", "--task-timeout", "soon"], "such as 10s"),
         (["run", "job.py", "x", "--set", "novalue"], "'novalue' is not KEY=VALUE"),
         (["run", "job.py", "x", "--executors", "0"], "--executors"),
-        (["run", "job.py", "x", "--on", "moon"], "'inline'"),
+        (["run", "job.py", "x", "--on", "moon"], "inline, local"),
         (["run", "job.py", "x", "--json"], "--json needs -o"),
         (["run", "job.py", "x", "--overwrite"], "--overwrite needs -o"),
         (["run", "job.py", "x", "--output-format", "csv"], "--output-format needs -o"),

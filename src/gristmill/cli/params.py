@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gristmill.config import PLACES, JobOptions, parse_duration, parse_size
+from gristmill.config import JobOptions, parse_duration, parse_size
 from gristmill.errors import UsageError
 
 
@@ -26,9 +26,7 @@ def place(ctx: click.Context, param: click.Parameter, value: str) -> str:
     try:
         return JobOptions(on=value).on
     except UsageError as error:
-        raise click.BadParameter(
-            f"{value!r} is no place to run on; there are: {', '.join(PLACES)}.", ctx, param
-        ) from error
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
 def duration_seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
