@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from chaos_cluster_kit import site
 from dataset_fleets import session_on
+from ray_kit import ray_cluster, ray_marks
 from s3_server import ENVIRONMENT, s3_server
 
 from gristmill import OutputExists, Session
@@ -34,12 +35,18 @@ def bucket() -> Iterator[str]:
         yield "s3://lines"
 
 
-@pytest.fixture(scope="module", params=["inline", "local", "server"])
+FLEETS = ["inline", "local", "server", pytest.param("ray", marks=[pytest.mark.soak, *ray_marks])]
+
+
+@pytest.fixture(scope="module", params=FLEETS)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, bucket: str) -> Iterator[Session]:
     folder = tmp_path_factory.mktemp("objects")
     assert os.environ["AWS_ENDPOINT_URL"]
     if request.param == "server":
         with site(folder, workers=2) as at, Session(on=at.url, token_file=at.token_file) as opened:
+            yield opened
+    elif request.param == "ray":  # nodes that have the store's address and keys in their own environment
+        with ray_cluster(folder) as nodes, nodes.joined(), session_on("ray", folder / "driver") as opened:
             yield opened
     else:
         with session_on(request.param, folder) as opened:

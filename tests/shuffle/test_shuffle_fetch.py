@@ -110,23 +110,34 @@ def test_blocks_of_several_workers_come_in_their_order(places: list[Place], tmp_
 
 
 def test_a_neighbour_passes_questions_on(places: list[Place], tmp_path: Path) -> None:
-    """It is asked for all that others keep, in several calls, and has none of it itself."""
+    """It is asked for all that others keep, and has none of it itself."""
+    asked = check_neighbour(places, tmp_path)
+    assert sorted(asked) == [f"far:{place.name}" for place in places], "all blocks of a keeper in one question"
+
+
+def test_many_blocks_of_one_keeper_are_one_question(tmp_path: Path) -> None:
+    far = Place(tmp_path, "far", 100, 20)
+    try:
+        assert check_neighbour([far], tmp_path) == ["far:far"]
+    finally:
+        far.server.close()
+
+
+def check_neighbour(places: list[Place], folder: Path) -> list[str]:
+    """All blocks come through a neighbour. Returns who was asked by it, each time."""
     keepers, asked = {f"far:{place.name}": place.server for place in places}, []
 
     def pass_on(address: str, request: Request) -> Iterator[Any]:
         asked.append(address)
         return iter(keepers[address].read(request.to_bytes()))
 
-    neighbour = BlockServer([tmp_path / "neighbour"], pass_on=pass_on)
-    neighbour.allow(JOB, SECRET)
-    try:
+    with BlockServer([folder / "neighbour"], pass_on=pass_on) as neighbour:
+        neighbour.allow(JOB, SECRET)
         sources = [BlockSource(p.name, f"far:{p.name}", p.name, f"127.0.0.1:{neighbour.port}") for p in places]
         blocks = all_blocks(places)
-        fetched = fetch_blocks(blocks, 1, sources, tmp_path / "scratch", job=JOB, ticket=TICKET, settings=QUICK)
-    finally:
-        neighbour.close()
+        fetched = fetch_blocks(blocks, 1, sources, folder / "scratch", job=JOB, ticket=TICKET, settings=QUICK)
     assert same(fetched, blocks)
-    assert sorted(asked) == sorted(keepers), "all blocks of a keeper in one question"
+    return asked
 
 
 def test_a_small_budget_and_many_calls_make_no_difference(places: list[Place], tmp_path: Path) -> None:
