@@ -83,6 +83,8 @@ def result_of(data: Any) -> TaskResult:
         made["hot_keys"] = tuple(_hot_keys(hot_keys))
     if (block := fields.get("block")) is not None:
         made["block"] = _block(block)
+    if (parcel := fields.get("parcel")) is not None:
+        made["parcel"] = _block(parcel)
     if parts := fields.get("parts"):
         made["parts"] = tuple(_parts(parts))
     if (last_bad := fields.get("last_bad")) is not None:

@@ -157,6 +157,7 @@ class TaskResult:
     seconds: float = 0.0  # from its begin to its end, in the executor
     hot_keys: tuple[tuple[str, int], ...] = ()  # for people: keys with many rows, and how many; the most first
     accumulated: Mapping[str, int | float] = field(default_factory=dict)  # what was added to accumulators, by their ids
+    parcel: BlockInfo | None = None  # the bytes of ``parts``, if they are not in the staging folder yet
 
     def packed(self) -> TaskResult:
         """The same, if need be in a form that takes less memory: there are tasks times partitions of segments."""
@@ -173,6 +174,8 @@ class TaskResult:
         made = {name: value for name, value in vars(self).items() if value != _NOTHING[name]}
         if self.block is not None:
             made["block"] = self.block.to_json()
+        if self.parcel is not None:
+            made["parcel"] = self.parcel.to_json()
         if self.last_bad is not None:
             made["last_bad"] = self.last_bad.to_json()
         if self.parts:

@@ -26,8 +26,8 @@ from gristmill.errors import FailureReport, GristmillError
 from gristmill.plan.stages import Stage
 from gristmill.runtime.answers import bounded
 from gristmill.runtime.contracts import JobSpec, Progress, TaskResult, TaskSpec
-from gristmill.runtime.executor import broadcasts
-from gristmill.runtime.executor.attempts import run_attempt, unforeseen_report
+from gristmill.runtime.executor import broadcasts, parcels
+from gristmill.runtime.executor.attempts import unforeseen_report
 from gristmill.runtime.executor.logs import OutputRedirect, log_path, log_tail
 from gristmill.runtime.executor.modules import JobModules
 from gristmill.runtime.process.limits import Limits, limit_this_process, user_processes
@@ -69,7 +69,7 @@ class _Jobs:
         self._modules = JobModules()
 
     def add(self, job: JobSpec) -> None:
-        self._specs[job.job] = job
+        self._specs[job.job] = parcels.settled(job)
 
     def add_stage(self, job: str, stage: Stage) -> None:
         self._stages[job, stage.id] = stage
@@ -135,7 +135,7 @@ class _Executor:
         outcome: TaskResult | FailureReport
         try:
             self._jobs.enter(job)
-            outcome = run_attempt(job, spec, progress)
+            outcome = parcels.run_and_pack(job, spec, progress)
         except BaseException as error:  # a KeyboardInterrupt, say: nobody but user code raises it here
             outcome = unforeseen_report(spec, error)
         self._running = None
