@@ -110,3 +110,24 @@ def test_a_node_that_dies_says_nothing_on_our_stdout(
             cluster.nodes[1].kill()
             assert session.range(100, partitions=4).count() == 100
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.soak
+def test_slots_that_find_no_place_together_are_asked_for_one_by_one(tmp_path: Path) -> None:
+    """A node of two CPUs is lost, and two of one come in its place: no node ever has room for both slots again."""
+    events: queue.Queue[object] = queue.Queue()
+    with ray_cluster(tmp_path, nodes=1, cpus=0) as cluster, cluster.joined():
+        large = cluster.add_node(2)
+        fleet = RayFleet(RaySettings(split_seconds=20.0), lambda code: None)
+        fleet.start(events.put)
+        try:
+            before = {event.slot for event in _until(events, SlotUp, 2) if isinstance(event, SlotUp)}
+            large.kill()
+            cluster.remove_node(large, graceful=False)
+            for _ in range(2):
+                cluster.add_node(1)
+            seen = _until(events, SlotUp, 2)
+        finally:
+            fleet.close()
+    assert before.isdisjoint(event.slot for event in seen if isinstance(event, SlotUp))
+    assert [event.cpus for event in seen if isinstance(event, WorkerUp)] == [1.0, 1.0]

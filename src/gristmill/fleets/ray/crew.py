@@ -44,7 +44,6 @@ _LEAVE_SECONDS = 3.0  # for members to delete what they keep; then they are ende
 _END_SECONDS = 1.0  # … which takes a moment
 _MOST_FAILURES = 4  # of a member in a row, before any was there: then it is no accident
 _WENT_WELL_SECONDS = 30.0  # after a session of so long the next failure is the first again
-_SPLIT_SECONDS = 60.0  # for all slots of a member to find a place together; then they are asked for one by one
 _UNREACHABLE_SECONDS = 20.0  # for an actor that lives to be reached again
 _PAUSE_SECONDS = 0.5  # before a member is made anew; doubled each time
 _PAUSE_LIMIT_SECONDS = 30.0
@@ -225,7 +224,7 @@ class Crew(LoopThread):
             self._untold[settings.name] = {name: [reference] for name, reference in self._blobs.items()}
             began = None
             try:
-                patience = _SPLIT_SECONDS if berth.slots > 1 and self._reserves else None
+                patience = self._settings.split_seconds if berth.slots > 1 and self._reserves else None
                 join = pb.Join.FromString(await asyncio.wait_for(_answer(actor.join.remote()), patience))
                 began = clock()
                 self._joined += 1

@@ -25,6 +25,7 @@ class RaySettings:
         limits: of each executor.
         data_dir: where a Ray of our own keeps its files, and the members on it theirs.
         place_seconds: how long Ray may take to find a place for the first slot.
+        split_seconds: … and for all slots of a member together; then they are asked for one by one.
     """
 
     address: str = "ray"
@@ -35,6 +36,7 @@ class RaySettings:
     limits: Limits = field(default_factory=lambda: limits_of(None, None))
     data_dir: Path | None = None
     place_seconds: float = 600.0
+    split_seconds: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
