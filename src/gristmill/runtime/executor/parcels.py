@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
 from gristmill.config import MIB
 from gristmill.errors import FailureReport
+from gristmill.plan.functions import JobCode
 from gristmill.runtime.contracts import JobSpec, Progress, TaskEnvironment, TaskResult, TaskSpec
 from gristmill.runtime.executor.attempts import environment_of, run_attempt, unforeseen_report
 from gristmill.runtime.executor.disks import failure_of
@@ -46,14 +47,16 @@ def settled(job: JobSpec) -> JobSpec:
     return replace(job, staging=folder if is_seen else _UNSEEN)
 
 
-def run_and_pack(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult | FailureReport:
+def run_and_pack(
+    job: JobSpec, spec: TaskSpec, progress: Progress, load: Callable[[JobSpec], JobCode]
+) -> TaskResult | FailureReport:
     """As ``run_attempt``; what the attempt has written of an output that is not seen here is in a parcel."""
     if job.staging != _UNSEEN:
-        return run_attempt(job, spec, progress)
+        return run_attempt(job, spec, progress, load)
     env = environment_of(job, spec)
     staging = f"{env.scratch_folder}-parts"  # its own folder is gone when it ends
     try:
-        outcome = run_attempt(replace(job, staging=staging), spec, progress)
+        outcome = run_attempt(replace(job, staging=staging), spec, progress, load)
         if isinstance(outcome, TaskResult) and outcome.parts:
             return _packed(outcome, staging, spec, env)
         return outcome
@@ -63,14 +66,14 @@ def run_and_pack(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult
 
 def _packed(result: TaskResult, staging: str, spec: TaskSpec, env: TaskEnvironment) -> TaskResult | FailureReport:
     try:
-        result.parcel = _pack(result.parts, Path(staging), Path(env.blocks_folder, f"{env.name}.parts"))
+        result.parcel = pack(result.parts, Path(staging), Path(env.blocks_folder, f"{env.name}.parts"))
     except OSError as error:
         failure = failure_of(error, spec, env)
         return unforeseen_report(spec, error) if failure is None else failure.report
     return result
 
 
-def _pack(parts: Sequence[PartFile], staging: Path, target: Path) -> BlockInfo:
+def pack(parts: Sequence[PartFile], staging: Path, target: Path) -> BlockInfo:
     """Files, one behind the other, as a block of one segment. If all are empty it has no file."""
     crc = size_bytes = 0
     partial = target.with_name(f"{target.name}.tmp")
