@@ -30,7 +30,7 @@ from gristmill.runtime.contracts import (
     TaskSpec,
     WorkerDown,
 )
-from gristmill.runtime.executor.attempts import prepare_folder
+from gristmill.runtime.executor.attempts import load_code, prepare_folder
 from gristmill.runtime.executor.parcels import run_and_pack, settled
 from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
@@ -80,7 +80,9 @@ class Worker:
         split = Split(str(path), 0, len(text), len(text), "text")
         attempt = AttemptId("j", 0, index, 1)
         self.bringer.launched(attempt, slot)
-        made = run_and_pack(change(self.job), TaskSpec(attempt, WRITE, (split,), folder=str(self.folder)), Progress())
+        made = run_and_pack(
+            change(self.job), TaskSpec(attempt, WRITE, (split,), folder=str(self.folder)), Progress(), load_code
+        )
         assert isinstance(made, TaskResult), made
         return made
 
