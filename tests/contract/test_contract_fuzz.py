@@ -10,6 +10,7 @@ from typing import Any
 
 import jobs
 import pytest
+from ray_kit import RayCluster, needs_ray
 
 from gristmill import MapReduce
 
@@ -108,7 +109,7 @@ def check(seed: int, folder: Path, size: int, on: tuple[str, ...]) -> None:
         free = {"executors": chance.randrange(1, 5), "memory": chance.choice(("256MiB", "500MiB", "2GiB"))}
         if job is not jobs.Index:  # its values are the only ones that a combiner could not put together
             free["combiner"] = chance.random() < 0.5
-        if where == "local":  # a task for each byte would take long there
+        if where != "inline":  # a task for each byte would take long there
             total = sum(path.stat().st_size for path in inputs.iterdir())
             fixed["split_size"] = max(fixed["split_size"], total // 20, 1)
         outputs.append(output_of(job, inputs, folder / f"out{number}", on=where, **fixed, **free))
@@ -164,3 +165,10 @@ def test_many_random_jobs_inline(first: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(9000, 9100))
 def test_many_random_jobs_on_executors(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path, 3000, ("local", "inline", "local"))
+
+
+@needs_ray
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(12000, 12020), ids=lambda seed: f"ray-{seed}")
+def test_many_random_jobs_on_ray(seed: int, on_ray: RayCluster, tmp_path: Path) -> None:
+    check(seed, tmp_path, 3000, ("ray", "inline"))

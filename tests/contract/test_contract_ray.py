@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,17 @@ def test_executors_that_die_in_map_and_in_reduce(on_ray: RayCluster, texts: Path
     params = {"die_at": "stopword", "marker": str(tmp_path / "died")}
     assert output_of(jobs.DyingWordCount, "ray", texts, tmp_path, params=params) == inline
     assert {path.name for path in tmp_path.glob("died*")} == {"died-map", "died-reduce"}
+
+
+@pytest.mark.soak
+@pytest.mark.skipif("GRISTMILL_TEST_BOOKS" not in os.environ, reason="GRISTMILL_TEST_BOOKS names no folder of books")
+def test_real_books(on_ray: RayCluster, tmp_path: Path) -> None:
+    books = Path(os.environ["GRISTMILL_TEST_BOOKS"])
+    variants: list[dict[str, Any]] = [{}, {"combiner": False}, {"executors": 1, "memory": "128MiB"}]
+    for number, options in enumerate(variants):
+        folder = tmp_path / f"{number}"
+        outputs = [
+            output_of(jobs.WordCount, on, books, folder, split_size="64KiB", **options) for on in ("inline", "ray")
+        ]
+        assert outputs[0] == outputs[1]
+        assert all(outputs[0].values())
