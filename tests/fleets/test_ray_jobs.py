@@ -8,16 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import psutil
 import pytest
 from ray_kit import RayCluster, ray_marks
 
-from gristmill import JobCancelled, JobFailed, MapReduce, Session
+from gristmill import JobCancelled, JobFailed, MapReduce, Session, broadcast
 from gristmill.errors import PathNotShared
+from gristmill.runtime.views import JobView
 
 pytestmark = ray_marks
 
@@ -27,13 +30,14 @@ SCRIPT = """
 import sys
 from gristmill import MapReduce
 import helper
+import sent
 from below import inner
 
 class Count(MapReduce):
     def mapper(self, key, line):
         for word in line.split():
-            yield helper.cleaned(word), inner.doubled(1)
-        for name in ("helper", "below.inner"):
+            yield sent.lower(helper.cleaned(word)), inner.doubled(1)
+        for name in ("helper", "below.inner", "sent"):
             yield "module " + sys.modules[name].__file__, 1
         for folder in sys.path:
             yield f"path {folder}", 1
@@ -47,29 +51,32 @@ if __name__ == "__main__":
 
 
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``gristmill`` with these arguments, or a script, in a folder; it finds the cluster."""
-    runner = [] if arguments[0].endswith(".py") else ["-m", "gristmill.cli.main"]
+    """``gristmill`` with these arguments, in a folder; it finds the cluster."""
     environment = {**os.environ, "NO_COLOR": "1", "GRISTMILL_DATA_DIR": str(folder / "data")}
     return subprocess.run(
-        [sys.executable, *runner, *arguments],
+        [sys.executable, "-m", "gristmill.cli.main", *arguments],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
 
 
 def test_the_modules_of_a_script_come_from_its_bundle(on_ray: RayCluster, tmp_path: Path) -> None:
+    """Those beside it that it imports, and those that ``--py-files`` names."""
     project = tmp_path / "project"
     (project / "below").mkdir(parents=True)
     (project / "below" / "__init__.py").touch()
     (project / "below" / "inner.py").write_text(PACKAGE)
     (project / "helper.py").write_text(HELPER)
     (project / "count.py").write_text(SCRIPT)
-    (tmp_path / "in.txt").write_text("a. b a\n")
-    ran = call(project, "count.py", "../in.txt", "-o", "../out", "--on", "ray", "--executors", "1", "--reducers", "1")
+    with zipfile.ZipFile(tmp_path / "sent.zip", "w") as archive:
+        archive.writestr("sent.py", "def lower(word):\n    return word.lower()\n")
+    (tmp_path / "in.txt").write_text("A. b a\n")
+    options = ["-o", "../out", "--on", "ray", "--executors", "1", "--reducers", "1", "--py-files", "../sent.zip"]
+    ran = call(project, "run", "count.py", "../in.txt", *options)
     assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
     rows = dict(line.split("\t") for line in (tmp_path / "out" / "part-r-00000").read_text().splitlines())
     assert (rows["a"], rows["b"]) == ("4", "2")
     modules = [key.removeprefix("module ") for key in rows if key.startswith("module ")]
-    assert len(modules) == 2
+    assert len(modules) == 3
     assert all(Path(module).is_relative_to(on_ray.folder / "nodes") for module in modules)
     assert f"path {project}" not in rows
 
@@ -95,15 +102,18 @@ def written_to(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.soak
-def test_bad_records_and_counters_are_those_of_inline(on_ray: RayCluster, tmp_path: Path) -> None:
+def test_bad_records_counters_and_progress_are_those_of_inline(on_ray: RayCluster, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("".join(f"{'bad' if n % 7 == 3 else f'w{n % 5}'}\n" for n in range(60)))
     found = []
     for on in ("inline", "ray"):
+        views: list[JobView] = []
         result = Talking.run(
             tmp_path / "in.txt", tmp_path / on, on=on, split_size=40, reducers=3, max_bad_records=10,
-            data_dir=tmp_path / "data",
+            data_dir=tmp_path / "data", progress=views.append,
         )  # fmt: skip
-        found.append((result.counters, written_to(tmp_path / on)))
+        stages = [(stage.name, stage.tasks, stage.done, stage.running) for stage in views[-1].stages]
+        assert all(tasks == done and not running for _, tasks, done, running in stages)
+        found.append((result.counters, written_to(tmp_path / on), stages))
     assert found[0] == found[1]
     assert any("_bad_records" in name for name in found[1][1])
 
@@ -212,6 +222,16 @@ def test_results_that_nobody_has_read_are_made_again(on_ray: RayCluster, tmp_pat
         for member in members:
             member.kill()
         assert [key for key, _ in (*first, *read)] == numbers
+
+
+@pytest.mark.soak
+def test_a_large_value_is_broadcast_to_all_nodes(on_ray: RayCluster, tmp_path: Path) -> None:
+    """It goes through Ray's store, as what is larger than a call's arguments may be."""
+    value = os.urandom(20 << 20)
+    with Session(on="ray", data_dir=tmp_path, executors=2) as session:
+        shared = broadcast(value)
+        found = session.range(8, partitions=8).map(lambda _: (crc32(shared.value), len(shared.value))).collect()
+    assert found == [(crc32(value), len(value))] * 8
 
 
 @pytest.mark.soak
