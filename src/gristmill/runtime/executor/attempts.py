@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -56,7 +57,31 @@ def load_code(job: JobSpec) -> JobCode:
     return code
 
 
-def run_attempt(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult | FailureReport:
+class LoadedCode:
+    """The code of one job, for attempts that follow each other in this process."""
+
+    def __init__(self) -> None:
+        self._kept: JobCode | None = None
+
+    def load(self, job: JobSpec) -> JobCode:
+        """The job's functions, of which no attempt before can have changed anything.
+
+        Raises:
+            UserCodeError: they cannot be unpickled.
+        """
+        from gristmill.compute.state import keeps_nothing
+
+        if self._kept is not None:
+            return self._kept
+        code = load_code(job)
+        if keeps_nothing(code):
+            self._kept = code
+        return code
+
+
+def run_attempt(
+    job: JobSpec, spec: TaskSpec, progress: Progress, load: Callable[[JobSpec], JobCode] = load_code
+) -> TaskResult | FailureReport:
     """Run one attempt to its end. Its scratch folder, if it came to make one, is gone after.
 
     A KeyboardInterrupt passes through; every other failure becomes a report.
@@ -65,6 +90,7 @@ def run_attempt(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult 
         job: the attempt's job.
         spec: what to do.
         progress: kept up to date while the task runs.
+        load: gives the job's functions.
     """
     from gristmill.runtime.executor import here
     from gristmill.runtime.executor.task import run_task
@@ -72,7 +98,7 @@ def run_attempt(job: JobSpec, spec: TaskSpec, progress: Progress) -> TaskResult 
     env = environment_of(job, spec)
     try:
         here.enter(env)
-        return run_task(load_code(job), spec, env, progress)
+        return run_task(load(job), spec, env, progress)
     except TaskError as error:
         if isinstance(error.__cause__, MemoryError):
             return _out_of_memory(job, spec, error.__cause__)

@@ -27,7 +27,7 @@ from gristmill.plan.stages import Stage
 from gristmill.runtime.answers import bounded
 from gristmill.runtime.contracts import JobSpec, Progress, TaskResult, TaskSpec
 from gristmill.runtime.executor import broadcasts, parcels
-from gristmill.runtime.executor.attempts import unforeseen_report
+from gristmill.runtime.executor.attempts import LoadedCode, unforeseen_report
 from gristmill.runtime.executor.logs import OutputRedirect, log_path, log_tail
 from gristmill.runtime.executor.modules import JobModules
 from gristmill.runtime.process.limits import Limits, limit_this_process, user_processes
@@ -64,18 +64,18 @@ class _Jobs:
     """The jobs this process knows."""
 
     def __init__(self) -> None:
-        self._specs: dict[str, JobSpec] = {}
+        self._specs: dict[str, tuple[JobSpec, LoadedCode]] = {}
         self._stages: dict[tuple[str, int], Stage] = {}
         self._modules = JobModules()
 
     def add(self, job: JobSpec) -> None:
-        self._specs[job.job] = parcels.settled(job)
+        self._specs[job.job] = parcels.settled(job), LoadedCode()
 
     def add_stage(self, job: str, stage: Stage) -> None:
         self._stages[job, stage.id] = stage
 
-    def find(self, job: str, stage: int) -> tuple[JobSpec, Stage]:
-        return self._specs[job], self._stages[job, stage]
+    def find(self, job: str, stage: int) -> tuple[JobSpec, LoadedCode, Stage]:
+        return *self._specs[job], self._stages[job, stage]
 
     def enter(self, job: JobSpec) -> None:
         """Let imports find the job's own modules first."""
@@ -111,8 +111,8 @@ class _Executor:
     def _carry_out(self, verb: str, subject: Any) -> None:
         if verb == "task":
             attempt = attempt_of(subject)
-            job, stage = self._jobs.find(attempt.job, attempt.stage)
-            self._run(job, spec_of(subject, stage))
+            job, code, stage = self._jobs.find(attempt.job, attempt.stage)
+            self._run(job, code, spec_of(subject, stage))
         elif verb == "job":
             self._jobs.add(subject)
         elif verb == "stage":
@@ -126,7 +126,7 @@ class _Executor:
         else:
             raise GristmillError(f"unknown order {verb!r}")
 
-    def _run(self, job: JobSpec, spec: TaskSpec) -> None:
+    def _run(self, job: JobSpec, code: LoadedCode, spec: TaskSpec) -> None:
         begun = time.monotonic()
         self._redirect.open(job, spec)
         attempt = str(spec.attempt)
@@ -135,7 +135,7 @@ class _Executor:
         outcome: TaskResult | FailureReport
         try:
             self._jobs.enter(job)
-            outcome = parcels.run_and_pack(job, spec, progress)
+            outcome = parcels.run_and_pack(job, spec, progress, code.load)
         except BaseException as error:  # a KeyboardInterrupt, say: nobody but user code raises it here
             outcome = unforeseen_report(spec, error)
         self._running = None
