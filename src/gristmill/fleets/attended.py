@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from gristmill.runtime.contracts import JobSpec, TaskSpec
@@ -35,8 +34,6 @@ class AttendedFleet:
         self._server: LoopThread | None = None
         self._roster: Roster | None = None
         self._awaited: set[str] = set()
-        self._codes: dict[str, bytes] = {}  # of running jobs, by SHA-256
-        self._code_of: dict[str, str] = {}
 
     def _attend(self, roster: Roster, server: Server) -> None:
         """This is who decides, and what carries it."""
@@ -45,10 +42,6 @@ class AttendedFleet:
         assert isinstance(server, LoopThread), "there is a thread to be asked in"
         self._roster, self._server = roster, server
         roster.serve_with(server)
-
-    def blob(self, name: str) -> bytes | None:
-        """The code of a running job, by its SHA-256. From any thread."""
-        return self._codes.get(name)
 
     def await_jobs(self, jobs: Iterable[str]) -> None:
         """These jobs will be added: workers that come before keep what they have of them. Call it before ``start``."""
@@ -63,14 +56,12 @@ class AttendedFleet:
         """Tell all workers to leave: there is no more to do. Those who come later are told so, too."""
         self._ask(lambda roster: roster.dismiss())
 
-    # The contract of a fleet.
-
-    def add_job(self, job: JobSpec) -> None:
-        """Make a job known to all workers, now and later."""
-        code = self._code_of[job.job] = sha256(job.code).hexdigest()
-        self._codes[code] = job.code
+    def _tell_job(self, job: JobSpec, code: str) -> None:
+        """Have all workers told of a job, now and later. They know its code by its SHA-256."""
         told = replace(job, code=b"", ticket=job.ticket or secrets.token_hex(16))
         self._ask(lambda roster: roster.add_job(told, code))
+
+    # The contract of a fleet, but for ``start`` and ``add_job``.
 
     def launch(self, slot: str, spec: TaskSpec) -> None:
         """Run an attempt in a slot. If the slot's worker is gone, that is the answer."""
@@ -88,18 +79,11 @@ class AttendedFleet:
 
     def drop_job(self, job: str) -> None:
         """Forget a job; workers delete what they keep of it."""
-        self._forget_code(job)
         self._ask(lambda roster: roster.drop_job(job))
 
     def keep_job(self, job: str) -> None:
         """Forget a job; workers keep its blocks, until it is dropped."""
-        self._forget_code(job)
         self._ask(lambda roster: roster.keep_job(job))
-
-    def _forget_code(self, job: str) -> None:
-        code = self._code_of.pop(job, "")
-        if code not in self._code_of.values():
-            self._codes.pop(code, None)
 
     def drop_worker(self, worker: str) -> None:
         """This worker counts as lost: nothing that it still says is heard. It may join anew."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from gristmill.config import PYTHON_VERSION, VERSION
 from gristmill.fleets.attended import AttendedFleet
-from gristmill.runtime.contracts import Post
+from gristmill.runtime.contracts import JobSpec, Post
 
 if TYPE_CHECKING:
     from gristmill.runtime.files.joblogs import LogKeeper
@@ -54,6 +55,8 @@ class ClusterFleet(AttendedFleet):
         self._is_here = is_here
         self._host, self._port = host, port
         self._beat_seconds, self._lost_seconds = beat_seconds, lost_seconds
+        self._codes: dict[str, bytes] = {}  # of running jobs, by SHA-256
+        self._code_of: dict[str, str] = {}
 
     @property
     def address(self) -> str:
@@ -78,6 +81,10 @@ class ClusterFleet(AttendedFleet):
         """A file with the CAs of workers that serve blocks by TLS; empty: none are known."""
         return "" if self._tls is None or self._tls.peers_ca is None else str(self._tls.peers_ca)
 
+    def blob(self, name: str) -> bytes | None:
+        """The code of a running job, by its SHA-256. From any thread."""
+        return self._codes.get(name)
+
     # The contract of a fleet.
 
     def start(self, post: Post) -> None:
@@ -93,6 +100,27 @@ class ClusterFleet(AttendedFleet):
         server = AgentServer(roster, self._host, self._port, self._allows, self._beat_seconds, self._tls, self._is_here)
         self._attend(roster, server)
         self._port = server.start()
+
+    def add_job(self, job: JobSpec) -> None:
+        """Make a job known to all workers, now and later."""
+        code = self._code_of[job.job] = sha256(job.code).hexdigest()
+        self._codes[code] = job.code
+        self._tell_job(job, code)
+
+    def drop_job(self, job: str) -> None:
+        """Forget a job; workers delete what they keep of it."""
+        self._forget_code(job)
+        super().drop_job(job)
+
+    def keep_job(self, job: str) -> None:
+        """Forget a job; workers keep its blocks, until it is dropped."""
+        self._forget_code(job)
+        super().keep_job(job)
+
+    def _forget_code(self, job: str) -> None:
+        code = self._code_of.pop(job, "")
+        if code not in self._code_of.values():
+            self._codes.pop(code, None)
 
 
 def _is_token(token: str, given: str) -> bool:

@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from functools import cache, partial
 from typing import Any
 
 import ray
 
 from gristmill.errors import FailureReport
-from gristmill.fleets.ray.aside import Aside
+from gristmill.fleets.ray.aside import Aside, come
+from gristmill.fleets.ray.blobs import Blobs, Untold
 from gristmill.fleets.ray.lookout import Lookout, patience_seconds
 from gristmill.fleets.ray.member import Member
 from gristmill.fleets.ray.placing import Berth, Node
@@ -98,25 +98,11 @@ class Crew(LoopThread):
         self._lives: list[asyncio.Task[None]] = []  # those of members
         self._count = 0  # of actors, ever
         self._actors: dict[str, Any] = {}  # those that live, by name
-        self._blobs: dict[str, Any] = {}  # references, by SHA-256
-        self._untold: dict[str, dict[str, list[Any] | None]] = {}  # by actor: what it is to be told of them
+        self.blobs = Blobs()  # to be asked in this thread
         self._joined = 0  # members, ever
         self._attended: set[str] = set()  # actors whose sessions run
 
     # For the fleet.
-
-    def keep_blob(self, name: str, data: bytes) -> None:
-        """Let members have this by its SHA-256, before anything that is said from now on."""
-        if name not in self._blobs:
-            self._blobs[name] = ray.put(data)
-            for untold in self._untold.values():
-                untold[name] = [self._blobs[name]]
-
-    def forget_blob(self, name: str) -> None:
-        """Members need this no more."""
-        if self._blobs.pop(name, None) is not None:
-            for untold in self._untold.values():
-                untold[name] = None
 
     def end(self, link: Link, kind: int, reason: str) -> None:
         """End a session. Its member is ended too, and another made."""
@@ -163,8 +149,10 @@ class Crew(LoopThread):
             left = [asyncio.ensure_future(_awaited(actor.leave.remote())) for actor in there]
         if left:
             await asyncio.wait(left, timeout=_LEAVE_SECONDS)
-        if ends := [_come(self._orders.do(partial(_end, actor))) for actor in self._actors.values()]:
-            await asyncio.wait(ends, timeout=_END_SECONDS)
+        for actor in self._actors.values():
+            self._orders.do(partial(_end, actor))
+        last = [come(self._orders.do(lambda: None)), come(self.blobs.close())]  # then nobody here asks Ray for anything
+        await asyncio.wait(last, timeout=_END_SECONDS)
         self._orders.close()
 
     async def _watch_places(self) -> None:
@@ -219,9 +207,9 @@ class Crew(LoopThread):
         failures, clock = 0, asyncio.get_running_loop().time
         while True:
             settings = self._member(berth)
-            actor = await _come(self._orders.do(partial(_made, berth, settings, self._reserves)))
+            actor = await come(self._orders.do(partial(self._made, berth, settings)))
             self._actors[settings.name] = actor
-            self._untold[settings.name] = {name: [reference] for name, reference in self._blobs.items()}
+            untold = self.blobs.begin(settings.name)
             began = None
             try:
                 patience = self._settings.split_seconds if berth.slots > 1 and self._reserves else None
@@ -229,7 +217,7 @@ class Crew(LoopThread):
                 began = clock()
                 self._joined += 1
                 self._attended.add(settings.name)
-                await self._attend(actor, settings.name, join)
+                await self._attend(actor, settings.name, join, untold)
             except TimeoutError:  # nodes have become smaller, say: there may be room for some
                 self._split(berth)
                 return
@@ -241,13 +229,19 @@ class Crew(LoopThread):
                 if failures + 1 == _MOST_FAILURES:
                     _log.warning("%s", no_member(error).message)
             finally:
-                del self._untold[settings.name]
+                self.blobs.end(settings.name)
                 self._attended.discard(settings.name)
                 if not self.is_stopping:  # else it is asked to leave first
                     del self._actors[settings.name]
                     self._orders.do(partial(_end, actor))
             failures = 0 if began is not None and clock() - began > _WENT_WELL_SECONDS else failures + 1
             await asyncio.sleep(min(_PAUSE_SECONDS * 2 ** min(failures - 1, 10), _PAUSE_LIMIT_SECONDS))
+
+    def _made(self, berth: Berth, settings: MemberSettings) -> Any:
+        """An actor. Aside."""
+        if self.is_stopping:
+            raise OSError("the fleet ends")
+        return _made(berth, settings, self._reserves)
 
     def _split(self, berth: Berth) -> None:
         """Ask for the slots of a member one by one."""
@@ -268,7 +262,7 @@ class Crew(LoopThread):
             data_dir=self._data_dir,
         )
 
-    async def _attend(self, actor: Any, name: str, join: pb.Join) -> None:
+    async def _attend(self, actor: Any, name: str, join: pb.Join, untold: Untold) -> None:
         """One session, from its begin to its end."""
         link = Link(join.session)
         answer = self._desk.join(link, join)
@@ -287,7 +281,7 @@ class Crew(LoopThread):
             await _answer(actor.welcome.remote(link.id, answer.SerializeToString()))
             both = [
                 asyncio.create_task(self._listen(actor, link)),
-                asyncio.create_task(self._tell(actor, link, self._untold[name])),
+                asyncio.create_task(self._tell(actor, link, untold)),
             ]
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -302,7 +296,7 @@ class Crew(LoopThread):
             self.end(link, pb.Refusal.FENCED, reason)
             self._desk.lose(link, reason)
 
-    async def _tell(self, actor: Any, link: Link, untold: dict[str, list[Any] | None]) -> None:
+    async def _tell(self, actor: Any, link: Link, untold: Untold) -> None:
         """Carry orders to a member, as many at a time as there are."""
         while link.refusal is None:
             message = link.next_message(idle=False)
@@ -341,29 +335,7 @@ async def _insist(call: Callable[[], Any]) -> Any:
 
 def _answer(reference: Any) -> asyncio.Future[Any]:
     """What a call will give. It is not given up when nobody waits for it any more: Ray Client would complain."""
-    return _come(reference.future())
-
-
-def _come(future: Future[Any]) -> asyncio.Future[Any]:
-    """What comes of something that happens elsewhere."""
-    loop = asyncio.get_running_loop()
-    answer = loop.create_future()
-
-    def come(given: Future[Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(_settle, answer, given)
-
-    future.add_done_callback(come)
-    return answer
-
-
-def _settle(answer: asyncio.Future[Any], given: Future[Any]) -> None:
-    if answer.done():
-        return
-    if (error := given.exception()) is not None:
-        answer.set_exception(error)
-    else:
-        answer.set_result(given.result())
+    return come(reference.future())
 
 
 def _made(berth: Berth, settings: MemberSettings, reserves: bool) -> Any:

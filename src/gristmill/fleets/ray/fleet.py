@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,16 +16,18 @@ from gristmill.errors import FailureReport, GristmillError
 from gristmill.fleets.attended import AttendedFleet
 from gristmill.fleets.ray.placing import Berth, Node, berths, further, largest_of
 from gristmill.fleets.ray.settings import RaySettings
-from gristmill.runtime.contracts import FleetEvent, JobRejected, JobSpec, Post
+from gristmill.runtime.contracts import FleetEvent, JobRejected, JobSpec, Post, TaskSpec
 from gristmill.shuffle.contracts import BlockInfo
 
 if TYPE_CHECKING:
+    from gristmill.fleets.ray.bringing import Bringer
     from gristmill.fleets.ray.connecting import Connection
     from gristmill.fleets.ray.crew import Crew
 
 BEAT_SECONDS = 1.0
 _MOST_BEATS = 100  # a second, of all members together: each is a call, and takes half a millisecond of this process
 LOST_SECONDS = 60.0  # Ray tells sooner of those that die; this is for those that neither die nor work
+_MOST_PACKED = 16  # bundles of jobs that are not added yet
 
 
 class RayFleet(AttendedFleet):
@@ -43,8 +46,10 @@ class RayFleet(AttendedFleet):
         self._bundle_of = bundle_of
         self._connection: Connection | None = None
         self._crew: Crew | None = None
+        self._bringer: Bringer | None = None
         self._post: Post = _unheard
-        self._packed: tuple[str, bytes | None] = "", None  # the bundle of the job that was packed last, and its code
+        self._packing = threading.Lock()
+        self._packed: dict[str, bytes | None] = {}  # bundles of jobs that are about to be added, by their codes
         self._blobs_of: dict[str, list[str]] = {}  # by job, those that it needs
 
     def start(self, post: Post) -> None:
@@ -59,6 +64,7 @@ class RayFleet(AttendedFleet):
 
         settings, self._post = self._settings, post
         self._connection = connection = connect(settings)
+        from gristmill.fleets.ray.bringing import Bringer
         from gristmill.fleets.ray.crew import Crew
         from gristmill.fleets.ray.moving import read_from_members
         from gristmill.fleets.roster import Roster
@@ -75,7 +81,8 @@ class RayFleet(AttendedFleet):
         )
         read_from_members()
         beat_seconds = max(BEAT_SECONDS, len(wanted) / _MOST_BEATS)
-        roster = Roster(post, beat_seconds, LOST_SECONDS, self._awaited, self._logs, patient=True)
+        self._bringer = Bringer(post, lambda: self.block_sources, self.free)
+        roster = Roster(self._bringer.hear, beat_seconds, LOST_SECONDS, self._awaited, self._logs, patient=True)
         namespace = f"gristmill-{secrets.token_hex(4)}"
         self._crew = Crew(
             roster,
@@ -103,51 +110,82 @@ class RayFleet(AttendedFleet):
     def pack(self, code: bytes) -> None:
         """Gather the modules that travel with a job, before it is submitted: so what is wrong with them is said there.
 
+        From any thread.
+
         Raises:
             UsageError: they are too large, or cannot be read.
         """
-        self._packed = sha256(code).hexdigest(), self._bundle_of(code)
+        bundle = self._bundle_of(code)
+        with self._packing:
+            self._packed[sha256(code).hexdigest()] = bundle
+            while len(self._packed) > _MOST_PACKED:  # jobs that came to nothing before they were submitted
+                del self._packed[next(iter(self._packed))]
+
+    def _bundle(self, job: JobSpec, code: str) -> bytes | None:
+        with self._packing:
+            if code in self._packed:
+                return self._packed.pop(code)
+        return self._bundle_of(job.code)
 
     def add_job(self, job: JobSpec) -> None:
-        """Make a job known to all members, with what it needs."""
-        code = sha256(job.code).hexdigest()
-        try:
-            bundle = self._packed[1] if self._packed[0] == code else self._bundle_of(job.code)
-            blobs = {code: job.code, **{Path(path).name: Path(path).read_bytes() for path in job.broadcasts}}
-        except (GristmillError, OSError) as error:  # a job that is taken up, whose modules have gone
-            self._post(JobRejected(job.job, FailureReport("TaskError", str(error))))
-            return
-        names = []
-        if bundle is not None:
-            names.append(sha256(bundle).hexdigest())
-            blobs[names[0]] = bundle
-        broadcasts = {Path(path).name for path in job.broadcasts}
+        """Make a job known to all members, once what it needs is where they find it."""
         crew = self._crew
         assert crew is not None, "it was started"
-        for name, data in blobs.items():
-            crew.ask(lambda name=name, data=data: crew.keep_blob(name, data))  # type: ignore[misc]
-        self._blobs_of[job.job] = [name for name in blobs if name not in broadcasts]  # those are the session's
-        super().add_job(replace(job, bundles=tuple(names), broadcasts=tuple(sorted(broadcasts)), import_paths=()))
+        code = sha256(job.code).hexdigest()
+        try:
+            bundle = self._bundle(job, code)
+        except GristmillError as error:  # a job that is taken up, whose modules have gone
+            self._post(JobRejected(job.job, FailureReport("TaskError", str(error))))
+            return
+        broadcasts = {Path(path).name: Path(path) for path in job.broadcasts}  # those are the session's
+        blobs: dict[str, Callable[[], bytes]] = {name: path.read_bytes for name, path in broadcasts.items()}
+        blobs[code] = lambda: job.code
+        bundles = () if bundle is None else (sha256(bundle).hexdigest(),)
+        blobs |= {name: lambda: bundle or b"" for name in bundles}
+        told = replace(job, bundles=bundles, broadcasts=tuple(sorted(broadcasts)), import_paths=())
+        assert self._bringer is not None, "it was started"
+        try:
+            told = self._bringer.add_job(told)
+        except OSError as error:
+            what = f"The output's folder cannot be written: {error.strerror or error}: {job.staging}."
+            self._post(JobRejected(job.job, FailureReport("TaskError", what)))
+            return
+        self._blobs_of[job.job] = [code, *bundles]
+
+        def refuse(error: Exception) -> None:
+            what = f"What the job needs cannot be sent to the Ray cluster: {type(error).__name__}: {error}"
+            self._post(JobRejected(job.job, FailureReport("TaskError", what)))
+
+        crew.ask(lambda: crew.blobs.bring(job.job, blobs, lambda: self._tell_job(told, code), refuse))
+
+    def launch(self, slot: str, spec: TaskSpec) -> None:
+        """Run an attempt in a slot. If the slot's member is gone, that is the answer."""
+        if self._bringer is not None:
+            self._bringer.launched(spec.attempt, slot)
+        super().launch(slot, spec)
 
     def drop_job(self, job: str) -> None:
         """Forget a job; members delete what they keep of it."""
-        super().drop_job(job)
         self._forget_blobs(job)
+        super().drop_job(job)
 
     def keep_job(self, job: str) -> None:
         """Forget a job; members keep its blocks, until it is dropped."""
-        super().keep_job(job)
         self._forget_blobs(job)
+        super().keep_job(job)
 
     def _forget_blobs(self, job: str) -> None:
+        if self._bringer is not None:
+            self._bringer.drop_job(job)
         crew = self._crew
         _, _, broadcast = job.partition("/")
         names = [broadcast] if broadcast else self._blobs_of.pop(job, [])
         needed = {name for others in self._blobs_of.values() for name in others}
         if crew is not None:
+            crew.ask(partial(crew.blobs.give_up, job))
             for name in names:
                 if name not in needed:
-                    crew.ask(lambda name=name: crew.forget_blob(name))  # type: ignore[misc]
+                    crew.ask(partial(crew.blobs.forget, name))
 
     def bring(self, blocks: Sequence[BlockInfo], scratch: Path, owner: str, secret: str) -> Iterator[BlockInfo]:
         """Blocks of rows, readable here, one after the other: see :func:`~.executor.reading.bring_in_turn`."""
@@ -159,6 +197,8 @@ class RayFleet(AttendedFleet):
     def close(self) -> None:
         """End all members, and the cluster if it is our own. May be called again."""
         atexit.unregister(self.close)
+        if self._bringer is not None:
+            self._bringer.close()
         super().close()
         connection, self._connection = self._connection, None
         if connection is not None:
