@@ -36,6 +36,7 @@ class Place:
     def start(self, code: str, *arguments: object, **more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=self.variables | more,
@@ -97,6 +98,50 @@ def test_a_ray_of_our_own_is_shared_and_leaves_nothing(place: Place, tmp_path: P
     code, out, err = place.run(TWO_AT_A_TIME, tmp_path / "data")
     assert (code, out, err) == (0, "first\nsecond\n", "")
     assert not (place.home / ".ray").exists()
+
+
+OPEN = """
+    import sys
+    import psutil
+    import gristmill as gm
+    with gm.Session(on="ray", executors=1, data_dir=sys.argv[1]) as session:
+        assert session.range(3).count() == 3
+        import ray
+        tokens = {one.environ()["RAY_AUTH_TOKEN_PATH"] for one in psutil.Process().children()}
+        print(ray.get_runtime_context().gcs_address, *tokens, flush=True)
+        sys.stdin.read()
+"""
+
+KNOCK = """
+    import logging, sys, ray
+    try:
+        ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, ray.exceptions.RayError):
+        print("refused")
+    else:
+        print("let in")
+"""
+
+
+@needs_ray
+@pytest.mark.soak
+def test_nobody_without_the_token_is_let_in_by_a_ray_of_our_own(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "wrong").write_text("1" * 64)
+    with place.start(OPEN, tmp_path / "data") as host:
+        try:
+            assert host.stdout is not None
+            address, token = host.stdout.readline().split()
+            few = {"RAY_gcs_server_port_wait_time_s": "2"}  # tries, a second apart
+            doors = [
+                {},
+                *({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": f"{at}"} for at in (tmp_path / "wrong", token)),
+            ]
+            said = [place.run(KNOCK, address, **few, **door)[:2] for door in doors]
+            out, err = host.communicate(timeout=PATIENCE)
+        finally:
+            host.kill()
+    assert said == [(0, "refused\n"), (0, "refused\n"), (0, "let in\n")]
+    assert (host.returncode, out, err) == (0, "", "")
 
 
 NEVER_CLOSED = """
