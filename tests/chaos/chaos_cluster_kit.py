@@ -76,6 +76,10 @@ class Worker:
         self.command.process.kill()
         self.command.process.wait(PATIENCE_SECONDS)
 
+    def is_up_or_gone(self) -> bool:
+        """Whether it minds SIGTERM by now, which would simply end it right after its start; or has ended."""
+        return self.command.minds(signal.SIGTERM) or self.command.process.poll() is not None
+
     def executors(self) -> list[psutil.Process]:
         """Its executors' processes."""
         try:
@@ -208,7 +212,7 @@ class Site:
         self.clients.append(client)
         return client
 
-    def finish(self, client: Command, seconds: float = 60.0) -> dict[str, Any]:
+    def finish(self, client: Command, seconds: float = 110.0) -> dict[str, Any]:
         """Wait for a client that must succeed. Returns its summary."""
         code = client.process.wait(seconds)
         assert code == 0, self.said()
@@ -256,6 +260,7 @@ class Site:
     def end(self) -> None:
         """Let all of them leave in order; nobody may stay behind, and nobody may have a complaint."""
         living = [worker for worker in self.workers if worker.command.process.poll() is None]
+        self.wait_until(lambda: all(worker.is_up_or_gone() for worker in living))
         for worker in living:
             worker.send(signal.SIGTERM)
         for worker in living:
@@ -307,7 +312,7 @@ class Havoc:
         seed: for whom, when, and how.
         pause_seconds: between two kills, at least and at most.
         round: what is killed, in an order that the seed shuffles; then again.
-        rounds: how many; None: until the end.
+        rounds: how many, all of which come to pass, also if the job is over before; None: until the end.
     """
 
     def __init__(
@@ -333,8 +338,10 @@ class Havoc:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._rounds is None or error is not None:
+            self._over.set()
+        self._thread.join(PATIENCE_SECONDS)
         self._over.set()
-        self._thread.join(60)
         assert not self._thread.is_alive()
         if self.error is not None and error is None:
             raise self.error
@@ -351,15 +358,17 @@ class Havoc:
             self.error = error
 
     def _kill_executor(self) -> None:
-        executors = [executor for worker in self._site.workers for executor in worker.executors()]
-        if self._chance.random() < 0.2:  # all of a worker at once
-            executors = [server for worker in self._site.workers for server in forkservers(worker.pid)]
-        if executors:
+        all_at_once = self._chance.random() < 0.2  # of a worker
+        while not self._over.wait(0.01):
+            executors = [executor for worker in self._site.workers for executor in worker.executors()]
+            if executors and all_at_once:
+                executors = [server for worker in self._site.workers for server in forkservers(worker.pid)]
             try:
                 self._chance.choice(executors).kill()
-            except psutil.NoSuchProcess:
-                return
+            except (IndexError, psutil.NoSuchProcess):  # it is gone, and another one on its way
+                continue
             self.kills["executor"] += 1
+            return
 
     def _kill_agent(self) -> None:
         worker = self._chance.choice(self._site.workers)

@@ -174,6 +174,15 @@ class Command:
             return True
         return False
 
+    def minds(self, number: signal.Signals) -> bool:
+        """Whether it is there, and has come so far that this signal does not simply end it."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+        except OSError:
+            return False
+        caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+        return bool(int(caught, 16) >> (number - 1) & 1)
+
     def family(self) -> list[int]:
         """Living processes that descend from it, whoever their parent is by now."""
         return family(self._mark)

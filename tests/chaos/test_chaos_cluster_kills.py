@@ -12,7 +12,7 @@ import cluster_jobs
 import pytest
 from chaos_cluster_jobs import Spread, expected_spread, write_ranges
 from chaos_cluster_kit import CLUSTER_JOBS, Havoc, Site, read_rows, site, split_size
-from chaos_kit import Command, read_output, seeds
+from chaos_kit import Command, read_output
 from cluster_jobs import counts_in, write_words
 
 from gristmill.runtime.journal.facts import TaskDone
@@ -33,9 +33,9 @@ def check(output: Path, calm: Path, numbers: int, keys: int) -> None:
     assert read_output(output) == read_output(calm)
 
 
-@pytest.mark.parametrize("seed", seeds((0,), soak=12))
-def test_whoever_is_killed_nothing_is_lost(seed: int, tmp_path: Path) -> None:
-    numbers, keys, tasks = 240_000, 1009, 36
+@pytest.mark.parametrize(("seed", "rounds"), [(0, 1), *(pytest.param(n, 2, marks=pytest.mark.soak) for n in range(12))])
+def test_whoever_is_killed_nothing_is_lost(seed: int, rounds: int, tmp_path: Path) -> None:
+    numbers, keys, tasks = 240_000, 1009, 12 + 12 * rounds
     ranges = write_ranges(tmp_path / "ranges.txt", numbers, 240)
     options = [*split_size(ranges, tasks), "--reducers", "12"]
     size = int(options[1])
@@ -43,7 +43,7 @@ def test_whoever_is_killed_nothing_is_lost(seed: int, tmp_path: Path) -> None:
     with site(tmp_path, workers=3, executors=1, beat="0.2s", limit="1.5s") as s:
         params = ["--set", f"keys={keys}", "--set", "pause=0.25"]
         client = s.run(f"{CLUSTER_JOBS}:Spread", ranges, tmp_path / "out", *options, *params)
-        with Havoc(s, seed, (0.3, 1.0), ["executor", "executor", "agent", "executor", "server"], rounds=2) as havoc:
+        with Havoc(s, seed, (0.3, 1.0), ["executor", "executor", "agent", "executor", "server"], rounds) as havoc:
             s.finish(client)
         assert all(havoc.kills[kind] for kind in ("executor", "agent", "server")), havoc.kills
         check(tmp_path / "out", tmp_path / "calm", numbers, keys)

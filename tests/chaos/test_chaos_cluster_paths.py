@@ -34,7 +34,7 @@ def test_what_only_the_client_sees_is_refused_before_any_task_starts(disk: Small
             (ranges, disk.path / "out", disk.path),
         ):
             client = s.run(f"{CLUSTER_JOBS}:Spread", inputs, output, *options, prefix=disk.prefix)
-            assert client.process.wait(30) == 2, s.said()
+            assert client.process.wait(60) == 2, s.said()
             assert str(path) in client.said().replace("\n", ""), client.said()
             assert "Traceback" not in client.said()
         assert not list(s.data_dir.glob("jobs/*")) and not s.blocks(), "nothing was begun"

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from chaos_kit import JOBS, write_text
 
+ENOUGH_SECONDS = 45.0  # a few, on a machine that nobody else keeps busy
+
 # Mounts a small file system that only this command and its children see, runs the job there, says what became of it.
 IN_A_SMALL_DISK = """
 import json, os, subprocess, sys
@@ -79,7 +81,7 @@ def test_a_full_disk(full: str, overwrite: bool, own_mounts: list[str], tmp_path
     # A sentence that names the file which could not be written, wherever the terminal's width broke it.
     assert str(disk) in said.replace("\n", ""), said
     assert "Traceback" not in said
-    assert seconds < 15
+    assert seconds < ENOUGH_SECONDS
     assert found["inside"] == (["old"] if overwrite else [])
     assert [name for name in found["beside"] if name not in ("data", "out")] == []
     assert ("out" in found["beside"]) == overwrite
@@ -97,7 +99,7 @@ def test_a_disk_of_any_size(full: str, kib: int, own_mounts: list[str], tmp_path
     found, seconds = run_in_small_disk(own_mounts, tmp_path, f"{kib}k", "Ordered", output, data)
     said = found["said"]
     assert "Traceback" not in said
-    assert seconds < 20
+    assert seconds < ENOUGH_SECONDS
     assert [name for name in found["beside"] if name not in ("data", "out")] == []
     if found["code"] == 0:
         assert "_SUCCESS" in found["inside"]

@@ -62,6 +62,19 @@ class Clients:
             thread.join(600)
         assert not any(thread.is_alive() for thread in self._threads), self._site.said()
 
+    def printed(self) -> dict[str, float]:
+        """The names under which attempts have said that they have begun, and when."""
+        try:
+            lines = self.witness.read_text().splitlines()
+        except FileNotFoundError:  # nobody has yet
+            return {}
+        return {name: float(at) for name, at in map(str.split, lines)}
+
+    def just_printed(self) -> bool:
+        """Whether there is something to lose: attempts that have said something a moment ago."""
+        since = time.time() - SETTLED_SECONDS / 2
+        return sum(at > since for at in self.printed().values()) >= 2
+
     def _run(self, number: int) -> None:
         for turn in range(1000):
             if turn and self._enough.is_set():
@@ -93,14 +106,18 @@ class Life(NamedTuple):
     ended: float
 
 
-def torment(s: Site, kills: int, chance: random.Random) -> tuple[list[Life], int]:
+def torment(s: Site, clients: Clients, kills: int, chance: random.Random) -> tuple[list[Life], int]:
     """Kill the server so often, at random instants, and others of it while they start or take up what there is.
+
+    The first two times it is killed when attempts have just said something, however busy the machine is.
 
     Returns: the lives that it had, the last of which goes on, and how many did not even begin.
     """
     lives, unborn, began = [], 0, 0.0
     for number in range(kills):
         time.sleep(chance.uniform(0.05, 1.5) if number % 5 != 4 else chance.uniform(1.2, 1.6) * SETTLED_SECONDS)
+        if number < 2:
+            s.wait_until(lambda: clients.failed or clients.just_printed())
         lives.append(Life(began, time.time()))
         s.kill_server()
         if number % 3 == 0:
@@ -124,7 +141,7 @@ def test_a_service_that_is_killed_at_random_instants(
     with site(tmp_path, workers=2, executors=1, beat="0.2s", limit="3s", serve_options=limits) as s:
         with Clients(s, jobs) as clients:
             s.wait_until(lambda: clients.failed or facts_of(s, JobBegun, JobAccepted))
-            lives, unborn = torment(s, kills, random.Random(kills))
+            lives, unborn = torment(s, clients, kills, random.Random(kills))
         assert clients.failed == []
         assert len(clients.done) >= jobs
         assert unborn >= kills // 10
@@ -169,7 +186,7 @@ def check_logs(s: Site, clients: Clients, lives: list[Life]) -> str:
     All must be there that was printed while the server lived for another while. Of what was printed right before a
     kill, or while nobody listened, a line may be lost that the server had heard and not yet written.
     """
-    printed = {name: float(at) for name, at in map(str.split, clients.witness.read_text().splitlines())}
+    printed = clients.printed()
     safe = {name for name, at in printed.items() if any(at >= b and e - at >= SETTLED_SECONDS for b, e in lives)}
     read: Counter[str] = Counter()
 
