@@ -12,7 +12,7 @@ from zlib import crc32
 
 from gristmill import MapReduce
 
-WAIT_SECONDS = 100.0
+WAIT_SECONDS = 250.0
 
 
 class Dealt(MapReduce):
