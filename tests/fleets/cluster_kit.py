@@ -268,7 +268,10 @@ class Proxy:
         self.flow()
 
     def _damaged(self, data: bytes) -> bytes:
-        if self.damage is None or self.damage.random() > len(data) / self.damage_bytes:
+        if self.damage is None:
+            return data
+        is_sure = not self.flips and len(data) > self.damage_bytes // 200  # one at least
+        if not is_sure and self.damage.random() > len(data) / self.damage_bytes:
             return data
         changed = bytearray(data)
         changed[self.damage.randrange(len(data))] ^= 1 << self.damage.randrange(8)

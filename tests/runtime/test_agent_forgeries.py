@@ -50,7 +50,7 @@ def channel() -> int:
 
 @pytest.mark.parametrize("note", FORGED.values(), ids=FORGED)
 def test_what_makes_no_sense_costs_the_attempt(mill: Mill, note: dict[str, Any]) -> None:
-    said = {"attempt": "job1-s0-t00000-a1", **note}
+    said = {"attempt": ["job1", 0, 0, 1], **note}
 
     def mapper(_: Any, line: str) -> Any:
         import os

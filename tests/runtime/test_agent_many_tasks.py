@@ -99,7 +99,8 @@ def test_a_killed_executor_costs_one_attempt_however_many_waited(tmp_path: Path)
         assert all(failure.error == "ExecutorDied" for failure in outcome.view.failures)
 
 
-def test_a_job_of_short_tasks_is_cancelled_at_once(tmp_path: Path) -> None:
+def test_a_job_of_short_tasks_is_cancelled_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gristmill.runtime.coordinator.dispatch._DRAIN_SECONDS", 2 * PATIENCE)
     with closing(Coordinator(LocalFleet(2))) as coordinator:
         coordinator.start()
         running = coordinator.submit(word_count(tmp_path, 4000))
@@ -107,9 +108,7 @@ def test_a_job_of_short_tasks_is_cancelled_at_once(tmp_path: Path) -> None:
         while running.view().stages[0].done < 100 and time.monotonic() < give_up:
             time.sleep(0.005)
         running.cancel()
-        asked = time.monotonic()
         outcome = running.wait(PATIENCE)
-        assert outcome is not None
+        assert outcome is not None, "it is given up only later to wait for attempts"
         assert outcome.view.state is JobState.CANCELLED
-        assert time.monotonic() - asked < 4  # before it is given up to wait for attempts
         assert not (tmp_path / "out").exists()

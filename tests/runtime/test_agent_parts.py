@@ -79,10 +79,14 @@ def test_frames_arrive_whole_however_they_are_cut(payloads: list[bytes], size: i
 def test_a_note_comes_back_as_it_was() -> None:
     note = {"type": "failed", "attempt": "a", "report": {"path": "caf\udce9", "offset": -1}}
     (payload,) = FrameReader().feed(note_frame(note))
-    assert parse_note(payload) == note
+    assert parse_note(payload) == {**note, "said": b""}
+    (payload,) = FrameReader().feed(note_frame({"type": "done"}, {"records_in": 3}))
+    assert parse_note(payload) == {"type": "done", "result": {"records_in": 3}, "said": b'{"records_in":3}'}
 
 
-@pytest.mark.parametrize("payload", [b"", b"nonsense", b"[1]", pickle.dumps({"type": "done"})])
+@pytest.mark.parametrize(
+    "payload", [b"", b"nonsense", b"[1]", b"{}\n{", b"{}\n{}\n{}", b"\n{}", pickle.dumps({"type": "done"})]
+)
 def test_what_is_not_a_note_closes_the_channel(payload: bytes) -> None:
     with pytest.raises(ChannelClosed):
         parse_note(payload)

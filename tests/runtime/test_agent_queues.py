@@ -103,9 +103,11 @@ def test_an_executor_measures_how_long_an_attempt_ran(mill: Mill) -> None:
         time.sleep(0.2)
         yield line, 1
 
+    began = time.monotonic()
     launch_all(mill, [mapper, harmless])
-    assert 0.2 <= mill.wait_for(AttemptDone).result.seconds < 5
-    assert 0 < mill.wait_for(AttemptDone).result.seconds < 0.2
+    first, second = (mill.wait_for(AttemptDone).result.seconds for _ in range(2))
+    assert first >= 0.2 and second > 0
+    assert first + second <= time.monotonic() - began, "they ran one after the other, and waiting is no running"
 
 
 def test_the_attempt_that_ran_is_to_blame_and_those_behind_it_go_back(mill: Mill) -> None:
@@ -176,11 +178,11 @@ def test_what_was_recalled_from_an_executor_that_ends_has_not_begun(mill: Mill, 
 
 def test_time_counts_from_an_attempts_own_begin(mill: Mill) -> None:
     def mapper(_: Any, line: str) -> Any:
-        time.sleep(0.6)
+        time.sleep(0.2)
         yield line, 1
 
-    attempts = launch_all(mill, [mapper, mapper, mapper], task_timeout_seconds=1.5)
-    assert answers(mill, 3) == dict.fromkeys(attempts, "done")
+    attempts = launch_all(mill, [mapper] * 15, task_timeout_seconds=2.5)
+    assert answers(mill, 15) == dict.fromkeys(attempts, "done")
 
 
 def test_beats_name_what_waits_as_well(mill: Mill, tmp_path: Path) -> None:
@@ -203,16 +205,23 @@ def test_an_executor_that_ends_slowly_is_reported_with_its_reason(mill: Mill, tm
     """Its attempt must not be missed in beats until then: it would be found lost, at no cost to the user's code."""
     file = tmp_path / "forkserver"
 
+    def tells(_: Any, line: str) -> Any:
+        file.write_text(f"{os.getppid()}\n")
+        yield line, 1
+
     def mapper(_: Any, line: str) -> Any:
-        file.with_suffix(".tmp").write_text(f"{os.getppid()}\n")
-        file.with_suffix(".tmp").rename(file)
         time.sleep(60)
         yield line, 1
 
-    [attempt] = launch_all(mill, [mapper], task_timeout_seconds=0.5)
-    forkserver = int(read_when_there(file))
+    slot = mill.wait_for(SlotUp).slot
+    mill.fleet.launch(slot, mill.spec(mill.job(tells)))
+    mill.wait_for(AttemptDone)
+    forkserver = int(file.read_text())
     os.kill(forkserver, signal.SIGSTOP)  # it is the one who ends executors
     try:
+        late = mill.spec(mill.job(mapper, task_timeout_seconds=0.5))
+        attempt = late.attempt
+        mill.fleet.launch(slot, late)
         while attempt not in mill.wait_for(Beat).attempts:
             pass
         until = time.monotonic() + 1.0

@@ -215,7 +215,7 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_full_for_a_moment_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
-    journal = Journal(path, patience_seconds=20)
+    journal = Journal(path, patience_seconds=60)
     journal.durable(journal.add(ACCEPTED), timeout=60)
     with sqlite3.connect(path) as other:  # as good as a full disk: nothing can be written
         other.execute("BEGIN EXCLUSIVE")
@@ -224,7 +224,7 @@ def test_a_disk_that_is_full_for_a_moment_is_waited_for(tmp_path: Path) -> None:
             journal.durable(number, timeout=0.1)
         other.rollback()
     other.close()
-    journal.durable(number, timeout=15)
+    journal.durable(number, timeout=60)
     journal.close()
     assert journal.facts()[-1] == done(0, 1)
 

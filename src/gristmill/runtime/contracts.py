@@ -279,10 +279,19 @@ class SlotDown:
 
 
 class AttemptDone(NamedTuple):
-    """An attempt finished; its slot is free again."""
+    """An attempt finished; its slot is free again.
+
+    Attributes:
+        attempt: which one.
+        result: what it has made.
+        said: the result as the executor wrote it, for whoever passes it on; empty if nobody did.
+        printed: whether there may be a log.
+    """
 
     attempt: AttemptId
     result: TaskResult
+    said: bytes = b""
+    printed: bool = True
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ from gristmill.scheduling.events import AttemptId
 
 _log = logging.getLogger(__name__)
 _END_SECONDS = 10.0  # for a process that was told to end, and for all that it has started
+_SHORT_BYTES = 1024
 _WELL_SUPPLIED = 32  # attempts in a slot: some milliseconds of work, or they would not have been sent ahead
 
 
@@ -212,7 +213,7 @@ class ExecutorPool:
             slot.ready = True
             self._failed_starts = 0
             self._post(SlotUp(slot.id, self._worker, self._settings.depth))
-        elif run is None or note.get("attempt") != str(run.spec.attempt):
+        elif run is None or note.get("attempt") != list(run.spec.attempt):
             return
         elif slot.ending is not None and not run.cancelled:
             return  # too late: the attempt is about to be reported as what ended it
@@ -220,9 +221,11 @@ class ExecutorPool:
             seen, run.printed = progress_of(note)
             run.take_progress(seen, now)
         elif kind == "done":
-            result = result_of(note.get("result"))
+            result, said = result_of(note.get("result")), note["said"]
             slot.pop(now)
-            self._post(AttemptDone(run.spec.attempt, result))
+            # What is long may be mere blanks: whoever passes it on writes it anew.
+            short = said if len(said) < _SHORT_BYTES else b""
+            self._post(AttemptDone(run.spec.attempt, result, short, note.get("printed") is not False))
             self._end_driver(slot)
         elif kind == "failed":
             report = failure_of(note.get("report"))

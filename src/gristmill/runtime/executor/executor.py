@@ -118,7 +118,7 @@ class _Executor:
         elif verb == "stage":
             self._jobs.add_stage(*subject)
         elif verb == "recalled":
-            self._send({"type": "recalled", "attempt": str(subject)})
+            self._send({"type": "recalled", "attempt": subject})
         elif verb == "drop":
             self._jobs.drop(subject)
             broadcasts.forget(subject)
@@ -129,9 +129,8 @@ class _Executor:
     def _run(self, job: JobSpec, code: LoadedCode, spec: TaskSpec) -> None:
         begun = time.monotonic()
         self._redirect.open(job, spec)
-        attempt = str(spec.attempt)
-        progress = Progress()
-        self._running = spec.attempt, progress
+        attempt, progress = spec.attempt, Progress()
+        self._running = attempt, progress
         outcome: TaskResult | FailureReport
         try:
             self._jobs.enter(job)
@@ -139,18 +138,17 @@ class _Executor:
         except BaseException as error:  # a KeyboardInterrupt, say: nobody but user code raises it here
             outcome = unforeseen_report(spec, error)
         self._running = None
-        self._redirect.finish()
+        printed = self._redirect.finish()
         if isinstance(outcome, FailureReport):
             report = bounded(outcome).to_json()
             if outcome.exception == "BdbQuit":
                 report["advice"] = "There is no terminal here for a debugger: run the job with --on inline."
             report["log_tail"] = report["log_tail"] or log_tail(log_path(job, spec))
-            note = {"type": "failed", "attempt": attempt, "report": report}
+            data = note_frame({"type": "failed", "attempt": attempt, "report": report})
             gc.collect()  # the exception and its frames hold each other, and all the data that the attempt had
         else:
-            seconds = time.monotonic() - begun
-            note = {"type": "done", "attempt": attempt, "result": {**outcome.to_json(), "seconds": seconds}}
-        data = note_frame(note)
+            result = {**outcome.to_json(), "seconds": time.monotonic() - begun}
+            data = note_frame({"type": "done", "attempt": attempt, "printed": printed}, result)
         if len(data) > MAX_NOTE_BYTES:
             data = note_frame({"type": "failed", "attempt": attempt, "report": _too_long(spec, len(data)).to_json()})
         self._send_frame(data)
@@ -167,7 +165,7 @@ class _Executor:
             # What is left of the block in work tells a slow record function from one that hangs.
             left = length_hint(now.current) if now.current is not None else 0
             progress = [now.records_in, now.bytes_in, left]
-            note = {"type": "progress", "attempt": str(attempt), "progress": progress, "printed": printed}
+            note = {"type": "progress", "attempt": attempt, "progress": progress, "printed": printed}
             try:
                 self._send(note)
             except ChannelClosed:

@@ -159,27 +159,32 @@ class OutputRedirect:
             except OSError:  # it has printed nothing
                 return 0
 
-    def finish(self) -> None:
-        """The attempt is over: complete its log, if it wrote anything."""
+    def finish(self) -> bool:
+        """The attempt is over: complete its log, if it wrote anything. Returns whether it may have a log."""
         self.flush()
         with self._lock:
-            if self._running is not None:
-                self._name(*self._running)
+            printed = self._running is not None and self._name(*self._running)
             self._running = None
+        return printed
 
-    def _name(self, job: JobSpec, spec: TaskSpec) -> None:
+    def _name(self, job: JobSpec, spec: TaskSpec) -> bool:
+        """Let what there is have the attempt's name. Returns whether there is, or has been, anything."""
         folder = spec.folder or job.folder
         spool = self._spools.get(folder)
+        if spool is None:  # it has its name
+            return True
         try:
-            if spool is not None and os.lseek(spool, 0, os.SEEK_END):  # its size, in a fourth of fstat()'s time
-                del self._spools[folder]
-                os.close(spool)  # stdout and stderr are duplicates
-                if os.name == "nt":
-                    _redirect(nothing := os.open(os.devnull, os.O_WRONLY))
-                    os.close(nothing)
-                spool_path(folder, os.getpid()).replace(log_path(job, spec))
+            if not os.lseek(spool, 0, os.SEEK_END):  # its size, in a fourth of fstat()'s time
+                return False
+            del self._spools[folder]
+            os.close(spool)  # stdout and stderr are duplicates
+            if os.name == "nt":
+                _redirect(nothing := os.open(os.devnull, os.O_WRONLY))
+                os.close(nothing)
+            spool_path(folder, os.getpid()).replace(log_path(job, spec))
         except OSError:  # the agent may have named it
             pass
+        return True
 
     def close(self) -> None:
         """Leave no spool behind."""

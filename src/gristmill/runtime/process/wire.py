@@ -74,23 +74,28 @@ def spec_of(order: Any, stage: Stage) -> TaskSpec:
     return TaskSpec(AttemptId(*order[0]), stage, *order[1])
 
 
-def note_frame(note: dict[str, Any]) -> bytes:
-    """What an executor tells its agent."""
-    return frame(_NOTES.encode(note).encode())
+def note_frame(note: dict[str, Any], result: dict[str, Any] | None = None) -> bytes:
+    """What an executor tells its agent. A result is a text of its own behind it: it may be passed on as it is."""
+    text = _NOTES.encode(note)
+    return frame((text if result is None else f"{text}\n{_NOTES.encode(result)}").encode())
 
 
 def parse_note(payload: bytes) -> dict[str, Any]:
-    """The inverse of :func:`note_frame`, without its header.
+    """The inverse of :func:`note_frame`, without its header. ``said`` is the text of the ``result``.
 
     Raises:
         ChannelClosed: it is not a note; whatever wrote it cannot be talked to.
     """
     try:
-        note = read_json(payload, files=True)
+        text, _, result = payload.partition(b"\n")  # which JSON has within no value
+        note = read_json(text, files=True)
+        if not isinstance(note, dict):
+            raise ChannelClosed("an executor sent what is not a note")
+        note["said"] = result
+        if result:
+            note["result"] = read_json(result, files=True)
     except ValueError as error:
         raise ChannelClosed("an executor sent what is not JSON") from error
-    if not isinstance(note, dict):
-        raise ChannelClosed("an executor sent what is not a note")
     return note
 
 

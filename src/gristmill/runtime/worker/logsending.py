@@ -58,6 +58,10 @@ class LogSender:
         """What an attempt that is over has printed and was not sent yet, for its answer; and where that begins."""
         return log_to_send(log.folder, log.job, log.attempt, self._sent.pop(log.attempt, 0))
 
+    def forget(self, attempt: AttemptId) -> None:
+        """An attempt is over, and has nothing to send."""
+        self._sent.pop(attempt, None)
+
     def send_rest(self, log: Printing) -> None:
         """Send it without an answer."""
         data, start = self.rest(log)

@@ -244,12 +244,12 @@ class Workplace:
 
     def _post(self, event: FleetEvent) -> None:
         match event:
-            case AttemptDone(attempt, result):
-                log, start = self._rest_of_log(attempt, self._leave(attempt))
+            case AttemptDone(attempt, result, data, printed):
+                log, start = self._rest_of_log(attempt, self._leave(attempt), printed)
                 if result.block is not None and result.block.path:
                     self._note_block(result.block)
                 said = pb.Event()
-                done, data = said.done, json_bytes(result)
+                done, data = said.done, data or json_bytes(result)
                 fill_attempt(done.attempt, attempt)
                 done.result, done.log, done.log_start = data, log, start
                 self._voice.say(said, len(data) + len(log))
@@ -295,10 +295,11 @@ class Workplace:
                 if (log := self._printing(attempt, place)) is not None:
                     self._logs.printed(log, progress.printed)
 
-    def _rest_of_log(self, attempt: AttemptId, place: _Place | None) -> tuple[bytes, int]:
+    def _rest_of_log(self, attempt: AttemptId, place: _Place | None, printed: bool = True) -> tuple[bytes, int]:
         """What an attempt printed besides: its log was complete before its end was told here."""
-        log = None if place is None else self._printing(attempt, place)
+        log = None if place is None or not printed else self._printing(attempt, place)
         if log is None:
+            self._logs.forget(attempt)
             return b"", 0
         data, start = self._logs.rest(log)
         if data or start:
