@@ -202,6 +202,7 @@ class JobOptions:
     token_file: Path | None = None  # holds the server's token
     max_processes: int | None = None  # of a task's code at a time; None: see runtime/process/limits.py
     max_file_bytes: int | None = None  # that a task writes; None: as the system allows
+    place_timeout_seconds: float | None = None  # on Ray: for room for the first slot; None: as long as is usual there
     deaths_expected: bool = False  # processes may die, and attempts run too long, without limit
 
     def __post_init__(self) -> None:
@@ -215,6 +216,8 @@ class JobOptions:
             raise UsageError(f"max_bad_records must be at least 0, not {self.max_bad_records}.")
         if self.task_cpus is not None and self.task_cpus <= 0:
             raise UsageError(f"task_cpus must be more than 0, not {self.task_cpus}.")
+        if self.place_timeout_seconds is not None and self.place_timeout_seconds <= 0:
+            raise UsageError(f"place_timeout must be more than 0, not {self.place_timeout_seconds}.")
         if self.on not in ("inline", "local") and not self.is_remote and not self.on_ray:
             raise UsageError(f"{self.on!r} is not a place to run on; there are: {', '.join(PLACES)}.")
         if self.input_format not in (None, *INPUT_FORMATS):

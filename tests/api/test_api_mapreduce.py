@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 import gristmill
 from gristmill import MapReduce, UsageError
 from gristmill.api.loading import job_of_class
-from gristmill.api.mapreduce import ROLES, RunOptions, parse_options
+from gristmill.api.mapreduce import _TYPES, ROLES, RunOptions, parse_options
 from gristmill.config import JobOptions
 
 
@@ -49,6 +50,14 @@ def test_options_are_parsed(tmp_path: Path) -> None:
         params={"k": 1},
     )
     assert options == expected
+
+
+def test_options_are_those_that_are_described() -> None:
+    assert set(_TYPES) == set(RunOptions.__annotations__) - {"progress"}, "that one is not the job's"
+    options = parse_options({"max_processes": 9, "max_file_size": "1MiB", "place_timeout": "5m"})
+    assert (options.max_processes, options.max_file_bytes, options.place_timeout_seconds) == (9, 1 << 20, 300.0)
+    _, _, text = (gristmill.Session.__doc__ or "").partition("options:")
+    assert set(re.findall("``([a-z_]+)``", text)) - {"progress"} < set(_TYPES)
 
 
 def test_an_unknown_option_is_named() -> None:

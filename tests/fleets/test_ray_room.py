@@ -10,7 +10,7 @@ from cluster_jobs import WordCount, counts_in, write_words
 from ray_kit import RayCluster, ray_cluster, ray_marks
 
 import gristmill as gm
-from gristmill.errors import UsageError
+from gristmill.errors import RayFull, UsageError
 from gristmill.fleets.ray.fleet import RayFleet
 from gristmill.fleets.ray.settings import RaySettings
 from gristmill.runtime.contracts import FleetBroken, SlotUp, WorkerUp
@@ -62,6 +62,8 @@ def test_while_others_hold_everything_it_waits_and_then_gives_up(
             *_, broken = _until(events, FleetBroken, 1)
         finally:
             fleet.close()
+        with pytest.raises(RayFull, match="In 3 s the Ray cluster has found no room"):
+            WordCount.run(__file__, tmp_path / "out", on="ray", executors=1, place_timeout="3s", data_dir=tmp_path)
         assert session.range(4).count() == 4
     assert isinstance(broken, FleetBroken)
     assert broken.report.error == "RayFull"

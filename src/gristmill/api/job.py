@@ -426,7 +426,7 @@ def open_fleet(options: JobOptions) -> Fleet:
 def _ray_fleet(options: JobOptions) -> Fleet:
     from gristmill.api.shipping import Shipment
     from gristmill.fleets.ray.fleet import RayFleet
-    from gristmill.fleets.ray.settings import RaySettings
+    from gristmill.fleets.ray.settings import PLACE_SECONDS, RaySettings
     from gristmill.runtime.process.limits import limits_of
 
     settings = RaySettings(
@@ -437,6 +437,7 @@ def _ray_fleet(options: JobOptions) -> Fleet:
         task_memory_bytes=options.task_memory_bytes,
         limits=limits_of(options.max_processes, options.max_file_bytes),
         data_dir=options.data_dir,
+        place_seconds=options.place_timeout_seconds or PLACE_SECONDS,
     )
     return RayFleet(settings, lambda code: Shipment(code, options.py_files).bundle())
 

@@ -52,6 +52,9 @@ class RunOptions(TypedDict, total=False):
     shuffle_dir: str | os.PathLike[str] | None  # a folder or URI on shared storage for what goes from map to reduce
     py_files: Sequence[str | os.PathLike[str]]  # .py, .zip and .whl files and directories to send along
     token_file: str | os.PathLike[str] | None  # holds the server's token
+    max_processes: int | None  # that a task's code may have at a time; 256, or 4 for each CPU
+    max_file_size: str | int | None  # of a file that a task writes: "1GiB" or bytes
+    place_timeout: str | float | None  # on Ray, for room for the first slot: "10m" or seconds
     progress: Observer | bool | None  # a function that is told, or True for bars on the terminal
 
 
@@ -279,11 +282,12 @@ def parse_options(options: RunOptions) -> JobOptions:
         if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and _TYPES[name] is not bool):
             raise UsageError(f"The option {name} cannot be {value!r}, of type {type(value).__name__}.")
     renamed: dict[str, Any] = {_FIELDS.get(name, name): value for name, value in given.items()}
-    for name in ("memory_bytes", "split_bytes", "max_record_bytes", "task_memory_bytes"):
+    for name in ("memory_bytes", "split_bytes", "max_record_bytes", "task_memory_bytes", "max_file_bytes"):
         if name in renamed:
             renamed[name] = parse_size(renamed[name])
-    if "task_timeout_seconds" in renamed:
-        renamed["task_timeout_seconds"] = parse_duration(renamed["task_timeout_seconds"])
+    for name in ("task_timeout_seconds", "place_timeout_seconds"):
+        if name in renamed:
+            renamed[name] = parse_duration(renamed[name])
     for name in ("data_dir", "token_file"):
         if name in renamed:
             renamed[name] = Path(renamed[name])
@@ -301,6 +305,7 @@ _TYPES: dict[str, Any] = {
     "data_dir": (str, os.PathLike), "shuffle_dir": (str, os.PathLike), "resume": bool, "speculation": bool,
     "priority": int, "task_cpus": (int, float), "task_memory": (str, int), "py_files": (list, tuple),
     "token_file": (str, os.PathLike), "max_processes": int, "max_file_size": (str, int),
+    "place_timeout": (str, int, float),
 }  # fmt: skip
 _FIELDS = {
     "memory": "memory_bytes",
@@ -308,6 +313,7 @@ _FIELDS = {
     "max_file_size": "max_file_bytes",
     "max_record_size": "max_record_bytes",
     "task_timeout": "task_timeout_seconds",
+    "place_timeout": "place_timeout_seconds",
     "task_memory": "task_memory_bytes",
 }
 

@@ -27,7 +27,7 @@ MAX_SEEN_FILES = 1000
 # What only the machine that runs a job can say; and the server's own affair.
 _NOT_SENT = (
     "on", "executors", "memory_bytes", "max_processes", "max_file_bytes",
-    "data_dir", "resume", "py_files", "token_file",
+    "data_dir", "resume", "py_files", "token_file", "place_timeout_seconds",
 )  # fmt: skip
 
 

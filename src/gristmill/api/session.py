@@ -54,8 +54,9 @@ class Session(Sources):
             Ray Client); by default what ``GRISTMILL_ON`` says, else ``local``.
         options: those of :meth:`gristmill.MapReduce.run` that say how a job runs: ``executors``, ``memory``,
             ``reducers``, ``split_size``, ``max_attempts``, ``task_timeout``, ``data_dir``, ``task_cpus``,
-            ``task_memory``, ``speculation``, ``py_files``, ``max_processes``, ``max_file_size``; and ``progress``: True
-            for bars on the terminal while an action runs, or a function that is told how each action's job stands.
+            ``task_memory``, ``speculation``, ``py_files``, ``max_processes``, ``max_file_size``, ``place_timeout``;
+            and ``progress``: True for bars on the terminal while an action runs, or a function that is told how each
+            action's job stands.
 
     Raises:
         UsageError: an option does not exist, or its value is not possible.

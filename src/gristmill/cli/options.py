@@ -159,6 +159,10 @@ _HERE: tuple[_Option, ...] = (
     EXECUTORS,
     MEMORY,
     *LIMIT_OPTIONS,
+    click.option(
+        "--place-timeout", callback=duration_seconds, metavar="DURATION", show_default="10m",
+        help="On Ray: how long to wait for room for the first executor.",
+    ),
     click.option("--resume", is_flag=True, help="Take up an interrupted run of the same job where it stood."),
 )  # fmt: skip
 
@@ -260,6 +264,7 @@ def job_options(on: str, named: dict[str, Any]) -> JobOptions:
         speculation=named["speculation"],
         shuffle_dir=named["shuffle_dir"],
         py_files=named["py_files"],
+        place_timeout_seconds=named.get("place_timeout"),
         resume=named.get("resume", False),
         data_dir=named["data_dir"] or default_data_dir(),
         token_file=named["token_file"],
@@ -275,5 +280,5 @@ def session_options(named: dict[str, Any]) -> dict[str, Any]:
 _OF_SESSIONS = (
     "on", "executors", "memory", "reducers", "split_size", "max_attempts", "max_record_size", "task_timeout",
     "task_cpus", "task_memory", "priority", "speculation", "shuffle_dir", "py_files", "data_dir", "token_file",
-    "max_processes", "max_file_size",
+    "max_processes", "max_file_size", "place_timeout",
 )  # fmt: skip

@@ -9,6 +9,7 @@ from gristmill.runtime.process.limits import Limits, limits_of
 
 SCHEME = "ray:"
 """How the address of a member's blocks begins: ``ray:NAMESPACE/NAME`` of its actor."""
+PLACE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class RaySettings:
     task_memory_bytes: int = 0
     limits: Limits = field(default_factory=lambda: limits_of(None, None))
     data_dir: Path | None = None
-    place_seconds: float = 600.0
+    place_seconds: float = PLACE_SECONDS
     split_seconds: float = 60.0
 
 
