@@ -118,7 +118,7 @@ def test_no_memory_is_to_be_had(on: str, numbers: Path) -> None:
     assert isinstance(cause, MemoryLimitExceeded)
     assert "asked for more memory than there is" in cause.report.message
     assert cause.report.details["task"] == "map task 0"
-    assert time.monotonic() - began < 8, "the process lives: its slot is free at once"
+    assert time.monotonic() - began < 30, "the process lives: its slot is free at once"
 
 
 class Large(Raising):

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from gristmill import KeyValue
 
-SECONDS = 8.0
+SECONDS = 50.0
 met = False
 
 

@@ -11,6 +11,7 @@ import mr_apps as apps
 from mr_kit import Lab, write_texts
 
 Check = Callable[[Lab, int], None]
+PATIENT = ("--task-timeout", "60s")  # a second worker may take its time to come
 
 
 def check_wc(here: Lab, seed: int) -> None:
@@ -36,7 +37,7 @@ def check_map_parallelism(here: Lab, seed: int) -> None:
     """Two workers run map tasks at the same time."""
     texts = write_texts(here, files=2, seed=seed)
     here.write("mtiming.py", apps.MAP_PARALLEL)
-    found = here.run("mtiming.py", 3, list(texts))
+    found = here.run("mtiming.py", 3, list(texts), *PATIENT)
     assert found.keys() == texts.keys()
     _check_together(list(found.values()), here)
 
@@ -45,7 +46,7 @@ def check_reduce_parallelism(here: Lab, seed: int) -> None:
     """Two workers run reduce tasks at the same time."""
     texts = write_texts(here, files=2, seed=seed)
     here.write("rtiming.py", apps.REDUCE_PARALLEL)
-    found = here.run("rtiming.py", 2, list(texts))
+    found = here.run("rtiming.py", 2, list(texts), *PATIENT)
     assert found.keys() == sum(texts.values(), Counter()).keys()
     _check_together(list(found.values()), here)
 

@@ -68,7 +68,7 @@ def test_those_who_say_nothing_whole_give_way(server: Server) -> None:
         visitor = Visitor(server)
         assert visitor.ask("GET", "/livez").status == 200
         visitor.close()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 9  # before any of them is given up for its slowness
         assert closed(slow[0]), "the one that has waited longest"
     finally:
         for one in slow:

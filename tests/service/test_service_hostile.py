@@ -168,7 +168,7 @@ def check(serving: Serving, count: int, seed: int, slowest: float, seconds: floa
 
 
 def test_some_hundreds_of_hostile_calls(serving: Serving) -> None:
-    check(serving, 300, 1, 3 * SLOWEST_SECONDS, 100)  # other tests want the machine meanwhile
+    check(serving, 300, 1, 15 * SLOWEST_SECONDS, 100)  # other tests want the machine meanwhile
 
 
 @pytest.mark.soak

@@ -293,7 +293,7 @@ def test_a_worker_that_says_nothing(places: list[Place], tmp_path: Path) -> None
     began = time.monotonic()
     found, _ = through(places[0], silent, tmp_path, call_seconds=0.2)
     assert isinstance(found, BlockUnreachable)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert set(str(found.report.details["blocks"]).split("\n")) == {block.path for block in places[0].blocks}
     assert "w0" in str(found)
 
