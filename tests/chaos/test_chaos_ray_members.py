@@ -153,7 +153,7 @@ def test_what_does_not_fit_into_rays_memory_is_put_on_disk(tmp_path: Path) -> No
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(6))
 def test_whoever_is_killed_nothing_is_lost(seed: int, tmp_path: Path) -> None:
     """Executors, members and nodes, one after the other; in place of a node comes another."""
