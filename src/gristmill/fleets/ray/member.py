@@ -43,6 +43,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 _GATHER_SECONDS = 0.005, 0.02  # between two calls, each of which takes a millisecond of CPU; when much is said
 _DEPTH = 2048  # tasks that wait in a slot: enough for the time between two calls, however short they are
 _BLOB_SECONDS = 60.0  # for code to come that a job needs: it was sent before the job was told of
+_RAYLET_LOOK_SECONDS = 0.5  # how often is seen whether it lives
 _ONLY_OF_ACTORS = ("OMP_NUM_THREADS", "PYTHONUNBUFFERED")
 _NO_VARIABLES = ("RAY_*", "PYTHONBREAKPOINT")  # of Ray's processes: some open doors, and one leads to Ray's debugger
 
@@ -71,6 +72,7 @@ class Member:
         logging.basicConfig(level=logging.WARNING)
         collect_garbage_rarely()
         hide_this_process()  # user code runs in what it starts
+        threading.Thread(target=_end_with, args=(os.getppid(),), name="gristmill-raylet", daemon=True).start()
         hide_from_executors(*DROPPED_BY_WORKERS, *_NO_VARIABLES, *_set_by_ray())
         self._settings = settings
         node = ray.get_runtime_context().get_node_id()
@@ -281,6 +283,17 @@ def _set_by_ray() -> list[str]:
     except (psutil.Error, OSError):
         before = {}
     return [name for name in _ONLY_OF_ACTORS if name not in before]
+
+
+def _end_with(raylet: int) -> None:
+    """End this process when its node's Ray has ended; what it has started ends with it.
+
+    Ray looks too, but sees a process that is dead as alive until somebody asks how it ended. Where nobody does (below
+    a supervisor that adopts orphans and leaves them) it would be a minute.
+    """
+    while os.getppid() == raylet:
+        time.sleep(_RAYLET_LOOK_SECONDS)
+    os._exit(1)
 
 
 def _pass_on(fleet: str, address: str, request: Request) -> Iterator[Any]:
