@@ -161,11 +161,11 @@ PAGES: dict[Path, Callable[[], str]] = {
 }
 
 
-def main() -> None:
-    """Write the pages; or with --check name those that are stale, and exit with 1 if there are any."""
+def main(*arguments: str) -> int:
+    """Write the pages; or with --check name those that are stale, and return 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is stale")
-    check = parser.parse_args().check
+    check = parser.parse_args(arguments).check
     stale = []
     for path, page in PAGES.items():
         text = page()
@@ -177,8 +177,8 @@ def main() -> None:
             path.write_text(text, encoding="utf-8")
     for name in stale:
         print(f"{name} is stale: run `make docs`" if check else f"{name} written")
-    sys.exit(1 if check and stale else 0)
+    return 1 if check and stale else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(*sys.argv[1:]))
