@@ -46,7 +46,7 @@ def test_killed_workers_change_no_dataset(case: str, seed: int, tmp_path: Path) 
     what = CASES[case]
     rows = what.rows(random.Random(seed), 3_000)
     with site(tmp_path, workers=3, beat="0.2s", limit="1.5s") as s:
-        with session_on(s) as session, Havoc(s, seed, (0.3, 1.0), ["executor", "agent"], rounds=3) as havoc:
+        with session_on(s) as session, Havoc(s, seed, (0.3, 1.0), ["executor", "agent"], rounds=2) as havoc:
             assert what.run(session, rows, 0.3) == what.expected(rows)
         assert havoc.kills["agent"] and havoc.kills["executor"], havoc.kills
         s.assert_clean(tmp_path)

@@ -86,7 +86,7 @@ def check_early_exit(here: Lab, seed: int) -> None:
 
 def check_crash(here: Lab, seed: int) -> None:
     """Processes die in the middle of tasks, others hang, and a worker is killed: the result is what it has to be."""
-    texts = write_texts(here, seed=seed)
+    texts = write_texts(here, files=4, seed=seed)
     here.write("crash.py", apps.CRASH)
     here.write("seed", str(seed))
     calls = here.folder / "calls"
