@@ -1,4 +1,4 @@
-"""Every example, run as a user would run it, against a result made by hand."""
+"""Every example, run as a user would run it, against a result made by hand; on Ray, also against what inline gives."""
 
 import csv
 import math
@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
 
@@ -50,13 +50,37 @@ def where(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def call(*args: object, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "GRISTMILL_DATA_DIR": str(tmp_path / "data")}
+    words = [str(arg) for arg in args]
+    done = started(words, tmp_path, os.environ)
+    if os.environ.get("GRISTMILL_RUN_ON") == "ray":
+        compare_with_inline(words, done.stdout, tmp_path)
+    return done
+
+
+def compare_with_inline(words: list[str], stdout: str, tmp_path: Path) -> None:
+    """The same command gives the same bytes inline."""
+    other = {"ray": "inline"}
+    if "-o" in words:
+        output = words[words.index("-o") + 1]
+        other[output] = "inline"
+    variables = {**os.environ, "GRISTMILL_ON": "inline", "GRISTMILL_RUN_ON": "inline"}
+    assert started([other.get(word, word) for word in words], tmp_path, variables).stdout == stdout
+    if "-o" in words:
+        assert bytes_in(tmp_path / output) == bytes_in(tmp_path / "inline") != {}
+
+
+def started(words: list[str], tmp_path: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    env = {**variables, "GRISTMILL_DATA_DIR": str(tmp_path / "data")}
     done = subprocess.run(
-        [sys.executable, *map(str, args)], capture_output=True, text=True, encoding="utf-8", cwd=tmp_path, env=env,
+        [sys.executable, *words], capture_output=True, text=True, encoding="utf-8", cwd=tmp_path, env=env,
         timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done
+
+
+def bytes_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("part-*")}
 
 
 def run(example: str, *args: object, tmp_path: Path) -> list[str]:
