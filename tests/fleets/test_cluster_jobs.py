@@ -9,7 +9,7 @@ import pytest
 from cluster_jobs import HoldsTheGil, SlowMaps, WordCount, counts_in, write_words
 from cluster_kit import Cluster, cluster
 
-from gristmill.runtime.contracts import BlocksGone
+from gristmill.runtime.contracts import BlocksGone, SlotUp
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_blocks_of_the_same_machine_are_not_fetched(machines: str, tmp_path: Pat
     with cluster(tmp_path, workers=0) as c:
         for machine in machines:
             c.add_worker("--machine", machine)
-        c.wait_for_workers(2)
+        c.wait_until(lambda: len({up.worker for up in c.fleet.heard(SlotUp)}) == 2)  # else one may do it all
         params = {"folder": str(tmp_path), "gate": True, "seconds": 0.05}
         running = c.submit(SlowMaps, words, tmp_path / "out", split_size="4KiB", reducers=2, params=params)
         c.wait_until(lambda: len(list(tmp_path.glob("reduce-*"))) == 2)
