@@ -216,6 +216,34 @@ def test_a_ray_with_other_insides_is_started_as_anybody_would(place: Place, tmp_
     assert not (place.home / ".ray").exists()
 
 
+LATE = """
+    import sys
+    import psutil
+    import ray._private.node
+    import gristmill as gm
+
+    def start_raylet(node, *given, **named):
+        assert psutil.Process().children(recursive=True)
+        raise AttributeError("late")
+
+    ray._private.node.Node.start_raylet = start_raylet
+    with gm.Session(on="ray", executors=1, data_dir=sys.argv[1]) as session:
+        try:
+            session.range(3).count()
+        except gm.errors.GristmillError as error:
+            print(error)
+    print([process.cmdline() for process in psutil.Process().children(recursive=True)])
+"""
+
+
+@needs_ray
+@pytest.mark.soak
+def test_a_ray_that_comes_up_by_half_is_ended(place: Place, tmp_path: Path) -> None:
+    code, out, err = place.run(LATE, tmp_path / "data")
+    assert (code, out, err) == (0, "Ray does not start: late\n[]\n", "")
+    assert not list((tmp_path / "data" / "ray").glob("gristmill-*"))
+
+
 IN_A_THREAD = """
     import sys, threading
     import gristmill as gm

@@ -210,6 +210,7 @@ def _joined(address: str) -> _Made:
     def let_go() -> None:
         ray.shutdown()
         mute.end()
+        read_again()  # what we have told it is not for the next one
 
     return _Made(address, let_go)
 

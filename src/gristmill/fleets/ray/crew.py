@@ -186,9 +186,11 @@ class Crew(LoopThread):
 
         lookout = Lookout(self._look, seen)
         try:
-            while self._silent_seconds < patience:  # counted in naps: if we were stopped meanwhile, so was the lookout
+            while self._silent_seconds < patience:
+                before = loop.time()
                 await asyncio.sleep(_LOOK_SECONDS)
-                self._silent_seconds += _LOOK_SECONDS
+                # A longer nap is one in which this process was stopped, and the lookout with it.
+                self._silent_seconds += min(loop.time() - before, 2 * _LOOK_SECONDS)
         finally:
             lookout.close()
         self._post(FleetBroken(head_silent(patience)))

@@ -8,14 +8,18 @@ data directory for objects that do not fit into memory.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import os
 import secrets
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from gristmill.errors import GristmillError
 from gristmill.fleets.ray.folders import open_folder, sweep
@@ -27,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 _START_SECONDS = 120.0
 _CLOSE_SECONDS = 30.0
+_ENDED_SECONDS = 5.0  # for what was killed to be gone
 _PATH_CHARACTERS = 40  # of the folder that holds sockets; a socket's path may have 107, and Ray adds to it
 _OPTIONS: dict[str, Any] = {
     "num_cpus": 1,  # by its books; members here reserve nothing, and for each CPU an idle process would be started
@@ -74,14 +79,14 @@ class OwnRay:
     # The thread.
 
     def _run(self) -> None:
-        with contextlib.ExitStack() as undo:
-            try:
+        try:
+            with contextlib.ExitStack() as undo:
                 self._start(undo)
-            except BaseException as error:  # whoever waits for it raises it
-                self._error = error
-                self._stop.set()
+                self._up.set()
+                self._stop.wait()
+        except BaseException as error:  # whoever waits for it raises it, once nothing is left
+            self._error = error
             self._up.set()
-            self._stop.wait()
 
     def _start(self, undo: contextlib.ExitStack) -> None:
         sockets, objects = self._folder(_short_base(), undo), self._folder(self._data_dir / "ray", undo)
@@ -93,13 +98,15 @@ class OwnRay:
         with told(**door):
             import ray
 
+            undo.callback(_end_those_of, sockets)  # that of a start which has failed on its way, too
             address, more = "local", {}
             try:
-                node = _node(str(sockets), str(objects))
+                begin = _few(str(sockets), str(objects))
             except (ImportError, AttributeError, TypeError) as error:
                 _log.debug("this Ray has other insides, and is started with all its processes: %s", error)
                 more = _OPTIONS | {"object_spilling_directory": str(objects), "_system_config": dict(_SETTINGS)}
             else:
+                node = begin()
                 address = node.address
                 undo.callback(node.kill_all_processes, check_alive=False, allow_graceful=True)
             undo.callback(ray.shutdown)
@@ -129,8 +136,12 @@ def _short_base() -> Path:
     return Path(tempfile.mkdtemp(prefix="gm-", dir=base))  # somebody else was there first
 
 
-def _node(folder: str, objects: str) -> Any:
-    """The processes of a Ray, started as ``ray.init()`` starts them, but for those that nobody here needs."""
+def _few(folder: str, objects: str) -> Callable[[], Any]:
+    """How to start a Ray as ``ray.init()`` does, but for the processes that nobody here needs. Starts none yet.
+
+    Raises:
+        ImportError, AttributeError, TypeError: this Ray has other insides.
+    """
     from ray._private.node import Node
     from ray._private.parameter import RayParams
 
@@ -146,4 +157,19 @@ def _node(folder: str, objects: str) -> Any:
         temp_dir=folder,
         _system_config=dict(_SETTINGS),
     )
-    return Few(wanted, head=True, shutdown_at_exit=False, spawn_reaper=True)
+    given: dict[str, Any] = {"head": True, "shutdown_at_exit": False, "spawn_reaper": True}
+    inspect.signature(Node).bind(wanted, **given)
+    for used in ("start_api_server", "kill_all_processes", "address"):
+        getattr(Node, used)
+    return lambda: Few(wanted, **given)
+
+
+def _end_those_of(folder: Path) -> None:
+    """End what this process has started for a Ray whose files are in a folder, if anything is left of it."""
+    ended = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(str(folder) in word for word in process.cmdline()):
+                process.kill()
+                ended.append(process)
+    psutil.wait_procs(ended, timeout=_ENDED_SECONDS)

@@ -25,7 +25,11 @@ _MUTED = {
 
 @contextlib.contextmanager
 def told(**variables: str | None) -> Iterator[None]:
-    """Let Ray find these in the environment, beside what keeps it quiet; None: not to be found there."""
+    """Let Ray find these in the environment, beside what keeps it quiet; None: not to be found there.
+
+    The environment is the whole process's: other threads, and what they start, find them too for as long as it takes
+    to reach a Ray or to start one; what they say to Ray meanwhile is undone with ours.
+    """
     wanted: Mapping[str, str | None] = {**_MUTED, **variables}
     before = {name: value for name, value in os.environ.items() if _is_rays(name)}
     _set(wanted)
@@ -76,7 +80,10 @@ def own_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Let nobody in this process write to stderr: Ray's C++ part tells there what comes as an exception as well."""
+    """Let nobody in this process write to stderr: Ray's C++ part tells there what comes as an exception as well.
+
+    Nobody means the other threads, too, and what they start meanwhile: it is for the seconds of joining a cluster.
+    """
     try:
         kept = os.dup(2)
     except OSError:  # it is closed already
