@@ -13,8 +13,10 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_first_one_waits_for_the_release(number: signal.Signals) -> None:
-    with Interrupts() as interrupts:
+    heard: list[str] = []
+    with Interrupts(lambda: heard.append("one")) as interrupts:
         signal.raise_signal(number)
+        assert heard == ["one"]
         assert interrupts.release()
 
 

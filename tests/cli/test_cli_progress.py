@@ -1,7 +1,10 @@
 """What progress and the summary look like: views in, text out."""
 
+import os
+import select
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,3 +195,17 @@ def test_a_short_job_prints_nothing_while_it_runs() -> None:
 
 def test_bars_are_drawn_on_terminals_only() -> None:
     assert not can_draw(StringIO())
+
+
+def test_what_is_begun_is_shown_until_there_is_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while a library keeps all that is written to stderr's descriptor to itself."""
+    monkeypatch.setenv("TERM", "xterm")
+    screen, terminal = os.openpty()
+    shown = b""
+    with os.fdopen(terminal, "w", encoding="utf-8") as stream, Path(os.devnull).open("w") as nowhere:
+        with ProgressDisplay(stream, live=True, first="Connecting …"):
+            os.dup2(nowhere.fileno(), stream.fileno())
+            while "Connecting …".encode() not in shown:
+                assert select.select([screen], [], [], 60.0)[0], shown
+                shown += os.read(screen, 4096)
+    os.close(screen)

@@ -423,6 +423,16 @@ def open_fleet(options: JobOptions) -> Fleet:
     return LocalFleet(options.executor_count, AgentSettings(limits=limits))
 
 
+def first_words(options: JobOptions) -> str:
+    """What is being done until a job can begin, where that takes a while; else empty."""
+    if not options.on_ray:
+        return ""
+    named = options.on if options.on != "ray" else os.environ.get("RAY_ADDRESS", "")
+    if named in ("", "local"):
+        return "Starting a Ray of its own on this machine …"
+    return f"Connecting to {'the Ray cluster here' if named == 'auto' else f'the Ray cluster at {named}'} …"
+
+
 def _ray_fleet(options: JobOptions) -> Fleet:
     from gristmill.api.shipping import Shipment
     from gristmill.fleets.ray.fleet import RayFleet

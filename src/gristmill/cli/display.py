@@ -34,11 +34,18 @@ class ProgressDisplay:
         stream: where to; stderr, so that stdout stays clean for data.
         live: whether bars may be drawn there. ``None`` finds out.
         transient: whether they vanish at the end.
+        first: what is being done until there is a job to be shown.
+
+    Attributes:
+        first: the same; it may be changed.
     """
 
-    def __init__(self, stream: TextIO | None = None, live: bool | None = None, *, transient: bool = False) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, live: bool | None = None, *, transient: bool = False, first: str = ""
+    ) -> None:
         self._transient = transient
-        self._stream = stream or sys.stderr
+        self.first = first
+        self._stream = self._drawn = stream or sys.stderr
         self._live = can_draw(self._stream) if live is None else live
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._show, name="gristmill-progress", daemon=True)
@@ -51,6 +58,8 @@ class ProgressDisplay:
         self.view = view
 
     def __enter__(self) -> Self:
+        if self._live:
+            self._drawn = own_copy(self._stream)
         self._thread.start()
         return self
 
@@ -61,22 +70,27 @@ class ProgressDisplay:
         self._thread.join(_JOIN_SECONDS)
 
     def _show(self) -> None:
-        if self._live:
-            if not self._stop.wait(_BARS_AFTER_SECONDS):
-                self._draw_bars()
-        else:
+        if not self._live:
             self._print_lines()
+            return
+        if not self._stop.wait(_BARS_AFTER_SECONDS):
+            self._draw_bars()
+        if self._drawn is not self._stream:
+            self._drawn.close()
 
     def _print_lines(self) -> None:
         while not self._stop.wait(_LINE_EVERY_SECONDS):
             if self.view is not None:
                 print(plain_line(self.view, self._clock), file=self._stream, flush=True)
+            elif self.first:
+                print(self.first, file=self._stream, flush=True)
 
     def _draw_bars(self) -> None:
         from rich.console import Console
         from rich.live import Live
+        from rich.text import Text
 
-        console = Console(file=self._stream)
+        console = Console(file=self._drawn)
         # stdout is left alone: it may be the result. What user code prints to stderr appears above the bars.
         with Live(
             console=console,
@@ -91,8 +105,18 @@ class ProgressDisplay:
                 if view is not None:
                     table = render(bars(view, self._clock), trouble(view), console.width)
                     live.update(table, refresh=True)
+                elif self.first:
+                    live.update(Text("" if stopped else self.first, style="dim"), refresh=True)
                 if stopped:
                     return
+
+
+def own_copy(stream: TextIO) -> TextIO:
+    """The same stream by a descriptor of its own: what libraries do to that of stderr meanwhile is not seen."""
+    try:
+        return os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors="backslashreplace")
+    except (OSError, ValueError):  # it has none
+        return stream
 
 
 def can_draw(stream: TextIO) -> bool:

@@ -116,12 +116,13 @@ def _checked_options(output: str | None, as_json: bool, named: dict[str, Any]) -
 
 def execute(job: Job, inputs: Sequence[str], output: str | None, options: JobOptions, as_json: bool) -> None:
     """Run a job with progress, then print its result or its summary."""
+    from gristmill.api.job import first_words
     from gristmill.cli.display import ProgressDisplay, show_summary
     from gristmill.cli.running import run_interruptibly
     from gristmill.cli.summary import with_error
     from gristmill.runtime.coordinator.tally import summary_of
 
-    display = ProgressDisplay(live=False if options.on == "inline" else None)
+    display = ProgressDisplay(live=False if options.on == "inline" else None, first=first_words(options))
     try:
         result = run_interruptibly(job, inputs, output, options, display)
     except (JobFailed, JobCancelled) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,7 +27,11 @@ def run_interruptibly(
         JobCancelled: its exit code is that of an interrupted program only if this one was.
         GristmillError: as ``run_job`` does.
     """
-    with Interrupts() as interrupts, display:
+
+    def heard() -> None:
+        display.first = "Interrupted: the job ends as soon as it has begun. Interrupt again to end at once."
+
+    with Interrupts(heard) as interrupts, display:
         from gristmill.api.job import start_job
 
         handle = start_job(job, inputs, output, options, display)
@@ -50,12 +54,16 @@ class Interrupts:
     Starting a job makes folders and processes, and an interruption between making one and noting it would leave it
     behind. Starting is short; whoever is in a greater hurry interrupts again.
 
+    Args:
+        heard: called when one is held back.
+
     Attributes:
         came: whether there was one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[], None] | None = None) -> None:
         self.came = False
+        self._heard = heard
         self._held = True
         self._pending = False
         self._before: dict[signal.Signals, Any] = {}
@@ -85,5 +93,7 @@ class Interrupts:
         self.came = True
         if self._held and not self._pending:
             self._pending = True
+            if self._heard is not None:
+                self._heard()
             return
         raise KeyboardInterrupt

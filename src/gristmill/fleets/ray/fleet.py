@@ -12,10 +12,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gristmill.errors import FailureReport, GristmillError
+from gristmill.errors import FailureReport, GristmillError, PathNotShared
 from gristmill.fleets.attended import AttendedFleet
 from gristmill.fleets.ray.placing import Berth, Node, berths, further, largest_of
 from gristmill.fleets.ray.settings import RaySettings
+from gristmill.fleets.ray.words import not_seen
 from gristmill.runtime.contracts import FleetEvent, JobRejected, JobSpec, Post, TaskSpec
 from gristmill.shuffle.contracts import BlockInfo
 
@@ -82,7 +83,7 @@ class RayFleet(AttendedFleet):
         read_from_members()
         beat_seconds = max(BEAT_SECONDS, len(wanted) / _MOST_BEATS)
         self._bringer = Bringer(post, lambda: self.block_sources, self.free)
-        roster = Roster(self._bringer.hear, beat_seconds, LOST_SECONDS, self._awaited, self._logs, patient=True)
+        roster = Roster(self._hear, beat_seconds, LOST_SECONDS, self._awaited, self._logs, patient=True)
         namespace = f"gristmill-{secrets.token_hex(4)}"
         self._crew = Crew(
             roster,
@@ -99,6 +100,13 @@ class RayFleet(AttendedFleet):
         self._attend(roster, self._crew)
         self._crew.begin()
         atexit.register(self.close)  # Ray lets go of this process at its end, and is to be there when members leave
+
+    def _hear(self, event: FleetEvent) -> None:
+        """What the roster says, in words that who runs a job on Ray understands."""
+        if isinstance(event, JobRejected) and event.report.error == PathNotShared.__name__:
+            event = replace(event, report=not_seen(event.report))
+        assert self._bringer is not None, "it was started"
+        self._bringer.hear(event)
 
     def _further(self, nodes: Sequence[Node], asked: Sequence[Berth], *, shared: bool) -> list[Berth]:
         """What to ask of Ray besides, now that there are these nodes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from gristmill.config import PYTHON_VERSION, VERSION, format_size
 from gristmill.errors import FailureReport, GristmillError, RayFull, RayUnreachable, VersionMismatch
@@ -64,6 +65,18 @@ def other_version(host: str, python: str, version: str) -> FailureReport:
         f"The node {host} of the Ray cluster runs Gristmill {version} on Python {python}, and this process runs "
         f"Gristmill {VERSION} on Python {PYTHON_VERSION}. Both must be the same, for code travels: install "
         f"gristmill[ray]=={VERSION} in the image of the nodes.",
+    )
+
+
+def not_seen(report: FailureReport) -> FailureReport:
+    """A node does not see what a job reads. ``report`` is the roster's: of a worker, and for a coordinator."""
+    host = str(report.details.get("worker", "")).rpartition("#")[0]
+    what = report.message.partition(": ")[2]
+    return replace(
+        report,
+        message=f"The node {host} of the Ray cluster does not see what this machine sees: {what} The nodes read inputs "
+        "themselves: put them where the nodes and this machine find them under the same name, in an object store "
+        "(s3://…) or on a mount. Only the output may be on this machine alone.",
     )
 
 
