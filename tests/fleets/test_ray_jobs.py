@@ -19,7 +19,6 @@ import pytest
 from ray_kit import RayCluster, ray_marks
 
 from gristmill import JobCancelled, JobFailed, MapReduce, Session, broadcast
-from gristmill.errors import PathNotShared
 from gristmill.runtime.views import JobView
 
 pytestmark = ray_marks
@@ -245,14 +244,3 @@ def test_a_session_is_used_by_several_threads(on_ray: RayCluster, tmp_path: Path
         for thread in threads:
             thread.join(100)
         assert sums == [2000 * 1999] * 4
-
-
-@pytest.mark.soak
-def test_a_result_that_nodes_cannot_hand_over_is_refused(
-    on_ray: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without an output it goes through the job's folder: this one is another for each process."""
-    (tmp_path / "in.txt").write_text("a\nb\n")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(PathNotShared, match="Name an output that all workers see, with -o"):
-        Talking.run(tmp_path / "in.txt", on="ray", executors=1, data_dir="/proc/self/cwd/data")
