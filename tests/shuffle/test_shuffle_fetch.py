@@ -24,6 +24,8 @@ from wire_kit import Cutting, Flipping, Mangle, Proxy, content, make_block, sile
 
 from gristmill.errors import BlockCorrupt, BlockMissing, BlockUnreachable, TaskError
 from gristmill.records.columns import encode_values
+from gristmill.shuffle import fetch as fetch_module
+from gristmill.shuffle import transfer as transfer_module
 from gristmill.shuffle.blocks import BlockWriter, read_segment
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.shuffle.fetch import fetch_blocks, to_fetch
@@ -121,6 +123,35 @@ def test_many_blocks_of_one_keeper_are_one_question(tmp_path: Path) -> None:
         assert check_neighbour([far], tmp_path) == ["far:far"]
     finally:
         far.server.close()
+
+
+def test_what_is_too_much_at_a_time_comes_in_smaller_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever passes a question on has as long as the reader waits; what has not come by then is asked for in parts."""
+    far, asked = Place(tmp_path, "far", 2, 2_000), list[tuple[int, float]]()
+    size = sum(block.segment(1).length for block in far.blocks)
+    monkeypatch.setattr(fetch_module, "WHOLE_BYTES", size)
+    monkeypatch.setattr(transfer_module, "_LEAST_REQUEST_BYTES", size // 20)
+
+    def pass_on(_address: str, request: Request) -> Iterator[Any]:
+        asked.append((sum(piece.length for piece in request.pieces), request.seconds))
+        if asked[-1][0] > size // 10:
+            raise OSError("it has not come in time")
+        return iter(far.server.read(request.to_bytes()))
+
+    try:
+        with BlockServer([tmp_path / "neighbour"], pass_on=pass_on) as neighbour:
+            neighbour.allow(JOB, SECRET)
+            source = BlockSource("far", "far:far", "far", f"127.0.0.1:{neighbour.port}")
+            settings = replace(QUICK, tries=4)
+            fetched = fetch_blocks(
+                far.blocks, 1, [source], tmp_path / "scratch", job=JOB, ticket=TICKET, settings=settings
+            )
+        assert same(fetched, far.blocks)
+    finally:
+        far.server.close()
+    assert asked[:3] == [(size, 30.0), (size // 4, 60.0), (size // 16, 120.0)]
+    assert all(part <= size // 16 and seconds == 30.0 for part, seconds in asked[3:])
+    assert sum(part for part, _ in asked[2:]) == size
 
 
 def check_neighbour(places: list[Place], folder: Path) -> list[str]:

@@ -35,6 +35,7 @@ class Request:
         pieces: what is wanted, at most MAX_REQUEST_PIECES.
         batch_bytes: how much comes at a time; at most BATCH_BYTES.
         keeper: the address of whoever keeps the blocks, if somebody else is asked to pass this on; else empty.
+        seconds: how long the reader waits for the answer; after that nobody needs it.
     """
 
     job: str
@@ -42,6 +43,7 @@ class Request:
     pieces: tuple[Piece, ...]
     batch_bytes: int = BATCH_BYTES
     keeper: str = ""
+    seconds: float = 0.0
 
     def to_bytes(self) -> bytes:
         """As it travels."""
@@ -58,11 +60,15 @@ class Request:
             fields = json.loads(data)
             pieces = tuple(Piece(str(path), int(offset), int(length)) for path, offset, length in fields["pieces"])
             keeper = str(fields.get("keeper", ""))
-            request = cls(str(fields["job"]), str(fields["ticket"]), pieces, int(fields["batch_bytes"]), keeper)
+            seconds = float(fields.get("seconds", 0.0))
+            job, ticket = str(fields["job"]), str(fields["ticket"])
+            request = cls(job, ticket, pieces, int(fields["batch_bytes"]), keeper, seconds)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a request for blocks: {error}") from error
         if len(pieces) > MAX_REQUEST_PIECES or any(piece.offset < 0 or piece.length < 0 for piece in pieces):
             raise ValueError("a request for blocks with impossible pieces")
+        if not seconds >= 0:
+            raise ValueError("a request for blocks that nobody waits for")
         return request
 
 

@@ -20,6 +20,7 @@ from gristmill.shuffle.request import GONE, MAX_REQUEST_PIECES, Piece, Request
 
 SMALL_BATCH_BYTES = 64 * KIB  # after a call without any progress: the way may be slow
 _PAUSE_SECONDS = 0.1
+_LEAST_REQUEST_BYTES = MIB
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class FetchSettings:
         backoff_seconds: before the second of them; doubled each time.
         faults: how often a segment may arrive damaged, until it counts as damaged where it lies.
         grace_seconds: after the first block that is bad: how long to look for others.
-        request_bytes: of one call, so that its deadline can be a short one.
+        request_bytes: of one call, so that its deadline can be a short one; after a call in vain it is a quarter.
     """
 
     budget_bytes: int = 32 * MIB
@@ -117,6 +118,7 @@ class Transfer:
         self._call, self._template = call, template
         self._settings, self._bad = settings, bad
         self._position = 0  # of the file
+        self._most_bytes = settings.request_bytes  # of a call
 
     def run(self) -> None:
         """Go on until everything is there, or known to be bad.
@@ -142,6 +144,7 @@ class Transfer:
                 vain = 0
                 continue
             vain += 1
+            self._most_bytes = max(self._most_bytes // 4, _LEAST_REQUEST_BYTES)  # it may have been too much
             if vain >= self._settings.tries:
                 message = f"{self._keeper} cannot be read from: {why}."
                 self._note(self._bad.unreachable, [one.block for one in self._pending], message)
@@ -163,7 +166,7 @@ class Transfer:
         """One call, for as much as one may ask for. Returns what was wrong with it, in case nothing came."""
         asked: list[Wanted] = []
         pieces: list[Piece] = []
-        room = self._settings.request_bytes
+        room = self._most_bytes
         for one in self._pending:
             if room <= 0 or len(asked) >= MAX_REQUEST_PIECES:
                 break
@@ -171,9 +174,10 @@ class Transfer:
             pieces.append(Piece(one.block.path, one.segment.offset + one.received, min(one.left, room)))
             room -= one.left
         batch_bytes = min(self._template.batch_bytes, SMALL_BATCH_BYTES) if vain else self._template.batch_bytes
-        request = replace(self._template, pieces=tuple(pieces), batch_bytes=batch_bytes)
+        seconds = self._settings.call_seconds * 2**vain
+        request = replace(self._template, pieces=tuple(pieces), batch_bytes=batch_bytes, seconds=seconds)
         try:
-            with closing(self._call(request, self._settings.call_seconds * 2**vain)) as answer:  # type: ignore[type-var]
+            with closing(self._call(request, seconds)) as answer:  # type: ignore[type-var]
                 for place, data, error in answer:
                     if not 0 <= place < len(asked) or asked[place].done:
                         raise Vain("it sends what it was not asked for")

@@ -44,6 +44,7 @@ _GATHER_SECONDS = 0.005, 0.02  # between two calls, each of which takes a millis
 _DEPTH = 2048  # tasks that wait in a slot: enough for the time between two calls, however short they are
 _BLOB_SECONDS = 60.0  # for code to come that a job needs: it was sent before the job was told of
 _RAYLET_LOOK_SECONDS = 0.5  # how often is seen whether it lives
+_MOST_FETCH_SECONDS = 300.0  # for blocks of another member: more than readers wait
 _ONLY_OF_ACTORS = ("OMP_NUM_THREADS", "PYTHONUNBUFFERED")
 _NO_VARIABLES = ("RAY_*", "PYTHONBREAKPOINT")  # of Ray's processes: some open doors, and one leads to Ray's debugger
 
@@ -300,4 +301,4 @@ def _pass_on(fleet: str, address: str, request: Request) -> Iterator[Any]:
     """Ask another member of the fleet; executors, which name it, may be made to name anybody."""
     if not address.startswith(fleet):
         raise ValueError(f"{address} is no member of this fleet")
-    return iter(ask_member(address, request, _BLOB_SECONDS))
+    return iter(ask_member(address, request, min(request.seconds, _MOST_FETCH_SECONDS)))
