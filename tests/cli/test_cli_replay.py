@@ -106,7 +106,12 @@ def test_once_it_is_mended_it_says_so(place: Place) -> None:
 
 @pytest.mark.parametrize("name", ["map/0", "0/0", "map task 0", "{job}-s0-t00000-a1", "{job}-s0-t00000-a7-e2.log"])
 def test_names_of_a_task(place: Place, name: str) -> None:
-    done = place.replay(name.format(job=place.job), job=place.job[:17])
+    task = find_task(place.folder / "data", place.job[:17], name.format(job=place.job))
+    assert (task.name, task.attempt.job, task.attempt.stage, task.attempt.index) == ("map task 0", place.job, 0, 0)
+
+
+def test_a_map_task_runs_again(place: Place) -> None:
+    done = place.replay(f"{place.job}-s0-t00000-a7-e2.log", job=place.job[:17])
     assert done.returncode == 0, done.stderr
     assert "map task 0" in done.stderr
     assert "40 records in, 40 out" in done.stderr

@@ -143,10 +143,10 @@ def write_jobs(folder: Path) -> None:
 
 
 @pytest.fixture
-def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+def served(tmp_path: Path) -> Iterator[Served]:
     """A server of the test's own."""
     write_jobs(tmp_path)
-    with serving(tmp_path, getattr(request, "param", 1)) as served:
+    with serving(tmp_path, 1) as served:
         yield served
 
 
@@ -161,6 +161,21 @@ def shared(one_server: Served, tmp_path: Path) -> Served:
     """A server that ran other jobs before, and a folder of the test's own to call it from. Nobody stops it."""
     write_jobs(tmp_path)
     here = copy.copy(one_server)
+    here.folder = tmp_path
+    return here
+
+
+@pytest.fixture(scope="module")
+def idle_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("idle"), 0) as served:
+        yield served
+
+
+@pytest.fixture
+def idle(idle_server: Served, tmp_path: Path) -> Served:
+    """The same with one that has no executors, and no worker but those of a test, which end with it."""
+    write_jobs(tmp_path)
+    here = copy.copy(idle_server)
     here.folder = tmp_path
     return here
 
@@ -280,13 +295,12 @@ def test_a_client_goes_on_waiting_while_the_server_is_killed_and_started_again(s
     assert summary["seconds"] > went_on - submitted  # since it was accepted, not since it was taken up
 
 
-@pytest.mark.parametrize("served", [0], indirect=True)
-def test_workers_join_and_drain(served: Served, tmp_path: Path) -> None:
-    job = served.run("submit", "count.py", "in.txt", "-o", "out").stdout.strip()
-    assert "no worker is connected" in served.run("status", job).stdout
-    worker = served.begin("worker", served.url, "--executors", "1", "--memory", "256MiB", "--data-dir", tmp_path / "w")
+def test_workers_join_and_drain(idle: Served, tmp_path: Path) -> None:
+    job = idle.run("submit", "count.py", "in.txt", "-o", "out").stdout.strip()
+    assert "no worker is connected" in idle.run("status", job).stdout
+    worker = idle.begin("worker", idle.url, "--executors", "1", "--memory", "256MiB", "--data-dir", tmp_path / "w")
     try:
-        assert served.run("wait", job).returncode == 0
+        assert idle.run("wait", job).returncode == 0
     finally:
         worker.send_signal(signal.SIGTERM)
         out, err = worker.communicate(timeout=PATIENCE)
@@ -294,20 +308,19 @@ def test_workers_join_and_drain(served: Served, tmp_path: Path) -> None:
     assert output(tmp_path / "out") == "A\t2\nB\t1\n"
 
 
-@pytest.mark.parametrize("served", [0], indirect=True)
-def test_code_travels_with_the_job(served: Served, tmp_path: Path) -> None:
+def test_code_travels_with_the_job(idle: Served, tmp_path: Path) -> None:
     """The script, what it imports from beside it, and a zip file: none of it is there any more when it runs."""
     with zipfile.ZipFile(tmp_path / "lib.zip", "w") as archive:
         archive.writestr("loud/__init__.py", "def louder(word):\n    return word + '!'\n")
     script = tmp_path / "count.py"
     script.write_text(script.read_text().replace("from helpers", "from loud import louder\nfrom helpers"))
     script.write_text(script.read_text().replace("yield shout(word)", "yield louder(shout(word))"))
-    job = served.run("submit", "count.py", "in.txt", "-o", "out", "--py-files", "lib.zip").stdout.strip()
+    job = idle.run("submit", "count.py", "in.txt", "-o", "out", "--py-files", "lib.zip").stdout.strip()
     for name in ("count.py", "helpers.py", "lib.zip"):
         (tmp_path / name).unlink()
-    worker = served.begin("worker", served.url, "--executors", "1", "--memory", "256MiB", "--data-dir", tmp_path / "w")
+    worker = idle.begin("worker", idle.url, "--executors", "1", "--memory", "256MiB", "--data-dir", tmp_path / "w")
     try:
-        waited = served.run("wait", job)
+        waited = idle.run("wait", job)
     finally:
         worker.send_signal(signal.SIGTERM)
         worker.communicate(timeout=PATIENCE)
@@ -315,14 +328,14 @@ def test_code_travels_with_the_job(served: Served, tmp_path: Path) -> None:
     assert output(tmp_path / "out") == "A!\t2\nB!\t1\n"
 
 
-@pytest.mark.parametrize("served", [0], indirect=True)
-def test_what_tasks_ask_for_arrives_with_the_job(served: Served) -> None:
+def test_what_tasks_ask_for_arrives_with_the_job(idle: Served) -> None:
     wishes = ("--priority", "3", "--task-cpus", "2", "--task-memory", "100MiB", "--no-speculation")
-    assert served.run("submit", "count.py", "in.txt", "-o", "out", *wishes).returncode == 0
-    with contextlib.closing(Journal(served.data_dir / JOURNAL)) as journal:
-        [accepted] = [fact for fact in journal.facts() if isinstance(fact, JobAccepted)]
+    job = idle.run("submit", "count.py", "in.txt", "-o", "out", *wishes).stdout.strip()
+    with contextlib.closing(Journal(idle.data_dir / JOURNAL)) as journal:
+        [accepted] = [fact for fact in journal.facts(job) if isinstance(fact, JobAccepted)]
     names = ("priority", "task_cpus", "task_memory_bytes", "speculation")
     assert [accepted.prepared[name] for name in names] == [3, 2, 100 << 20, False]
+    assert idle.run("cancel", job).returncode == 0
 
 
 def test_nothing_of_a_server_outlives_it(served: Served) -> None:
@@ -335,35 +348,34 @@ def test_nothing_of_a_server_outlives_it(served: Served) -> None:
     assert not (served.data_dir / "server.json").exists()
 
 
-def test_the_servers_worker_is_started_again_when_it_dies(served: Served, tmp_path: Path) -> None:
-    wait_until(lambda: served.below())
-    served.below()[0].kill()
-    assert served.run("run", "count.py", "in.txt", "-o", "out", "--on", served.url).returncode == 0
+def test_the_servers_worker_is_started_again_when_it_dies(shared: Served, tmp_path: Path) -> None:
+    wait_until(lambda: shared.below())
+    shared.below()[0].kill()
+    assert shared.run("run", "count.py", "in.txt", "-o", "out", "--on", shared.url).returncode == 0
 
 
-@pytest.mark.parametrize("served", [0], indirect=True)
-def test_what_is_wrong_is_said_in_words(served: Served, tmp_path: Path) -> None:
-    unknown = served.run("status", "nope")
+def test_what_is_wrong_is_said_in_words(idle: Served, tmp_path: Path) -> None:
+    unknown = idle.run("status", "nope")
     assert unknown.returncode == 2 and "knows no job nope" in unknown.stderr
-    denied = served.run("jobs", GRISTMILL_TOKEN="wrong")
+    denied = idle.run("jobs", GRISTMILL_TOKEN="wrong")
     assert denied.returncode == 2 and "does not know this token" in denied.stderr
     (tmp_path / "token").write_text("wrong too")
-    assert served.run("jobs", "--token-file", tmp_path / "token").returncode == 2
-    second = served.run("serve", "--port", "0")
-    assert second.returncode == 2 and f"A server runs on {served.data_dir} already: {served.url}" in second.stderr
-    no_output = served.run("run", "count.py", "in.txt", "--on", served.url)
+    assert idle.run("jobs", "--token-file", tmp_path / "token").returncode == 2
+    second = idle.run("serve", "--port", "0")
+    assert second.returncode == 2 and f"A server runs on {idle.data_dir} already: {idle.url}" in second.stderr
+    no_output = idle.run("run", "count.py", "in.txt", "--on", idle.url)
     assert no_output.returncode == 2 and "needs an output" in no_output.stderr
-    missing = served.run("submit", "count.py", "nowhere.txt", "-o", "out")
+    missing = idle.run("submit", "count.py", "nowhere.txt", "-o", "out")
     assert missing.returncode == 2 and "nowhere.txt does not exist" in missing.stderr
-    for on in ("local", served.url):
-        foreign = served.run("run", "count.py", "in.txt", "-o", "out", "--on", on, "--shuffle-dir", "foo://bucket/x")
+    for on in ("local", idle.url):
+        foreign = idle.run("run", "count.py", "in.txt", "-o", "out", "--on", on, "--shuffle-dir", "foo://bucket/x")
         assert foreign.returncode == 2 and "The storage for the shuffle, foo://bucket/x, cannot" in foreign.stderr
         assert "Traceback" not in foreign.stderr
-    broken = served.run("submit", "nowhere.py", "in.txt", "-o", "out")
+    broken = idle.run("submit", "nowhere.py", "in.txt", "-o", "out")
     assert broken.returncode == 2 and "nowhere.py" in broken.stderr
-    encrypted = served.run("worker", served.url.replace("http:", "https:"), "--data-dir", tmp_path / "w")
+    encrypted = idle.run("worker", idle.url.replace("http:", "https:"), "--data-dir", tmp_path / "w")
     assert encrypted.returncode == 2 and "does not answer as https" in encrypted.stderr
-    worker = served.run("worker", served.url, "--token-file", tmp_path / "token", "--data-dir", tmp_path / "w")
+    worker = idle.run("worker", idle.url, "--token-file", tmp_path / "token", "--data-dir", tmp_path / "w")
     assert worker.returncode == 2 and "token" in worker.stderr
     assert "Traceback" not in unknown.stderr + denied.stderr + second.stderr + missing.stderr + worker.stderr
 

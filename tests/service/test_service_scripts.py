@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import glob
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -98,12 +101,42 @@ print(token)
 """
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Site]:
+@contextmanager
+def small_site(folder: Path) -> Iterator[Site]:
     """A server with one worker of one executor: a driver must not take the place of its own tasks."""
-    (tmp_path / "helper.py").write_text("def clean(text):\n    return text.upper()\n")
-    (tmp_path / "in.txt").write_text("b a b\na\nb\n")
-    with site(tmp_path, workers=1, serve_options=("--session-lease", LEASE)) as made:
+    with site(folder, workers=1, serve_options=("--session-lease", LEASE)) as made:
+        yield made
+
+
+def write_inputs(folder: Path) -> None:
+    (folder / "helper.py").write_text("def clean(text):\n    return text.upper()\n")
+    (folder / "in.txt").write_text("b a b\na\nb\n")
+
+
+@pytest.fixture(scope="module")
+def one_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with small_site(tmp_path_factory.mktemp("site")) as made:
+        yield made
+        made.end()
+
+
+@pytest.fixture
+def served(one_site: Site, request: pytest.FixtureRequest) -> Site:
+    """A site on which other tests have run before, and a folder of the test's own to call it from."""
+    here = copy.copy(one_site)
+    here.folder = one_site.folder / re.sub(r"\W", "-", request.node.name)
+    here.folder.mkdir()
+    write_inputs(here.folder)
+    _earlier.update(job["id"] for job in ask(here, "/api/v1/jobs")["jobs"])
+    _earlier.update(left(here), big_blobs(here))  # of failed jobs some is kept
+    return here
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Site]:
+    """A site of the test's own, parts of which it kills."""
+    write_inputs(tmp_path)
+    with small_site(tmp_path) as made:
         yield made
 
 
@@ -144,9 +177,17 @@ def ask(served: Site, path: str, token: str = "") -> Any:
         return json.load(answer)
 
 
+def listed(served: Site) -> list[dict[str, Any]]:
+    """The jobs of this test."""
+    return [job for job in ask(served, "/api/v1/jobs")["jobs"] if job["id"] not in _earlier]
+
+
+_earlier: set[str] = set()  # the jobs of other tests on the same server, and what they have left
+
+
 def jobs(served: Site) -> dict[str, str]:
-    """The states of all jobs, by their names."""
-    return {job["name"]: job["state"] for job in ask(served, "/api/v1/jobs")["jobs"]}
+    """The states of this test's jobs, by their names."""
+    return {job["name"]: job["state"] for job in listed(served)}
 
 
 def left(served: Site) -> list[str]:
@@ -154,20 +195,25 @@ def left(served: Site) -> list[str]:
     from gristmill.shuffle.shelf import twin_of
 
     # Not Path.glob, which stumbles over folders that vanish while it looks.
-    found = [Path(path) for path in glob.glob(str(served.folder / "*/**/jobs/*"), recursive=True)]  # noqa: PTH207
+    found = [Path(path) for path in glob.glob(str(served.data_dir.parent / "*/**/jobs/*"), recursive=True)]  # noqa: PTH207
     _twins.update(twin for folder in found if (twin := twin_of(folder)) is not None and twin.exists())
     drivers = {job["id"] for job in ask(served, "/api/v1/jobs")["jobs"] if job["name"].endswith(".py")}
     mine = [path for path in found if path.name not in drivers and "client" not in path.parts]
-    return [str(path) for path in (*mine, *(twin for twin in _twins if twin.exists()))]
+    paths = [str(path) for path in (*mine, *(twin for twin in _twins if twin.exists()))]
+    return [path for path in paths if path not in _earlier]
 
 
 _twins: set[Path] = set()
 
 
 def blobs(served: Site) -> int:
-    """Files with the value of the broadcast."""
-    found = glob.glob(str(served.folder / "**/blobs/*"), recursive=True)  # noqa: PTH207 - as above
-    return sum(1 for path in found if size_of(path) >= 100_000)
+    """How many files have the value of the broadcast."""
+    return len(big_blobs(served))
+
+
+def big_blobs(served: Site) -> list[str]:
+    found = glob.glob(str(served.data_dir.parent / "**/blobs/*"), recursive=True)  # noqa: PTH207 - as above
+    return [path for path in found if size_of(path) >= 100_000 and path not in _earlier]
 
 
 def size_of(path: str) -> int:
@@ -191,7 +237,6 @@ def test_a_script_runs_as_a_task_beside_its_own_tasks(served: Site) -> None:
     served.wait_until(lambda: not left(served))
     served.wait_for_executors(1)  # the one that stood in stays, the driver's is gone
     served.wait_until(lambda: len(served.workers[0].executors()) == 1)
-    served.end()
 
 
 def test_its_failures_are_shown_by_its_own_lines(served: Site) -> None:
@@ -205,7 +250,7 @@ def test_its_failures_are_shown_by_its_own_lines(served: Site) -> None:
     assert "script.py:2" in said and f"The input {served.folder}/nothing does not exist" in said
     said = gristmill(served, "wait", submit(served, "import gristmill\n{}['k']"), code=1)
     assert "script.py:2" in said and "KeyError" in said
-    assert len(ask(served, "/api/v1/jobs")["jobs"]) == 5  # none was run twice
+    assert len(listed(served)) == 5  # none was run twice
     served.wait_until(lambda: not [path for path in left(served) if "/w0/" in path])
 
 
@@ -220,42 +265,42 @@ def test_a_driver_that_is_cancelled_takes_its_session_along(served: Site) -> Non
 
 
 @pytest.mark.soak
-def test_a_driver_whose_worker_dies_is_not_run_again(served: Site) -> None:
-    job = submit(served, SLOW, str(served.folder), "DISK")
-    served.wait_until((served.folder / "waits").exists)
-    other = served.add_worker()
-    served.wait_for_executors(3)
-    served.workers[0].kill()
-    assert "tried once" in gristmill(served, "wait", job, code=1)
-    served.wait_until(lambda: "running" not in jobs(served).values())
-    served.workers[0].forget()
-    served.wait_until(lambda: not left(served) and not blobs(served))
-    assert (served.folder / "runs").read_text() == "x"
+def test_a_driver_whose_worker_dies_is_not_run_again(alone: Site) -> None:
+    job = submit(alone, SLOW, str(alone.folder), "DISK")
+    alone.wait_until((alone.folder / "waits").exists)
+    other = alone.add_worker()
+    alone.wait_for_executors(3)
+    alone.workers[0].kill()
+    assert "tried once" in gristmill(alone, "wait", job, code=1)
+    alone.wait_until(lambda: "running" not in jobs(alone).values())
+    alone.workers[0].forget()
+    alone.wait_until(lambda: not left(alone) and not blobs(alone))
+    assert (alone.folder / "runs").read_text() == "x"
     assert other.command.process.poll() is None
 
 
 @pytest.mark.soak
-def test_a_driver_is_run_again_if_that_was_asked_for(served: Site) -> None:
-    job = submit(served, SLOW, str(served.folder), "DISK", options=("--driver-attempts", "2"))
-    served.wait_until((served.folder / "waits").exists)
-    served.add_worker()
-    served.wait_for_executors(3)
-    served.workers[0].kill()
-    served.wait_until(lambda: (served.folder / "runs").read_text() == "xx")
-    (served.folder / "go").touch()
-    assert "Done" in gristmill(served, "wait", job)
-    assert str(100 * 1000 + 190) in gristmill(served, "logs", job)
+def test_a_driver_is_run_again_if_that_was_asked_for(alone: Site) -> None:
+    job = submit(alone, SLOW, str(alone.folder), "DISK", options=("--driver-attempts", "2"))
+    alone.wait_until((alone.folder / "waits").exists)
+    alone.add_worker()
+    alone.wait_for_executors(3)
+    alone.workers[0].kill()
+    alone.wait_until(lambda: (alone.folder / "runs").read_text() == "xx")
+    (alone.folder / "go").touch()
+    assert "Done" in gristmill(alone, "wait", job)
+    assert str(100 * 1000 + 190) in gristmill(alone, "logs", job)
 
 
-def test_a_driver_does_not_outlive_its_server(served: Site) -> None:
-    job = submit(served, SLOW, str(served.folder), "DISK")
-    served.wait_until((served.folder / "waits").exists)
-    served.kill_server()
-    served.start_server()
-    assert "not run twice" in gristmill(served, "wait", job, code=1).replace("\n", " ")
-    served.wait_until(lambda: "running" not in jobs(served).values())
-    served.wait_until(lambda: not [path for path in left(served) if "/w0/" in path])
-    assert (served.folder / "runs").read_text() == "x"
+def test_a_driver_does_not_outlive_its_server(alone: Site) -> None:
+    job = submit(alone, SLOW, str(alone.folder), "DISK")
+    alone.wait_until((alone.folder / "waits").exists)
+    alone.kill_server()
+    alone.start_server()
+    assert "not run twice" in gristmill(alone, "wait", job, code=1).replace("\n", " ")
+    alone.wait_until(lambda: "running" not in jobs(alone).values())
+    alone.wait_until(lambda: not [path for path in left(alone) if "/w0/" in path])
+    assert (alone.folder / "runs").read_text() == "x"
 
 
 def test_what_a_drivers_token_opens(served: Site) -> None:
@@ -264,7 +309,7 @@ def test_what_a_drivers_token_opens(served: Site) -> None:
     with Session(on=served.url, token_file=served.token_file, data_dir=served.folder / "client") as session:
         assert session.range(3).count() == 3
         other = session._engine._session  # type: ignore[union-attr]
-        [known] = [one["id"] for one in ask(served, "/api/v1/jobs")["jobs"]]
+        [known] = [one["id"] for one in listed(served)]
         job = submit(served, FORBIDDEN, other, known)
         gristmill(served, "wait", job)
         log = gristmill(served, "logs", job).splitlines()
@@ -285,6 +330,9 @@ def test_executors_do_not_have_the_servers_token(served: Site, monkeypatch: pyte
     assert "GRISTMILL_TOKEN" in psutil.Process(worker.pid).environ()
     for executor in worker.executors():
         assert "GRISTMILL_TOKEN" not in executor.environ()
+    worker.send(signal.SIGTERM)
+    assert worker.command.process.wait(60) == 0, served.said()
+    served.workers.remove(worker)
 
 
 @pytest.mark.parametrize(("level", "number"), [("MEMORY_AND_DISK", signal.SIGKILL), ("DISK", signal.SIGSTOP)])
@@ -307,25 +355,24 @@ def test_a_client_that_dies_lets_its_session_expire(served: Site, level: str, nu
     again = gristmill(served, "run", "--on", served.url, script(served, COUNT), "out")
     assert "[('first', 2), (None, 3)] 5\n" in again
     assert not list((served.folder / "client" / "jobs").iterdir())
-    served.end()
 
 
 @pytest.mark.soak
-def test_a_session_that_a_killed_server_had_ends_as_well(served: Site) -> None:
-    script(served, SLOW)
-    command = [sys.executable, "-m", "gristmill.cli.main", "run", "--on", served.url, "script.py"]
+def test_a_session_that_a_killed_server_had_ends_as_well(alone: Site) -> None:
+    script(alone, SLOW)
+    command = [sys.executable, "-m", "gristmill.cli.main", "run", "--on", alone.url, "script.py"]
     client = subprocess.Popen(
-        [*command, str(served.folder), "DISK"], cwd=served.folder, env=environment(served), stdin=subprocess.DEVNULL
+        [*command, str(alone.folder), "DISK"], cwd=alone.folder, env=environment(alone), stdin=subprocess.DEVNULL
     )
     try:
-        served.wait_until((served.folder / "waits").exists)
+        alone.wait_until((alone.folder / "waits").exists)
         client.kill()
-        served.kill_server()
+        alone.kill_server()
     finally:
         client.kill()
         client.wait(60)
-    served.start_server()
-    served.wait_until(lambda: jobs(served) == {"count": "succeeded", "sum": "cancelled"})
+    alone.start_server()
+    alone.wait_until(lambda: jobs(alone) == {"count": "succeeded", "sum": "cancelled"})
     # The folder of the session on the server goes with the next job.
-    gristmill(served, "run", "--on", served.url, script(served, COUNT), "out")
-    served.wait_until(lambda: not left(served) and not blobs(served))
+    gristmill(alone, "run", "--on", alone.url, script(alone, COUNT), "out")
+    alone.wait_until(lambda: not left(alone) and not blobs(alone))
