@@ -73,7 +73,7 @@ class Prompt:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         try:
-            self._process.communicate(timeout=30)
+            self._process.communicate(timeout=60)
         finally:
             self._process.kill()
             self._process.wait(60)

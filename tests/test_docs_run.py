@@ -141,7 +141,7 @@ class Reader:
                 time.sleep(0.05)
             yield
             process.terminate()
-            assert process.wait(30) == 0, said.read_text()
+            assert process.wait(60) == 0, said.read_text()
         finally:
             if process.poll() is None:
                 process.kill()

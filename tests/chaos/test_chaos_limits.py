@@ -120,7 +120,7 @@ def test_a_task_that_takes_too_much_is_stopped(server: Server, tmp_path: Path, w
         begin(server, tmp_path, what).wait(timeout=SECONDS)
     report = failed.value.report
     assert report is not None and report.error == error
-    assert pulse.worst < 5.0
+    assert pulse.worst < 20.0
     mark = tmp_path / "mark"
     started = [int(pid) for pid in mark.read_text().split()] if mark.exists() else []
     assert len(started) < 5000

@@ -20,7 +20,7 @@ from gristmill.service.doors.roles import Role
 from gristmill.service.doors.tokens import TOKENS, add_token
 from gristmill.service.server import Server, ServeSettings
 
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=60_000)
 
 
 class Patient(MapReduce):

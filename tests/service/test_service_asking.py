@@ -112,8 +112,9 @@ class Site:
 
     def end(self, job: str) -> Any:
         """A job, once it is over."""
-        found = self.get(f"/jobs/{job}?wait=30")
-        assert found["state"] not in ("queued", "running"), found
+        give_up = time.monotonic() + SECONDS
+        while (found := self.get(f"/jobs/{job}?wait=30"))["state"] in ("queued", "running"):
+            assert time.monotonic() < give_up, found
         return found
 
     def result(self, job: str) -> str:

@@ -55,7 +55,7 @@ def worker(tmp_path: Path) -> Iterator[Any]:
 
 
 def test_a_killed_worker_is_shown_as_gone_and_one_that_left_is_not(tmp_path: Path, worker: Any) -> None:
-    settings = ServeSettings(port=0, data_dir=tmp_path / "server", executors=0, beat_seconds=0.2, lost_seconds=1.0)
+    settings = ServeSettings(port=0, data_dir=tmp_path / "server", executors=0, beat_seconds=0.2, lost_seconds=2.0)
     with Server(settings) as server:
         killed, leaves = worker(server, "killed"), worker(server, "leaves")
         give_up = time.monotonic() + SECONDS
