@@ -261,7 +261,7 @@ def test_a_job_that_is_refused(tmp_path: Path) -> None:
 def test_a_job_that_waits_says_for_what(tmp_path: Path) -> None:
     server = Server(tmp_path)
     job = server.submit()
-    assert server.note(job) == "Waiting: no worker is connected."
+    assert server.note(job) == "Waiting: no worker is connected yet."
     server.up("w#1")
     assert server.note(job) == ""
 

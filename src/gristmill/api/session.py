@@ -8,7 +8,7 @@ import shutil
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -158,10 +158,22 @@ class Session(Sources):
                 else:
                     from gristmill.api.session_local import LocalEngine
 
-                    engine = LocalEngine(self._options, self._observer)
+                    with self._saying_what_begins():
+                        engine = LocalEngine(self._options, self._observer)
                 self._engine = engine
                 self._finalizer = weakref.finalize(self, engine.close)
             return self._engine
+
+    def _saying_what_begins(self) -> AbstractContextManager[object]:
+        """Shows what is waited for before the first job, if bars are shown of jobs, and that takes a while."""
+        from gristmill.api.job import first_words
+
+        first = first_words(self._options)
+        if self._progress is not True or not first:
+            return nullcontext()
+        from gristmill.cli.display import ProgressDisplay
+
+        return ProgressDisplay(transient=True, first=first)
 
     def _observer(self) -> Observer | None:
         """Who is told how the next job stands."""

@@ -146,7 +146,7 @@ def waiting_note(cpus: float, memory_bytes: int, offers: Sequence[tuple[float, i
         offers: the CPUs and the memory of each worker; None: no limit.
     """
     if not offers:
-        return "Waiting: no worker is connected."
+        return "Waiting: no worker is connected yet."
     if all(offered < cpus for offered, _ in offers):
         most = max(offered for offered, _ in offers)
         return f"Waiting: a task needs {cpus:g} CPUs, and no worker has more than {most:g}."
