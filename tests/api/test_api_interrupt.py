@@ -50,7 +50,7 @@ def test_ctrl_c(on: str, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("a\nb\n")
     command = [sys.executable, str(tmp_path / "slow.py"), str(tmp_path), on]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (tmp_path / "mark").exists():
             assert time.monotonic() < deadline, "no task began"
             time.sleep(0.02)

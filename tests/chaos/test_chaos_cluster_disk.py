@@ -98,7 +98,7 @@ def test_a_journal_that_has_no_room_ends_the_server_and_the_next_one_goes_on(dis
         client = s.run(f"{CLUSTER_JOBS}:Spread", ranges, tmp_path / "out", *options)
         s.wait_until(lambda: len(s.blocks()) >= 2)
         filler = disk.fill()
-        assert s.server.process.wait(20) == JournalFailed.exit_code, s.said()
+        assert s.server.process.wait(60) == JournalFailed.exit_code, s.said()
         assert f"{disk.path}/server/journal.db cannot be written" in s.said().replace("\n", " ")
         assert "Traceback" not in s.said()
         assert client.process.poll() is None, "it waits for the next server"

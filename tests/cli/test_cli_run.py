@@ -184,7 +184,7 @@ def test_missing_input_is_wrong_use(home: Path) -> None:
 def test_an_interrupted_job_leaves_nothing_partial(home: Path, number: signal.Signals) -> None:
     command = gristmill("run", "slow.py", "in.txt", "-o", "out")
     with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        _wait_for(lambda: list(home.glob("data/jobs/*/*")) and list(home.glob(".out*")), seconds=30)
+        _wait_for(lambda: list(home.glob("data/jobs/*/*")) and list(home.glob(".out*")), seconds=60)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130

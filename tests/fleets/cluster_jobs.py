@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,11 +25,17 @@ class WordCount(MapReduce):
 
 
 class SlowMaps(WordCount):
-    """Each map task takes a while, and says in a folder that it has begun. Reduce tasks wait for a file."""
+    """Each map task takes a while, and says in a folder that it has begun. Reduce tasks wait for a file.
+
+    With ``places``, map tasks wait until some have begun on so many workers.
+    """
 
     def mapper_init(self) -> None:
         folder = Path(self.params["folder"])
-        (folder / f"map-{time.monotonic_ns()}").touch()
+        (folder / f"map-{time.monotonic_ns()}-{os.getppid()}").touch()
+        deadline = time.monotonic() + 60
+        while len(_parents(folder)) < self.params.get("places", 1) and time.monotonic() < deadline:
+            time.sleep(0.01)
         time.sleep(self.params.get("seconds", 0.1))
 
     def reducer_init(self) -> None:
@@ -38,11 +46,16 @@ class SlowMaps(WordCount):
             time.sleep(0.01)
 
 
+def _parents(folder: Path) -> set[str]:
+    """The processes above those that have begun map tasks: each worker has its own."""
+    return {path.name.rpartition("-")[2] for path in folder.glob("map-*")}
+
+
 class HoldsTheGil(WordCount):
     """A mapper that holds the interpreter's lock in one call to C, for a while."""
 
     def mapper_init(self) -> None:
-        sum(range(int(self.params["count"])))
+        ctypes.PyDLL(None).usleep(int(self.params["seconds"] * 1e6))
 
 
 def write_words(folder: Path, lines: int = 2000) -> tuple[Path, Counter[str]]:

@@ -170,6 +170,7 @@ def test_sigterm_drains(tmp_path: Path) -> None:
         assert counts_in(tmp_path / "out") == expected
         assert outcome.view.failed_attempts == 0
         assert c.workers[0].wait() == 0
+        c.wait_until(lambda: c.fleet.heard(WorkerDown))
         leaving, down = c.fleet.heard(WorkerLeaving), c.fleet.heard(WorkerDown)
         assert [event.worker for event in leaving] == [event.worker for event in down] != []
         assert list((c.workers[0].data_dir / "worker" / "jobs").iterdir()) == []
@@ -187,7 +188,7 @@ def test_a_second_sigterm_ends_at_once(tmp_path: Path) -> None:
         c.wait_until(lambda: c.fleet.heard(WorkerLeaving))
         worker.send(signal.SIGTERM)
         assert worker.wait(60) == 0
-        assert c.fleet.heard(WorkerDown)
+        c.wait_until(lambda: c.fleet.heard(WorkerDown))
         c.add_worker()
         c.finish(running)
         assert counts_in(tmp_path / "out") == expected
@@ -252,7 +253,7 @@ def test_what_a_worker_does_not_see_is_refused_before_any_task(tmp_path: Path) -
         ):
             prepared = c.prepare(SlowMaps, words, tmp_path / "out", params={"folder": str(tmp_path)})
             running = c.coordinator.submit(replace(prepared, spec=replace(prepared.spec, **change)))
-            outcome = running.wait(20)
+            outcome = running.wait(60)
             assert outcome is not None
             assert outcome.error is not None
             assert "orker" in str(outcome.error) or "output's folder" in str(outcome.error)

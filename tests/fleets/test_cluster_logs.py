@@ -83,7 +83,7 @@ def test_what_a_cancelled_attempt_printed_last_is_kept(tmp_path: Path, keeper: L
         running, folder = begin(c, tmp_path, "short\n")
         c.wait_until((tmp_path / "said-short").exists)
         running.cancel()
-        assert running.wait(30) is not None
+        assert running.wait(60) is not None
         keeper.settle(60)
         assert read_log(folder, f"{running.job}-s0-t00000-a1")[0] == b"first words of short\n"
 

@@ -35,7 +35,7 @@ def test_many_who_ask_at_once_wait_for_one() -> None:
     gate = threading.Event()
 
     def make() -> int:
-        gate.wait(20)
+        gate.wait(60)
         made.append(1)
         return 5
 

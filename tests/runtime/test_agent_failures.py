@@ -246,4 +246,4 @@ def test_scratch_is_removed_after_a_death(mill: Mill, tmp_path: Path) -> None:
         os._exit(1)
 
     mill.failure(mapper)
-    assert not list((tmp_path / "job1" / "scratch").iterdir())
+    wait_until(lambda: not list((tmp_path / "job1" / "scratch").iterdir()))

@@ -164,7 +164,8 @@ def test_an_attempt_without_progress_shows_its_stack(tmp_path: Path, caplog: pyt
 
     try:
         mill.launch(mapper)
-        assert "sleeps_for_ever" in read_when_there(tmp_path / "job1" / "logs" / "job1-s0-t00000-a1.log")
+        log = tmp_path / "job1" / "logs" / "job1-s0-t00000-a1.log"
+        wait_until(lambda: log.exists() and "sleeps_for_ever" in log.read_text())
         wait_until(lambda: "has made no progress for" in caplog.text)
     finally:
         mill.fleet.close()
@@ -298,7 +299,7 @@ def test_close_ends_everything_within_five_seconds(tmp_path: Path, monkeypatch: 
 def test_close_before_the_first_executor_is_up(tmp_path: Path) -> None:
     mill = Mill(tmp_path, executors=2)
     mill.fleet.close()
-    assert not [process for process in mill.family() if not is_gone(process.pid)]
+    wait_until(lambda: not [process for process in mill.family() if not is_gone(process.pid)])
 
 
 CALLER = """
@@ -373,4 +374,4 @@ def test_close_does_not_depend_on_the_forkserver(mill: Mill) -> None:
     started = time.monotonic()
     mill.fleet.close()
     assert time.monotonic() - started < 30
-    assert all(is_gone(process.pid) for process in family)
+    wait_until(lambda: all(is_gone(process.pid) for process in family))

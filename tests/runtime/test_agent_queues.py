@@ -286,7 +286,7 @@ def test_the_last_words_of_the_attempt_that_died_are_its_own(mill: Mill, tmp_pat
 
     launch_all(mill, [chatty, mapper, chatty])
     assert mill.wait_for(AttemptFailed).report.log_tail == "last words"
-    assert not list(tmp_path.glob("job*/logs/executor-*"))
+    wait_until(lambda: not list(tmp_path.glob("job*/logs/executor-*")))
 
 
 def test_no_spool_is_left_when_the_fleet_is_closed(mill: Mill, tmp_path: Path) -> None:

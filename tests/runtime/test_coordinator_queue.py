@@ -116,7 +116,7 @@ def test_a_job_that_waits_can_be_cancelled(place: Path) -> None:
     assert server.ended == [(second.job, "cancelled", "")]
     server = server.crash().start()
     assert server.state(second) == "cancelled"
-    assert [server.coordinator.find(job.job).wait(20).error for job in (first, third)] == [None, None]  # type: ignore[union-attr]
+    assert [server.coordinator.find(job.job).wait(60).error for job in (first, third)] == [None, None]  # type: ignore[union-attr]
     assert not (place / "b").exists()
     server.close()
 

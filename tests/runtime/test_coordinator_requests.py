@@ -33,7 +33,7 @@ class Loader:
 
     def __call__(self, wanted: JobRequested, blobs: Mapping[str, bytes]) -> None:
         self.seen.append((wanted, blobs))
-        assert self.let.wait(20)
+        assert self.let.wait(60)
         if self.error is not None:
             raise self.error
         assert self.server is not None

@@ -205,7 +205,7 @@ def test_what_is_kept_can_be_asked_for_while_it_changes(disks: Disks) -> None:
     finally:
         sys.setswitchinterval(interval)
         over.set()
-        thread.join(20)
+        thread.join(60)
 
 
 def test_others_cannot_look_into_it(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_it_is_known_whether_blocks_are_still_being_deleted(
     remove = dirs.remove_job
 
     def slowly(job: str) -> None:
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         remove(job)
 
     monkeypatch.setattr(dirs, "remove_job", slowly)

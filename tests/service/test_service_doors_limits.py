@@ -392,6 +392,6 @@ def test_a_drivers_token_opens_what_is_its_own_alone(
         ("HEAD", "/api/v1/blobs/{name}"), ("PUT", "/api/v1/blobs/{name}"),
     }  # fmt: skip
     server.jobs.cancel(job)
-    assert running.wait(20) is not None
+    assert running.wait(60) is not None
     assert visitor.ask("POST", "/api/v1/sessions", b"{}", **bearer(token)).status == 401, "it is over"
     visitor.close()

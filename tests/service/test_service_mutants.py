@@ -107,7 +107,7 @@ def check(mill: Mill, count: int, seed: int) -> None:
     mill.server.check()
     for job in taken:
         known = mill.server.coordinator.find(job)
-        assert known is not None and known.wait(20) is not None
+        assert known is not None and known.wait(60) is not None
     assert taken or count < 50  # some oddities do no harm
     answered = httpx.get(f"{mill.server.url}/readyz")
     assert answered.status_code == 200

@@ -115,10 +115,10 @@ def worker(server: Server, data_dir: Path, folder: Path, *options: str, name: st
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(20)
+            process.wait(60)
 
 
 def wait_for(log: Path, text: str) -> str:

@@ -42,4 +42,4 @@ def s3_server() -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.stdin.close()
-            server.wait(timeout=30)
+            server.wait(timeout=60)

@@ -386,7 +386,7 @@ def test_a_killed_owner_is_known_to_be_gone_at_once(tmp_path: Path) -> None:
         recover_output(output)
         assert len(list(tmp_path.iterdir())) == 1
         child.send_signal(signal.SIGKILL)
-        child.wait(timeout=30)
+        child.wait(timeout=60)
     recover_output(output)
     assert list(tmp_path.iterdir()) == []
 
