@@ -38,6 +38,8 @@ def refused(address: str, error: BaseException) -> GristmillError:
     if isinstance(error, ConnectionAbortedError):
         return RayUnreachable(what)
     hint = "If it has a token, this process needs it too: RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH=FILE."
+    if address.startswith("ray://"):
+        hint += " And ray:// leads to the port of Ray Client, which is 10001 if nobody has set another: not 6379."
     return RayUnreachable(f"{what} {hint}")
 
 
