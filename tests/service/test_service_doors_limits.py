@@ -11,7 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -85,17 +85,12 @@ def closed(one: socket.socket) -> bool:
 def test_a_request_without_end_is_cut_off(server: Server) -> None:
     with raw(server) as one:
         one.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
-        with pytest.raises((ConnectionError, StopIteration)):
+        begun = time.monotonic()
+        with suppress(ConnectionError):
             for _ in range(200):
                 one.sendall(b"x" * 1024)
-                time.sleep(0.001)
-                one.setblocking(False)
-                try:
-                    if one.recv(100) != b"":
-                        raise StopIteration
-                except BlockingIOError:
-                    pass
-                one.setblocking(True)
+            one.recv(100)
+        assert time.monotonic() - begun < 9  # and not because it was slow
 
 
 def test_two_hosts_are_none(server: Server) -> None:
