@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two more than there are processors: many tests wait for processes that they have started or killed.
-JOBS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 2)")
+# Three more than there are processors: many tests wait for processes that they have started or killed.
+JOBS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 3)")
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
