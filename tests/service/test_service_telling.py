@@ -164,7 +164,7 @@ def test_nobody_who_listens_keeps_facts_from_being_written(journal: Journal) -> 
     began = time.monotonic()
     for number in range(200):
         write(journal, replace(ACCEPTED, job=f"j{number}"), ended(f"j{number}", JobState.FAILED))
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     telling.close()
     assert len(pending(journal.path, "webhook", limit=1000)) == 200
 
