@@ -324,14 +324,15 @@ class Crew(LoopThread):
 
 async def _insist(call: Callable[[], Any]) -> Any:
     """What a call gives that may be made twice; it is, while its actor cannot be reached for a moment."""
-    clock = asyncio.get_running_loop().time
-    until = clock() + _UNREACHABLE_SECONDS
+    clock, until = asyncio.get_running_loop().time, 0.0
     while True:
         try:
             return await _answer(call())
-        except ray.exceptions.ActorUnavailableError:
+        except ray.exceptions.ActorUnavailableError as error:
+            until = until or clock() + _UNREACHABLE_SECONDS  # from the first on: a call before may have taken long
             if clock() > until:
                 raise
+            _log.debug("an actor cannot be reached for a moment: %s", error)
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
