@@ -36,6 +36,7 @@ from gristmill.scheduling.events import AttemptId
 from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.shuffle.serve import BlockServer
 from gristmill.storage.contracts import Split
+from gristmill.storage.staging import Staging
 
 PATIENCE = 60.0
 WRITE = Stage(0, (Branch((SplitSource(),), (MapOp(0),)),), OutputSink("text", "m"), "map")
@@ -53,8 +54,8 @@ class Worker:
 
     def __init__(self, root: Path) -> None:
         self.root, self.folder = root, root / "w" / "jobs" / "j"
-        self.staging = root / "staging"
-        (self.staging / "attempts").mkdir(parents=True)
+        self.own = Staging.make(root / "out", "j")
+        self.staging = self.own.path
         code = cloudpickle.dumps(JobCode((StepFunctions(mapper=number),)))
         job = JobSpec("j", code, (), str(self.staging), str(root / "job"), 64 * MIB, 10, MIB, None, ticket="t")
         self.told: queue.SimpleQueue[FleetEvent] = queue.SimpleQueue()
@@ -104,6 +105,7 @@ class Worker:
         self.may_go.set()
         self.bringer.close()
         self.server.close()
+        self.own.remove()
 
 
 def unseen(job: JobSpec) -> JobSpec:
@@ -198,3 +200,12 @@ def test_what_a_job_that_is_over_has_written_is_not_brought(worker: Worker) -> N
     told = worker.next()
     assert isinstance(told, AttemptDone) and told.attempt == attempt
     assert not list(worker.staging.rglob("*part-m*"))
+
+
+def test_nothing_is_left_where_a_job_has_ended_meanwhile(worker: Worker) -> None:
+    attempt = worker.tell(0, worker.run(0, "a\n", change=unseen))
+    worker.own.remove()
+    worker.may_go.set()
+    told = worker.next()
+    assert isinstance(told, (AttemptDone, AttemptFailed)) and told.attempt == attempt
+    assert not worker.staging.exists()

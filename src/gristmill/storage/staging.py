@@ -195,6 +195,13 @@ def remove_dead(path: Path) -> None:
             _remove_staging(path)
 
 
+def remove_ownerless(path: Path) -> None:
+    """Remove what came into a staging folder when it had just been removed. What cannot be removed stays."""
+    if is_own_folder(path) and not os.path.lexists(path / _OWNER):
+        with suppress(OSError):
+            remove_tree(path)
+
+
 def staging_path(output: Path, job: str) -> Path:
     """Where a job's staging folder is."""
     return output.with_name(_prefix(output) + job)

@@ -41,6 +41,7 @@ from gristmill.shuffle.contracts import BlockInfo, BlockSource
 from gristmill.shuffle.fetch import fetch_blocks
 from gristmill.shuffle.tickets import ticket_of
 from gristmill.shuffle.transfer import FetchSettings
+from gristmill.storage.staging import remove_ownerless
 from gristmill.storage.targets import is_object_uri
 
 _log = logging.getLogger(__name__)
@@ -222,10 +223,12 @@ class Bringer:
             return [_report(OSError(f"{type(error).__name__}: {error}"), done.attempt, job) for done in some]
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+            remove_ownerless(Path(job.staging))  # the job may have ended meanwhile
         return [None] * len(some)
 
     def _bring_into(self, scratch: Path, some: Sequence[AttemptDone], job: JobSpec) -> None:
         parcels = [_checked(done.result, job.job) for done in some]
+        scratch.mkdir()
         ticket = ticket_of(job.ticket, job.job, "coordinator", time.time())
         settings = FetchSettings(tries=_TRIES)
         near = fetch_blocks(parcels, 0, self._sources(), scratch, job=job.job, ticket=ticket, settings=settings)
