@@ -33,6 +33,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _RAY = re.compile(r"/test_(\w+_)?ray(_\w+)?\.py|[\[-]ray[-\]]")  # files that are about it, and cases with that fleet
 _LONG = {"test_docs_run.py", "chaos", "page", "service", "mr", "fleets", "cli"}
+_LONG |= {"contract", "api", "runtime", "examples", "bench", "test_shuffle_fetch.py", "test_storage_objects.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

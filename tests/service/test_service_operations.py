@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -73,7 +74,18 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         server = stack.enter_context(Server(settings))
         jobs = [_run(server, folder, name) for name in ("good", "bad_records", "failed", "late")]
         assert [finish(server, job) for job in jobs] == ["succeeded", "succeeded", "failed", "succeeded"]
+        give_up = time.monotonic() + 60
+        while not {b'{state="succeeded"} 3.0', b'{state="failed"} 1.0'} <= _ended(server):
+            assert time.monotonic() < give_up, _ended(server)
+            time.sleep(0.02)
         yield Ran(server, heard, *jobs)
+
+
+def _ended(server: Server) -> set[bytes]:
+    """What the metrics say of jobs that are over."""
+    head = b"gristmill_jobs_ended_total"
+    lines = ask(server, "GET", "/metrics").body.splitlines()
+    return {line.removeprefix(head) for line in lines if line.startswith(head)}
 
 
 def _run(server: Server, folder: Path, name: str) -> str:
