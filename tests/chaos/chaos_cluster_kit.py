@@ -22,7 +22,7 @@ from typing import Any
 
 import chaos_cluster_jobs
 import psutil
-from chaos_kit import Command, end_family, family, forkservers, litter
+from chaos_kit import Command, end_family, family, forkservers, litter, looks
 from netns_kit import Network
 
 CLUSTER_JOBS = Path(chaos_cluster_jobs.__file__)
@@ -233,10 +233,9 @@ class Site:
 
     def wait_until(self, condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
         """Wait for something that nobody tells."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.01)
+        for _ in looks(seconds, self.said):
+            if condition():
+                return
 
     def wait_for_executors(self, count: int) -> None:
         """Wait until so many run. A worker starts them when it has joined."""

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -123,6 +123,16 @@ def forkservers(pid: int) -> list[psutil.Process]:
     return found
 
 
+def looks(seconds: float, said: Callable[[], object]) -> Iterator[None]:
+    """Look again and again, for so long. What takes a while is done less often: the machine has other things to do."""
+    deadline = time.monotonic() + seconds
+    while True:
+        began = time.monotonic()
+        yield
+        assert time.monotonic() < deadline, said()
+        time.sleep(max(0.01, 3 * (time.monotonic() - began)))
+
+
 class Command:
     """``gristmill`` in a process of its own, whose whole family can be found, orphans included.
 
@@ -194,7 +204,7 @@ class Command:
             if time.monotonic() - began > within_seconds:
                 names = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ") for pid in left]
                 raise AssertionError(f"still alive after {within_seconds} s: {names}; it said: {self.said()}")
-            time.sleep(0.01)
+            time.sleep(0.05)  # to look takes as long
         return time.monotonic() - began
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from chaos_kit import family
+from chaos_kit import family, looks
 
 from gristmill.api.loading import is_script
 from gristmill.shuffle.shelf import twin_of
@@ -229,10 +229,9 @@ class Running:
 
 
 def wait_until(condition: object, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    for _ in looks(seconds, lambda: "waited for too long"):
+        if condition():  # type: ignore[operator]
+            return
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

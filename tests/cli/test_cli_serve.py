@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from chaos_cluster_kit import free_port
 
 from gristmill.cli.main import main
 from gristmill.runtime.journal.facts import JobAccepted
@@ -74,7 +75,7 @@ class Served:
         self.data_dir = folder / "data"
         self.executors = executors
         self.process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = free_port()  # to come back to
         self.start()
 
     def start(self) -> None:
@@ -86,7 +87,6 @@ class Served:
         wait_until(lambda: (self.data_dir / "server.json").exists() or process.poll() is not None)
         assert process.poll() is None, (self.folder / "serve.log").read_text()
         self.url = json.loads((self.data_dir / "server.json").read_text())["url"]
-        self.port = int(self.url.rpartition(":")[2])
 
     def environment(self) -> dict[str, str]:
         dropped = ("GRISTMILL_SERVER", "GRISTMILL_TOKEN")

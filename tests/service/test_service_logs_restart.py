@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from chaos_cluster_kit import free_port
 
 from gristmill.api.loading import load_job
 from gristmill.api.remote import submit
@@ -79,9 +80,10 @@ def test_what_was_said_while_the_server_was_away(tmp_path: Path) -> None:
     data_dir, params = tmp_path / "server", {"folder": str(tmp_path)}
     worker: subprocess.Popen[bytes] | None = None
     try:
-        with served(data_dir, 0) as url:
+        port = free_port()
+        with served(data_dir, port) as url:
             command = [sys.executable, str(WORKER), url, "--executors", "2", "--memory", "512MiB"]
-            more = ["--data-dir", str(tmp_path / "elsewhere"), "--patience-seconds", "30"]
+            more = ["--data-dir", str(tmp_path / "elsewhere"), "--patience-seconds", "100"]
             token = (data_dir / "token").read_text().strip()
             worker = subprocess.Popen(
                 [*command, *more], stdin=subprocess.DEVNULL, env={**os.environ, "GRISTMILL_TOKEN": token}
@@ -95,7 +97,7 @@ def test_what_was_said_while_the_server_was_away(tmp_path: Path) -> None:
         (tmp_path / "down").touch()
         wait_until(lambda: all((tmp_path / f"said-{path.stem}").exists() for path in inputs))
         assert read(folder, names) == [b"first words\n"] * 2
-        with served(data_dir, int(url.rpartition(":")[2])):
+        with served(data_dir, port):
             wait_until(lambda: read(folder, names) == [b"first words\nsaid while the server was away\n"] * 2)
             (tmp_path / "gate").touch()
             handle.wait(timeout=SECONDS)

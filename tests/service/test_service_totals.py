@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from chaos_cluster_kit import free_port
 
 from gristmill.api.loading import load_job
 from gristmill.api.remote import submit
@@ -57,7 +58,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def served(data_dir: Path, port: int = 0) -> Iterator[httpx.Client]:
+def served(data_dir: Path, port: int) -> Iterator[httpx.Client]:
     """A server of one slot that is killed when it is left."""
     facts = data_dir / "server.json"
     facts.unlink(missing_ok=True)
@@ -108,7 +109,8 @@ def test_attempts_are_counted_over_restarts_and_tries(tmp_path: Path) -> None:
     for path in lines:
         path.write_text(f"{path.name}\n")
     data_dir, params = tmp_path / "server", {"folder": str(tmp_path)}
-    with served(data_dir) as client:
+    port = free_port()
+    with served(data_dir, port) as client:
         url = str(client.base_url).rstrip("/")
         options = JobOptions(
             on=url, token_file=data_dir / "token", params=params, split_bytes=7, reducers=1, max_attempts=2
@@ -118,7 +120,7 @@ def test_attempts_are_counted_over_restarts_and_tries(tmp_path: Path) -> None:
         wait_until((tmp_path / "begun").exists)
         wait_until(lambda: any(event.get("how") == "failed" for event in told(client, handle.job_id)))
         wait_until(lambda: view_of(client, handle.job_id)["failed_attempts"] == 1)
-    with served(data_dir, int(url.rpartition(":")[2])) as client:
+    with served(data_dir, port) as client:
         view = view_of(client, handle.job_id)
         assert view["failed_attempts"] == 1 and "the first attempt fails" in str(view["failures"])
         (tmp_path / "gate").touch()
