@@ -123,6 +123,29 @@ def test_what_waits_behind_a_long_attempt_is_called_back() -> None:
     assert run(written(0, 3)) == [DiscardOutput(attempt(0, 3))]
 
 
+def test_silence_of_a_worker_does_not_tell_of_its_attempts() -> None:
+    run = Run(*worker("w", 1, depth=16, limits=(30.0, 60.0)), *job(1000))
+    for index in range(2):
+        finish(run, index, 0.001)
+    for step in range(1, 5):
+        assert of(run(TimePassed(), at=step * STALL_SECONDS), Cancel) == []
+    run(Heartbeat("w", (run.state.slots["w-0"].attempts[0].id,)), at=1.1)
+    assert len(of(run(TimePassed(), at=1.1 + STALL_SECONDS), Cancel)) == 15
+
+
+def test_a_worker_that_speaks_may_say_next_what_was_waited_for() -> None:
+    run = warm(count=2)
+    late = 2 * STALL_SECONDS  # so late come the answers of both slots, and the first one's is heard first
+    first, second = (slot.attempts[0].id for slot in run.state.slots.values())
+    assert of(run(TaskFinished(first, False, seconds=0.001), at=late), Cancel) == []
+    assert of(run(TaskFinished(second, False, seconds=0.001), at=late), Cancel) == []
+    assert of(run(TimePassed(), at=late + STALL_SECONDS / 2), Cancel) == []
+    second = run.state.slots["w-1"].attempts[0].id
+    run(TaskFinished(run.state.slots["w-0"].attempts[0].id, False, seconds=0.001), at=late + STALL_SECONDS)
+    recalled = of(run(TimePassed(), at=late + STALL_SECONDS + 0.02), Cancel)
+    assert recalled and all(c.slot == "w-1" and c.attempt != second for c in recalled)
+
+
 def test_nothing_is_called_back_while_attempts_come_and_go() -> None:
     run = warm()
     for step in range(1, 15):

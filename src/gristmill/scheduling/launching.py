@@ -25,6 +25,7 @@ AHEAD_SECONDS = 0.075
 STALL_SECONDS = 0.25
 """How long an attempt may run while others wait behind it in its slot."""
 
+_SPEAKS_SECONDS = 0.02  # and it may have said all that it has to say at a time
 _SAMPLES = 2  # finished attempts without which nothing is known of a stage
 _LOOK_LEAST, _LOOK_MOST = 0.05, 1.0  # seconds between two looks at a job's stragglers
 
@@ -143,11 +144,20 @@ def _next_ahead(stage: Stage, slot: Slot) -> int | None:
 
 
 def call_back_stalled(state: SchedulerState, slot: Slot, now: float, out: list[Command]) -> None:
-    """The slot's STALL timer went off: free what waits behind an attempt that has become long."""
+    """The slot's STALL timer went off: free what waits behind an attempt that has become long.
+
+    While nothing at all is heard of a worker, it may be the way to it that takes long, and while it speaks, what it
+    says next may be of this slot: nothing is known of the attempt then.
+    """
     slot.stall_at = None
     if len(slot.attempts) < 2:
         return
-    due = slot.attempts[0].began_at + STALL_SECONDS
+    began_at, worker = slot.attempts[0].began_at, slot.worker
+    due = began_at + STALL_SECONDS
+    if worker.lost_seconds is not None and worker.heard_at <= began_at:
+        due = max(due, now + STALL_SECONDS)
+    elif worker.heard_at == now > began_at:
+        due = max(due, now + _SPEAKS_SECONDS)
     if now < due:
         slot.stall_at = due
         state.set_timer(due, Alarm.STALL, slot.id)
