@@ -87,7 +87,7 @@ def test_a_data_directory_that_fails_is_retired_and_the_worker_goes_on(company: 
 def test_blocks_on_shared_storage_survive_their_worker(as_uri: bool, tmp_path: Path) -> None:
     words, expected = write_words(tmp_path)
     shared = tmp_path / "shared"
-    with cluster(tmp_path, workers=0, beat_seconds=0.1, lost_seconds=1.0) as c:
+    with cluster(tmp_path, workers=0, beat_seconds=0.1, lost_seconds=2.0) as c:
         add_machines(c, "here", "there")
         params = {"folder": str(tmp_path), "seconds": 0.05, "gate": True}
         running = c.submit(
@@ -104,7 +104,7 @@ def test_blocks_on_shared_storage_survive_their_worker(as_uri: bool, tmp_path: P
         c.finish(running)
         assert counts_in(tmp_path / "out") == expected
         assert begun(tmp_path, "map") == maps, "no map task ran again"
-        c.wait_until(lambda: not list(shared.glob("*/*.block")), 5)
+        c.wait_until(lambda: not list(shared.glob("*/*.block")))
 
 
 # Mounts a small file system that only this process and its children see, and runs a job on a worker that uses it.

@@ -17,7 +17,7 @@ from cluster_kit import PATIENCE, Cluster, Proxy, cluster
 
 from gristmill.runtime.contracts import SlotUp, WorkerDown, WorkerLeaving, WorkerUp
 
-FAST = {"beat_seconds": 0.1, "lost_seconds": 1.0}
+FAST = {"beat_seconds": 0.1, "lost_seconds": 2.0}
 
 
 @contextlib.contextmanager

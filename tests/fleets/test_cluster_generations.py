@@ -45,7 +45,7 @@ class AnyOrder(MapReduce):
 
 def test_readers_of_another_order_run_again(tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("one line\n")
-    with cluster(tmp_path, workers=2, beat_seconds=0.1, lost_seconds=1.0) as c:
+    with cluster(tmp_path, workers=2, beat_seconds=0.1, lost_seconds=2.0) as c:
         params = {"folder": str(tmp_path)}
         running = c.submit(AnyOrder, tmp_path / "in.txt", tmp_path / "out", reducers=4, params=params)
         c.wait_until(lambda: running.view().stages[1].done >= 1)
@@ -128,7 +128,7 @@ def kept_of(worker: Worker) -> Counter[str]:
 
 def test_what_was_lost_is_made_again_through_all_generations(tmp_path: Path) -> None:
     text, counts = write_words(tmp_path)
-    with cluster(tmp_path, workers=0, beat_seconds=0.1, lost_seconds=1.0) as c:
+    with cluster(tmp_path, workers=0, beat_seconds=0.1, lost_seconds=2.0) as c:
         for machine in "ab":
             c.add_worker("--machine", machine)
         c.wait_for_workers(2)
