@@ -32,12 +32,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _RAY = re.compile(r"/test_(\w+_)?ray(_\w+)?\.py|[\[-]ray[-\]]")  # files that are about it, and cases with that fleet
-_LONG = {"test_docs_run.py", "chaos", "page", "service", "mr", "fleets", "cli"}
+_LONGEST = "test_docs_run.py"
+_LONG = {_LONGEST, "chaos", "page", "service", "mr", "fleets", "cli"}
 _LONG |= {"contract", "api", "runtime", "examples", "bench", "test_shuffle_fetch.py", "test_storage_objects.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: _LONG.isdisjoint(item.path.parts))
+    items.sort(key=lambda item: (item.path.name != _LONGEST, _LONG.isdisjoint(item.path.parts)))
 
 
 @pytest.hookimpl(optionalhook=True)
