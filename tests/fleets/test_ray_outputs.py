@@ -155,7 +155,7 @@ def test_members_die_while_their_output_is_brought(on_ray: RayCluster, words: Pa
                 if "GristmillMember" in " ".join(process.cmdline()):
                     process.kill()
         (words.parent / "go").touch()
-        handle.wait(PATIENCE)
+        handle.wait(5 * PATIENCE)
     Waiting.run(words, words.parent / "here", on="inline", **options)
     assert written_to(words.parent / "there") == written_to(words.parent / "here")
 
