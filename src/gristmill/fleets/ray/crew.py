@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -100,7 +101,7 @@ class Crew(LoopThread):
         self._actors: dict[str, Any] = {}  # those that live, by name
         self.blobs = Blobs()  # to be asked in this thread
         self._joined = 0  # members, ever
-        self._attended: set[str] = set()  # actors whose sessions run
+        self._attended: dict[str, float] = {}  # actors whose sessions run, and when they count as being there
 
     # For the fleet.
 
@@ -162,7 +163,7 @@ class Crew(LoopThread):
         while now - last < self._settings.place_seconds:
             await asyncio.sleep(min(_LOOK_SECONDS, self._settings.place_seconds))
             now = clock()
-            if self._attended:
+            if any(since <= now for since in self._attended.values()):
                 last = now
             missing = len(self._berths) - len(self._attended)
             if missing and now - noted > (_NOTE_SECONDS if noted == last else 6 * _NOTE_SECONDS):
@@ -207,6 +208,7 @@ class Crew(LoopThread):
     async def _keep_up(self, berth: Berth) -> None:
         """One member, and those that take its place."""
         failures, clock = 0, asyncio.get_running_loop().time
+        turned_away = False  # those before: the next may be, too, and until it is known nobody is there
         while True:
             settings = self._member(berth)
             actor = await come(self._orders.do(partial(self._made, berth, settings)))
@@ -218,8 +220,8 @@ class Crew(LoopThread):
                 join = pb.Join.FromString(await asyncio.wait_for(_answer(actor.join.remote()), patience))
                 began = clock()
                 self._joined += 1
-                self._attended.add(settings.name)
-                await self._attend(actor, settings.name, join, untold)
+                self._attended[settings.name] = began + (_WENT_WELL_SECONDS if turned_away else 0.0)
+                turned_away = await self._attend(actor, settings.name, join, untold)
             except TimeoutError:  # nodes have become smaller, say: there may be room for some
                 self._split(berth)
                 return
@@ -232,7 +234,7 @@ class Crew(LoopThread):
                     _log.warning("%s", no_member(error).message)
             finally:
                 self.blobs.end(settings.name)
-                self._attended.discard(settings.name)
+                self._attended.pop(settings.name, None)
                 if not self.is_stopping:  # else it is asked to leave first
                     del self._actors[settings.name]
                     self._orders.do(partial(_end, actor))
@@ -264,18 +266,20 @@ class Crew(LoopThread):
             data_dir=self._data_dir,
         )
 
-    async def _attend(self, actor: Any, name: str, join: pb.Join, untold: Untold) -> None:
-        """One session, from its begin to its end."""
+    async def _attend(self, actor: Any, name: str, join: pb.Join, untold: Untold) -> bool:
+        """One session, from its begin to its end. Says whether it was ended from here, and not by what happened."""
         link = Link(join.session)
         answer = self._desk.join(link, join)
         if isinstance(answer, pb.Refusal):
             if answer.kind == pb.Refusal.VERSION:
                 report = other_version(join.host, join.python, join.version)
-                if self._attended == {name}:
+                if self._attended.keys() == {name}:
                     self._post(FleetBroken(report))
                 _log.warning("%s", report.message)
-            await asyncio.Event().wait()  # there is nothing to be done for it until the fleet ends
-            return
+            self._attended[name] = math.inf
+            while True:  # there is nothing to be done for it until it dies, and one on another node comes in its place
+                await asyncio.sleep(_PAUSE_LIMIT_SECONDS)
+                await _answer(actor.join.remote())
         link.welcome = answer
         reason = "It was told to leave."
         both: list[asyncio.Task[None]] = []
@@ -293,10 +297,12 @@ class Crew(LoopThread):
         finally:
             for task in both:
                 task.cancel()
-        if link.refusal is None:
-            _log.warning("worker %s is lost: %s", link.worker, reason)
-            self.end(link, pb.Refusal.FENCED, reason)
-            self._desk.lose(link, reason)
+        if link.refusal is not None:
+            return True
+        _log.warning("worker %s is lost: %s", link.worker, reason)
+        self.end(link, pb.Refusal.FENCED, reason)
+        self._desk.lose(link, reason)
+        return False
 
     async def _tell(self, actor: Any, link: Link, untold: Untold) -> None:
         """Carry orders to a member, as many at a time as there are."""
