@@ -98,7 +98,9 @@ class Worker:
 
     def blocks(self) -> list[Path]:
         """The finished blocks that lie in its data directories."""
-        return [block for path in self.dirs for block in path.glob("worker/jobs/*/blocks/*.block")]
+        # Not Path.glob, which stumbles over folders that vanish while it looks.
+        found = [glob.glob(str(path / "worker/jobs/*/blocks/*.block")) for path in self.dirs]  # noqa: PTH207
+        return [Path(block) for blocks in found for block in blocks]
 
 
 class Site:
