@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
 
 from gristmill.config import JobOptions, parse_duration, parse_size
@@ -328,13 +329,20 @@ class Bars:
 
     Args:
         transient: they vanish at its end, for there are many jobs.
+        first: what is shown where there is no job yet: within a ``with``.
     """
 
-    def __init__(self, *, transient: bool = False) -> None:
+    def __init__(self, *, transient: bool = False, first: str = "") -> None:
         from gristmill.cli.display import ProgressDisplay
 
-        self._display = ProgressDisplay(transient=transient)
+        self._display = ProgressDisplay(transient=transient, first=first)
         self._drawing = False
+
+    def __enter__(self) -> None:
+        self._display.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._display.__exit__(kind, error, tb)
 
     def __call__(self, view: JobView) -> None:
         """Take note of how the job stands."""

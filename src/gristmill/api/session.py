@@ -167,13 +167,10 @@ class Session(Sources):
     def _saying_what_begins(self) -> AbstractContextManager[object]:
         """Shows what is waited for before the first job, if bars are shown of jobs, and that takes a while."""
         from gristmill.api.job import first_words
+        from gristmill.api.mapreduce import Bars
 
         first = first_words(self._options)
-        if self._progress is not True or not first:
-            return nullcontext()
-        from gristmill.cli.display import ProgressDisplay
-
-        return ProgressDisplay(transient=True, first=first)
+        return Bars(transient=True, first=first) if self._progress is True and first else nullcontext()
 
     def _observer(self) -> Observer | None:
         """Who is told how the next job stands."""
