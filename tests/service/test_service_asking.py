@@ -645,7 +645,7 @@ def test_workers_are_told_of_and_only_admins_drain_them(site: Site) -> None:
 
 
 def test_it_is_ready(site: Site) -> None:
-    assert httpx.get(f"{site.server.url}/readyz").json() == {"status": "ready"}
+    assert httpx.get(f"{site.server.url}/readyz", timeout=60).json() == {"status": "ready"}
 
 
 def test_builtin_jobs_are_told_of(site: Site) -> None:

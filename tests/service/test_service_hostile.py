@@ -67,7 +67,7 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
         (tmp_path / "in.txt").write_text("a b a\n")
         wish = {"job": "wordcount", "inputs": [str(tmp_path / "in.txt")], "output": str(tmp_path / "out")}
         headers = {"Authorization": f"Bearer {token}"}
-        found.job = httpx.post(f"{found.url}/api/v1/jobs", json=wish, headers=headers).json()["id"]
+        found.job = httpx.post(f"{found.url}/api/v1/jobs", json=wish, headers=headers, timeout=60).json()["id"]
         state = _wait_for(lambda: _over(found.get(f"/api/v1/jobs/{found.job}?wait=30")["state"]))
         assert state == "succeeded"
         yield found
@@ -166,9 +166,8 @@ def check(serving: Serving, count: int, seed: int, slowest: float, seconds: floa
     assert (after["worker"], after["joined"], after["state"]) == (before["worker"], before["joined"], "up")
     jobs = [job for job in serving.get("/api/v1/jobs?limit=1000")["jobs"] if job["state"] in ("queued", "running")]
     assert jobs == []
-    result = httpx.get(
-        f"{serving.url}/api/v1/jobs/{serving.job}/result", headers={"Authorization": f"Bearer {serving.token}"}
-    )
+    headers = {"Authorization": f"Bearer {serving.token}"}
+    result = httpx.get(f"{serving.url}/api/v1/jobs/{serving.job}/result", headers=headers, timeout=60)
     assert result.text == "a\t2\nb\t1\n"
     return said
 

@@ -70,12 +70,12 @@ def test_a_killed_worker_is_shown_as_gone_and_one_that_left_is_not(tmp_path: Pat
         assert set(workers_of(server, {"gone"})) == {gone["worker"]}
 
         headers = {"Authorization": f"Bearer {server.token_file.read_text().strip()}"}
-        page = httpx.get(f"{server.url}/workers", headers=headers).text
+        page = httpx.get(f"{server.url}/workers", headers=headers, timeout=60).text
         assert gone["worker"] in page and "It was lost at" in page and "No worker is connected." in page
-        metrics = httpx.get(f"{server.url}/metrics", headers=headers).text
+        metrics = httpx.get(f"{server.url}/metrics", headers=headers, timeout=60).text
         assert 'gristmill_workers{state="gone"} 1.0' in metrics and "gristmill_worker_slots{" not in metrics
         name = gone["worker"].replace("#", "%23")
-        assert httpx.delete(f"{server.url}/api/v1/workers/{name}", headers=headers).status_code == 404
+        assert httpx.delete(f"{server.url}/api/v1/workers/{name}", headers=headers, timeout=60).status_code == 404
         asked = CliRunner().invoke(
             workers_command, ["--server", server.url, "--token-file", str(server.token_file)], catch_exceptions=False
         )

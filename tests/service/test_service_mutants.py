@@ -109,7 +109,7 @@ def check(mill: Mill, count: int, seed: int) -> None:
         known = mill.server.coordinator.find(job)
         assert known is not None and known.wait(60) is not None
     assert taken or count < 50  # some oddities do no harm
-    answered = httpx.get(f"{mill.server.url}/readyz")
+    answered = httpx.get(f"{mill.server.url}/readyz", timeout=60)
     assert answered.status_code == 200
 
 

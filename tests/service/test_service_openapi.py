@@ -57,7 +57,9 @@ class Asked:
 
         self.url = server.url
         self.headers = {"Authorization": f"Bearer {token}"}
-        self.document: dict[str, Any] = httpx.get(f"{self.url}/api/v1/openapi.json", headers=self.headers).json()
+        self.document: dict[str, Any] = httpx.get(
+            f"{self.url}/api/v1/openapi.json", headers=self.headers, timeout=60
+        ).json()
         self.schema = schemathesis.openapi.from_dict(self.document)
         self.schema.config.update(base_url=self.url)
         self.jobs: dict[str, str] = {}
@@ -127,7 +129,7 @@ def test_all_that_is_referred_to_is_there(asked: Asked) -> None:
 
 
 def test_the_page_for_people_names_every_route(asked: Asked) -> None:
-    page = httpx.get(f"{asked.url}/api/v1/docs", headers=asked.headers)
+    page = httpx.get(f"{asked.url}/api/v1/docs", headers=asked.headers, timeout=60)
     assert page.headers["content-type"].startswith("text/html")
     for path in asked.document["paths"]:
         assert path in page.text
@@ -140,7 +142,7 @@ def test_what_is_answered_of_real_jobs_is_as_described(asked: Asked) -> None:
         if operation.method == "get" and "{job}" in operation.path:
             for state, job in asked.jobs.items():
                 case = operation.Case(path_parameters={"job": job, "task": "0-0"})
-                answer = case.call_and_validate(headers=asked.headers, checks=asked.checks, timeout=20)
+                answer = case.call_and_validate(headers=asked.headers, checks=asked.checks, timeout=60)
                 answered[operation.path.rpartition("/")[2], state] = answer.status_code
                 if "/attempts" in operation.path and state == "failed":
                     assert [row["failure"]["exception"] for row in answer.json()["attempts"]] == ["ValueError"] * 2
@@ -148,7 +150,7 @@ def test_what_is_answered_of_real_jobs_is_as_described(asked: Asked) -> None:
                     assert any("a line: " in log["text"] for log in answer.json()["logs"])
                     part = {"attempt": answer.json()["logs"][0]["attempt"]}
                     case = operation.Case(path_parameters={"job": job}, query=part)
-                    case.call_and_validate(headers=asked.headers, checks=asked.checks, timeout=20)
+                    case.call_and_validate(headers=asked.headers, checks=asked.checks, timeout=60)
                 if operation.path.endswith("/result"):
                     assert answer.status_code == 200 or state != "succeeded"
     refused = {key for key, status in answered.items() if status != 200}
@@ -156,7 +158,7 @@ def test_what_is_answered_of_real_jobs_is_as_described(asked: Asked) -> None:
 
 
 def test_methods_that_are_none_are_refused_as_described(asked: Asked) -> None:
-    with httpx.Client(base_url=asked.url, headers=asked.headers) as client:
+    with httpx.Client(base_url=asked.url, headers=asked.headers, timeout=60) as client:
         for path, item in asked.document["paths"].items():
             for method in {"get", "post", "put", "patch", "delete"} - item.keys():
                 answer = client.request(method, re.sub(r"{\w+}", "0-0", path))
@@ -182,7 +184,7 @@ def _ask_all(asked: Asked, examples: int, phases: tuple[Phase, ...], mode: str) 
                 case.path_parameters["job"] = job
             if isinstance(case.query, dict):
                 case.query.pop("wait", None)  # up to half a minute
-            case.call_and_validate(headers=asked.headers, checks=asked.checks, timeout=20)
+            case.call_and_validate(headers=asked.headers, checks=asked.checks, timeout=60)
             tried[case.operation.label] += 1
 
         try:
