@@ -78,12 +78,6 @@ class _Job:
     message: pb.AddJob
 
 
-_NAME_AN_OUTPUT = (
-    "A result without a place of its own goes through the folder of its job, on this machine. Name an output that all "
-    "workers see, with -o: a URI, or a folder on storage that all share."
-)
-
-
 class Roster:
     """Implements :class:`~gristmill.runtime.transport.link.Desk`. All calls come from the server's thread.
 
@@ -306,8 +300,7 @@ class Roster:
                 self._say(worker, SlotDown(event.slot_down))
             case "admitted":
                 refusal = event.admitted.refusal
-                job = self._jobs.get(event.admitted.job)
-                why = _refusal(worker.up.worker, refusal, job.spec.folder if job else "") if refusal else None
+                why = _refusal(worker.up.worker, refusal) if refusal else None
                 self._follow(self._admission.answer(worker.up.worker, event.admitted.job, why))
             case "log":
                 log = event.log
@@ -451,14 +444,12 @@ class Roster:
         asyncio.get_running_loop().call_later(seconds, lambda: self._follow(call()))
 
 
-def _refusal(worker: str, data: bytes, folder: str) -> FailureReport:
-    """Why a worker cannot run a job, with its name. ``folder``: the job's own."""
+def _refusal(worker: str, data: bytes) -> FailureReport:
+    """Why a worker cannot run a job, with its name."""
     report = report_of(read_json(data))
     message = f"Worker {worker} does not see what the coordinator sees: {report.message}."
     if report.error != PathNotShared.__name__:
         message = f"Worker {worker} cannot run this: {report.message}."
-    elif folder and str(report.details.get("path", "")).startswith(folder):
-        message += f" {_NAME_AN_OUTPUT}"
     return replace(report, message=message, details={**report.details, "worker": worker})
 
 
