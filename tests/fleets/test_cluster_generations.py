@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
@@ -63,7 +64,10 @@ def test_readers_of_another_order_run_again(tmp_path: Path) -> None:
 
 
 class Chain(MapReduce):
-    """Counts words, gathers those of each count, then what was gathered. Tasks note their stage; the last ones wait."""
+    """Counts words, gathers those of each count, then what was gathered. Tasks note their stage; the last ones wait.
+
+    In each stage but the last tasks wait until some have begun on both workers.
+    """
 
     def steps(self) -> Any:
         return [
@@ -73,16 +77,24 @@ class Chain(MapReduce):
         ]
 
     def note(self, stage: int) -> None:
-        Path(self.params["folder"], f"stage{stage}-{time.monotonic_ns()}").touch()
+        Path(self.params["folder"], f"stage{stage}-{time.monotonic_ns()}-{os.getppid()}").touch()
+
+    def begin(self, stage: int) -> None:
+        self.note(stage)
+        folder, deadline = Path(self.params["folder"]), time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if len({path.name.rpartition("-")[2] for path in folder.glob(f"stage{stage}-*")}) == 2:
+                return
+            time.sleep(0.01)
 
     def note_0(self) -> None:
-        self.note(0)
+        self.begin(0)
 
     def note_1(self) -> None:
-        self.note(1)
+        self.begin(1)
 
     def note_2(self) -> None:
-        self.note(2)
+        self.begin(2)
 
     def hold(self) -> None:
         self.note(3)
@@ -91,7 +103,6 @@ class Chain(MapReduce):
             time.sleep(0.01)
 
     def words(self, _: Any, line: str) -> Iterator[tuple[str, int]]:
-        time.sleep(0.0005)  # so that both workers have some of the tasks
         for word in line.split():
             yield word, 1
 
@@ -99,11 +110,9 @@ class Chain(MapReduce):
         yield word, sum(ones)
 
     def turn(self, word: str, count: int) -> Iterator[tuple[int, str]]:
-        time.sleep(0.01)
         yield count % 40, f"{word}:{count}"
 
     def turn_again(self, number: int, words: str) -> Iterator[tuple[int, str]]:
-        time.sleep(0.01)
         yield number % 20, words
 
     def gather(self, number: int, words: Iterator[str]) -> Iterator[tuple[int, str]]:
