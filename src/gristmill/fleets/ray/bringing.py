@@ -100,17 +100,21 @@ class Bringer:
         """A job is over: nothing more of it is brought."""
         with self._lock:
             self._jobs.pop(job, None)
-            self._slot_of = {attempt: slot for attempt, slot in self._slot_of.items() if attempt.job != job}
+            for attempt in [attempt for attempt in list(self._slot_of) if attempt.job == job]:
+                self._slot_of.pop(attempt, None)
 
     def launched(self, attempt: AttemptId, slot: str) -> None:
-        """An attempt is about to be launched."""
+        """An attempt is about to be launched. Called in the thread that adds and drops jobs."""
         if attempt.job in self._jobs:
-            with self._lock:
-                self._slot_of[attempt] = slot
+            self._slot_of[attempt] = slot
 
     def hear(self, event: FleetEvent) -> None:
-        """Something happened: it is told now, or when what came before it in its slot is here."""
-        if not self._jobs and not self._held:
+        """Something happened: it is told now, or when what came before it in its slot is here.
+
+        Called in one thread, the only one that adds to what is held.
+        """
+        if not self._held and isinstance(event, AttemptDone) and event.result.parcel is None:
+            self._slot_of.pop(event.attempt, None)  # there are many of these
             self._post(event)
             return
         with self._lock:
