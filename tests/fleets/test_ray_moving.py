@@ -35,7 +35,7 @@ class Shuffle:
         self.count = members
         self.begun = folder / "begun"
         self.begun.mkdir()
-        self.session = Session(on="ray", executors=members, data_dir=folder / "data")
+        self.session = Session(on="ray", executors=members, data_dir=folder / "data", speculation=False)
 
     def members(self) -> list[Any]:
         """Those actors, once they are all there and nobody else's are."""
