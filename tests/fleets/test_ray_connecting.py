@@ -20,7 +20,7 @@ import gristmill as gm
 from gristmill.errors import RayUnreachable, UsageError
 
 PATIENCE = 110
-SLOW = re.compile(r"Ray has no place yet for 1 of 1 members \(\d CPUs\)\.")  # said where the machine is very busy
+SLOW = re.compile(r"Ray has no room yet for 1 of 1 actors \(\d CPUs?\): .*")  # said where the machine is very busy
 KIT = Path(__file__).parent
 COMMAND = "from gristmill.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))"
 

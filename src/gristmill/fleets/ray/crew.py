@@ -31,6 +31,7 @@ from gristmill.fleets.ray.words import (
     no_room,
     one_line,
     other_version,
+    waiting_for_room,
 )
 from gristmill.runtime.contracts import FleetBroken, Post
 from gristmill.runtime.protocol import agents as pb
@@ -168,8 +169,7 @@ class Crew(LoopThread):
             missing = len(self._berths) - len(self._attended)
             if missing and now - noted > (_NOTE_SECONDS if noted == last else 6 * _NOTE_SECONDS):
                 noted = now
-                one = f"{self._berths[-1].cpus:g} CPUs" + ("" if missing == 1 else " each")
-                _log.warning("Ray has no place yet for %d of %d members (%s).", missing, len(self._berths), one)
+                _log.warning("%s", waiting_for_room(missing, len(self._berths), self._berths[-1].cpus))
             elif not missing:
                 noted = now
         berth = self._berths[-1]

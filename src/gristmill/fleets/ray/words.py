@@ -82,6 +82,15 @@ def not_seen(report: FailureReport) -> FailureReport:
     )
 
 
+def waiting_for_room(missing: int, wanted: int, cpus: float) -> str:
+    """What is waited for. ``cpus``: of an actor."""
+    each = f"{cpus:g} CPU{'' if cpus == 1 else 's'}{' each' if wanted > 1 else ''}"
+    return (
+        f"Ray has no room yet for {missing} of {wanted} actors ({each}): they are being started, others hold the room, "
+        "or nodes are still to come."
+    )
+
+
 def no_room(seconds: float, cpus: float, memory_bytes: int, largest: Node) -> FailureReport:
     """Ray has found no place for a single member in all that time."""
     memory = f" and {format_size(memory_bytes)} of memory" if memory_bytes else ""
