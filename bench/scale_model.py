@@ -28,8 +28,11 @@ MESSAGE_BYTES = (1 << 31) - 1
 BLOB_BYTES = 1_000_000_000
 """What one value in SQLite may have."""
 
-GATHER_SECONDS = 0.01
-"""So long a member on Ray gathers what it has to say; what comes within goes in one call."""
+GATHER_SECONDS, MUCH_SECONDS = 0.005, 0.02
+"""So long a member on Ray gathers what it has to say, and when it is much; what comes within goes in one call."""
+
+MUCH = 32
+"""Events of a call that are many."""
 
 MOST_BEATS = 100
 """A second, of all members on Ray together."""
@@ -340,7 +343,10 @@ def _waves(tasks: int, machines: Machines) -> float:
 
 def _calls(tasks: int, seconds: float, machines: Machines) -> float:
     """How many calls there are on Ray: for each task one that launches and one that answers, or fewer."""
-    return 2 * tasks / max(1.0, machines.cores * GATHER_SECONDS / seconds) if seconds else 0.0
+    if not seconds:
+        return 0.0
+    much = machines.cores * MUCH_SECONDS / seconds
+    return 2 * tasks / max(1.0, much if much >= MUCH else machines.cores * GATHER_SECONDS / seconds)
 
 
 def _by_speed(phase: dict[str, float], costs: Costs, machines: Machines) -> dict[str, float]:

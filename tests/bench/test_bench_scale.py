@@ -113,9 +113,10 @@ def test_ray_takes_calls_and_objects(model: Any, free: Any) -> None:
     # 10 GB for one reader: 1 GB of each keeper, in objects of 64 MiB.
     one = model.forecast(costs, work(model), machines, model.Cut(1e8, 1), 1e10)
     assert one.reduce_seconds["agents"] == pytest.approx(9 * 15 * 1e-2 / 10)
-    # Tasks of a millisecond: of 4 slots 40 are over in a hundredth of a second, and told in one call.
-    short = model.forecast(costs, work(model), machines, model.Cut(1e5, 100), 1e8)
-    assert short.map_seconds["coordinator"] == pytest.approx(2 * 1000 / 40 * 1e-3 / 0.99)
+    # Tasks of a millisecond: of 4 slots 80 are over in 20 ms, and told in one call. Of ten milliseconds: 2 in 5 ms.
+    for split, each in ((1e5, 80), (1e6, 2)):
+        short = model.forecast(costs, work(model), machines, model.Cut(split, 100), 1e8)
+        assert short.map_seconds["coordinator"] == pytest.approx(2 * 1e8 / split / each * 1e-3 / 0.99)
 
 
 def test_a_job_that_does_not_fit_is_cut_otherwise(model: Any, free: Any) -> None:
