@@ -104,6 +104,10 @@ def by_name(_, line):
     globals()["total"] += 1
     yield line, total
 
+def by_text(_, line):
+    getattr(by_text, "__dict__")["n"] = 1
+    yield line, 1
+
 def in_lambda(_, line):
     return [(line, 1) for _ in map(lambda n: SEEN.append(n), "ab")]
 
@@ -163,6 +167,7 @@ def test_what_is_made_of_constants_keeps_nothing(name: str) -> None:
         "of_class",
         "reads_class",
         "by_name",
+        "by_text",
         "in_lambda",
         "inner_counts",  # it keeps nothing, and that is not seen
         "wrapped",

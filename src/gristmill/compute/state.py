@@ -72,7 +72,8 @@ def _is_of_module(value: Any) -> bool:
 
 def _is_pure(function: FunctionType, seen: set[int]) -> bool:
     codes = list(_codes(function.__code__))
-    names = {name for code in codes for name in code.co_names}
+    texts = {one for code in codes for one in code.co_consts if isinstance(one, str)}  # ``getattr(f, "__dict__")``
+    names = {name for code in codes for name in code.co_names} | texts
     if function.__dict__ or not names.isdisjoint(_WAYS_AROUND):
         return False
     if any(not _CHANGES.isdisjoint(code.co_code[::2]) for code in codes):
