@@ -27,6 +27,7 @@ from typing import Any
 from gristmill.api.builtin import BUILTIN, builtin_job, parameters_of
 from gristmill.api.job import Job
 from gristmill.api.mapreduce import ROLES, MapReduce, ScriptLoading, Step, StopLoading
+from gristmill.compute.source import parsed
 from gristmill.errors import JobNotFound, UsageError
 from gristmill.plan.functions import JobCode
 
@@ -123,11 +124,8 @@ def is_script(spec: str) -> bool:
 
 def is_script_text(source: bytes) -> bool:
     """Whether this is what a script of datasets has in it: see :func:`is_script`."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False  # who loads it will say what is wrong
-    return _imports_gristmill(tree) and not _has_job(tree)
+    tree = parsed(source)  # who loads what has none will say what is wrong
+    return tree is not None and _imports_gristmill(tree) and not _has_job(tree)
 
 
 def _imports_gristmill(tree: ast.Module) -> bool:

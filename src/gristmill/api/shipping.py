@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from gristmill.compute.source import parsed
 from gristmill.config import MIB, format_size
 from gristmill.errors import UsageError
 from gristmill.runtime.files.bundles import SOURCES, TEXTS, home_of
@@ -261,10 +262,8 @@ _names_imported: dict[bytes, frozenset[str]] = {}  # by the SHA-256 of the text:
 
 
 def _read_imports(text: bytes) -> Iterator[str]:
-    try:
-        waiting: list[ast.AST] = [ast.parse(text)]
-    except (SyntaxError, ValueError):  # it is not for us to complain: perhaps nobody ever imports it
-        return
+    tree = parsed(text)
+    waiting: list[ast.AST] = [tree] if tree else []  # it is not for us to complain: perhaps nobody ever imports it
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
