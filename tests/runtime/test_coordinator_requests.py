@@ -95,6 +95,7 @@ def test_code_that_cannot_be_loaded_fails_the_job_which_can_be_tried_again(tmp_p
     job = request(server)
     outcome = end_of(server, job)
     assert str(outcome.error) == "job.py, line 1: no such thing"
+    wait_until(lambda: server.ended)  # who waits for a job has its outcome before the hook is called
     assert server.ended == [(job.job, "failed", "ada")]
     server = server.crash(hooks=server.hooks).start()
     loader.server = server

@@ -27,9 +27,9 @@ from typing import Any
 from gristmill.api.builtin import BUILTIN, builtin_job, parameters_of
 from gristmill.api.job import Job
 from gristmill.api.mapreduce import ROLES, MapReduce, ScriptLoading, Step, StopLoading
-from gristmill.compute.source import parsed
 from gristmill.errors import JobNotFound, UsageError
 from gristmill.plan.functions import JobCode
+from gristmill.plan.trees import parsed
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _WISHES: dict[str, tuple[type, ...]] = {

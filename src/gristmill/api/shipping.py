@@ -23,9 +23,9 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from gristmill.compute.source import parsed
 from gristmill.config import MIB, format_size
 from gristmill.errors import UsageError
+from gristmill.plan.trees import parsed
 from gristmill.runtime.files.bundles import SOURCES, TEXTS, home_of
 
 MAX_BUNDLE_BYTES = 256 * MIB

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gristmill.compute.source import parsed
+from gristmill.plan.trees import parsed
 
 
 def test_threads_that_want_trees_at_once_all_get_them() -> None:
