@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from queue_kit import QueueServer, outcome_of, wait_until
 
-from gristmill.errors import GristmillError, JobCancelled, PayloadAltered, RetryRefused, UsageError
+from gristmill.errors import GristmillError, JobCancelled, PayloadAltered, RetryRefused, ServerUnreachable, UsageError
 from gristmill.runtime.coordinator.hooks import Hooks
 from gristmill.runtime.coordinator.registry import KnownJob, RunningJob
 from gristmill.runtime.files.jobfolder import claim_job
@@ -85,6 +85,20 @@ def test_code_is_loaded_when_it_is_the_jobs_turn(tmp_path: Path) -> None:
     known = server.coordinator.find(job.job)
     assert known is not None
     assert (known.user, known.submitted) == ("ada", job.submitted)
+    server.close()
+
+
+def test_a_server_that_ends_while_it_loads_code_leaves_the_job_to_the_next(tmp_path: Path) -> None:
+    server, loader = loading(tmp_path, ServerUnreachable("The server ends."))
+    loader.let.set()
+    server.start()
+    job = request(server)
+    wait_until(lambda: loader.seen)
+    server = server.crash(hooks=server.hooks)
+    loader.server, loader.error = server, None
+    server.start()
+    assert end_of(server, job).error is None
+    assert len(loader.seen) == 2
     server.close()
 
 

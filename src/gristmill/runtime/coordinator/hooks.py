@@ -20,7 +20,7 @@ class Hooks:
     Attributes:
         on_turn: the turn of a job has come whose code is to be loaded: with what was requested, and the blobs that came
             with it. Whoever does that calls ``Coordinator.fulfil`` or ``refuse``, now or later. Called in a thread of
-            its own; if it raises, the job is refused.
+            its own. If it raises, the job is refused; but ``ServerUnreachable`` leaves it to the next server.
         check: sees that a job that was read back may begin, or go on; if it raises a ``GristmillError``, the job
             fails with that.
         on_begun: a job that has waited begins.

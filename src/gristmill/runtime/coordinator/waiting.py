@@ -22,6 +22,7 @@ from gristmill.errors import (
     JournalFailed,
     PayloadAltered,
     RetryRefused,
+    ServerUnreachable,
 )
 from gristmill.runtime.coordinator.hooks import Hooks
 from gristmill.runtime.coordinator.job_records import JobRecord, fold
@@ -307,6 +308,8 @@ class WaitingRoom:
         try:
             own = {name.removeprefix(REQUESTED): data for name, data in blobs.items() if name.startswith(REQUESTED)}
             on_turn(wanted, own)
+        except ServerUnreachable:  # what would load it ends: the next server does
+            _log.info("the code of job %s is left to the next server", job.job)
         except GristmillError as error:
             self.refuse(job.job, error)
         except Exception as error:  # a defect of whoever loads it: the job must come to an end all the same
