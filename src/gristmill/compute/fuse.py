@@ -30,7 +30,7 @@ from types import CellType, FunctionType
 from typing import Any, overload
 
 from gristmill.compute.pieces import Home, Piece, Renamer, is_only_indexed, is_pair, piece_of
-from gristmill.compute.source import TYPE_PARAMS, compile_within
+from gristmill.compute.source import TYPE_PARAMS, builtins_of, compile_within
 from gristmill.plan.functions import Call, Fold
 
 Grouping = Callable[[dict[Any, Any], Iterator[Any], Callable[[Any, Any], None]], None]
@@ -247,7 +247,7 @@ class _Writer:
         scope = self._home.globals if self._home else {}
         closure = tuple(self._cells[name] for name in code.co_freevars)
         function = FunctionType(code, scope, _NAME, tuple(self._constants.values()), closure)
-        same = self._home is None or function.__builtins__ is self._home.builtins
+        same = self._home is None or builtins_of(function) is self._home.builtins
         return function if same else None
 
     def _merged(self, merge: Callable[[Any, Any], Any], folded: ast.expr, value: _Element) -> ast.expr:

@@ -18,7 +18,7 @@ from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_VARARGS, 
 from types import CellType, FunctionType
 from typing import Any
 
-from gristmill.compute.source import Definition, definition_of
+from gristmill.compute.source import Definition, builtins_of, definition_of
 
 _REFUSED = CO_VARARGS | CO_VARKEYWORDS | CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
 # What looks at the frame of its caller: by its own names, or for the variables that a text speaks of.
@@ -99,7 +99,7 @@ def piece_of(function: Any, count: int) -> Piece | None:
     if body is None:
         return None
     cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
-    home = Home(code.co_filename, function.__globals__, function.__builtins__)
+    home = Home(code.co_filename, function.__globals__, builtins_of(function))
     own = {*positional, *keywords}
     plain = _is_plain(body, own, own | cells.keys())
     piece = Piece(home, body, parameters, {name: values[name] for name in others}, cells, plain)

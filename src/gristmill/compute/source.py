@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from inspect import CO_NESTED
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from gristmill.plan.trees import parsed
@@ -59,6 +59,11 @@ def compile_within(statement: ast.stmt, free: Sequence[str], path: str, flags: i
         code = compile(module, path, "exec", flags=flags, dont_inherit=True)
     made = _inner(code)
     return _inner(made[-1]) if free else made
+
+
+def builtins_of(function: FunctionType) -> Any:
+    """Where a function finds names that are neither its own nor global."""
+    return function.__builtins__  # type: ignore[attr-defined,unused-ignore]  # mypy's cache leaves out this name
 
 
 def essence(code: CodeType | None) -> Any:
