@@ -105,14 +105,21 @@ def test_a_block_that_is_lost_while_others_are_waited_for(tmp_path: Path) -> Non
     assert sorted(server.fleet.launched) == [AttemptId(job.job, 0, 0, 2)], "nobody is sent to read what is gone"
 
 
-def test_a_job_that_is_not_noted_in_time_does_not_run_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("written", [False, True])
+def test_a_job_that_is_not_noted_in_time_does_not_run_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
     """Its client was told that it was not accepted, and its files are gone: another one came with the same key."""
     server = Server(tmp_path)
     with monkeypatch.context() as slow:
         slow.setattr(server.journal, "durable", _too_late)
         with pytest.raises(JournalFailed):
             server.submit(key="k")
+    until = time.monotonic() + 60
+    while written and not any(job.ended for job in server.journal.page_of_jobs()):
+        assert time.monotonic() < until
     second = server.submit(key="k", name="second")
+    assert second.job not in {job.job for job in server.journal.page_of_jobs() if job.ended}
     refused = [job for job in server.coordinator.jobs() if job.job != second.job]  # it may be over already
     until = time.monotonic() + 60
     while any(job.view().state is JobState.RUNNING for job in refused):  # until the journal has what its end follows

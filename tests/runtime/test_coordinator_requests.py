@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 from queue_kit import QueueServer, outcome_of, wait_until
 
-from gristmill.errors import GristmillError, JobCancelled, PayloadAltered, RetryRefused, ServerUnreachable, UsageError
+from gristmill.errors import (
+    GristmillError,
+    JobCancelled,
+    JournalFailed,
+    PayloadAltered,
+    RetryRefused,
+    ServerUnreachable,
+    UsageError,
+)
 from gristmill.runtime.coordinator.hooks import Hooks
 from gristmill.runtime.coordinator.registry import KnownJob, RunningJob
 from gristmill.runtime.files.jobfolder import claim_job
@@ -85,6 +93,24 @@ def test_code_is_loaded_when_it_is_the_jobs_turn(tmp_path: Path) -> None:
     known = server.coordinator.find(job.job)
     assert known is not None
     assert (known.user, known.submitted) == ("ada", job.submitted)
+    server.close()
+
+
+def test_the_key_of_a_request_that_was_refused_may_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_late(*_: object, **__: object) -> None:
+        raise JournalFailed("The journal could not be written within 30 seconds.")
+
+    server, loader = loading(tmp_path)
+    with monkeypatch.context() as slow:
+        slow.setattr(server.journal, "durable", too_late)
+        with pytest.raises(JournalFailed):
+            request(server, key="k")
+    wait_until(lambda: any(job.ended for job in server.journal.page_of_jobs()))
+    loader.let.set()
+    server.start()
+    job = request(server, key="k")
+    assert end_of(server, job).error is None
+    assert request(server, key="k").job == job.job
     server.close()
 
 

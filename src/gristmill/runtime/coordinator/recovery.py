@@ -77,7 +77,7 @@ def never_begun(prepared: PreparedJob, view: JobView, now: float) -> JobEnded:
     """The end of a job whose client was told that it could not be noted in time."""
     spec = prepared.spec
     cancelled = Outcome(replace(view, state=JobState.CANCELLED), job_cancelled(spec.job, spec.folder))
-    return JobEnded(spec.job, now, cancelled)
+    return JobEnded(spec.job, now, cancelled, refused=True)
 
 
 # And back

@@ -141,7 +141,8 @@ class WaitingRoom:
             self.turns.over(job.job)
             self._registry.forget(job.job)
             if isinstance(error, JournalFailed):  # if it was only late, it is written yet
-                self._journal.add(_end_of(job, JobState.CANCELLED, JobCancelled(f"Job {job.job} was not accepted.")))
+                end = _end_of(job, JobState.CANCELLED, JobCancelled(f"Job {job.job} was not accepted."))
+                self._journal.add(replace(end, refused=True))
             raise
         return job
 

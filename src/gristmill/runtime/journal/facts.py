@@ -345,21 +345,27 @@ class JobCommitting:
 
 @dataclass(frozen=True)
 class JobEnded:
-    """A job is over: its output is in place, or there will be none."""
+    """A job is over: its output is in place, or there will be none.
+
+    Attributes:
+        refused: whoever submitted it was told that it was not accepted. So its key may come again, with another job.
+    """
 
     kind: ClassVar[str] = "job ended"
     job: str
     at: float
     outcome: Outcome
+    refused: bool = False
 
     def to_json(self) -> Any:
         """As values that ``json.dumps`` takes."""
-        return {"at": self.at, **self.outcome.to_json()}
+        refused = {"refused": True} if self.refused else {}
+        return {"at": self.at, **refused, **self.outcome.to_json()}
 
     @classmethod
     def from_json(cls, job: str, data: Any) -> JobEnded:
         """The inverse of :meth:`to_json`."""
-        return cls(job, data["at"], Outcome.from_json(data))
+        return cls(job, data["at"], Outcome.from_json(data), data.get("refused", False))
 
 
 Fact = (

@@ -234,8 +234,11 @@ def _ended(fact: JobEnded) -> _Statement:
     view, error = fact.outcome.view, fact.outcome.error
     words = "" if error is None or isinstance(error, JobCancelled) else _why(error, fact.job)[:_ERROR_LETTERS]
     figures = min(view.records_in, _MOST), min(view.bytes_in, _MOST)  # forged ones may add up to more
+    change = "state = ?, ended = ?, seconds = ?, error = ?, records_in = ?, bytes_in = ?"
+    if fact.refused:
+        change += ", key = ''"
     return (
-        "UPDATE jobs SET state = ?, ended = ?, seconds = ?, error = ?, records_in = ?, bytes_in = ? WHERE job = ?",
+        f"UPDATE jobs SET {change} WHERE job = ?",
         (view.state.value, fact.at, view.seconds, words, *figures, fact.job),
     )
 
