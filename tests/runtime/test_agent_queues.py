@@ -25,7 +25,7 @@ cloudpickle.register_pickle_by_value(agent_kit)
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mill]:
-    mill = Mill(tmp_path_factory.mktemp("mill"), settings=AgentSettings(beat_seconds=0.05, watch_seconds=0.05))
+    mill = Mill(tmp_path_factory.mktemp("mill"), settings=AgentSettings(beat_seconds=0.05))
     yield mill
     mill.fleet.close()
 

@@ -64,12 +64,10 @@ def test_those_who_say_nothing_whole_give_way(server: Server) -> None:
     try:
         for number, one in enumerate(slow):
             one.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n" if number % 2 else b"")
-        begun = time.monotonic()
         visitor = Visitor(server)
         assert visitor.ask("GET", "/livez").status == 200
         visitor.close()
-        assert time.monotonic() - begun < 9  # before any of them is given up for its slowness
-        assert closed(slow[0]), "the one that has waited longest"
+        assert closed(slow[0]), "the one that has waited longest; it would be told if it were given up for its slowness"
     finally:
         for one in slow:
             one.close()
@@ -85,12 +83,12 @@ def closed(one: socket.socket) -> bool:
 def test_a_request_without_end_is_cut_off(server: Server) -> None:
     with raw(server) as one:
         one.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
-        begun = time.monotonic()
+        answer = b""
         with suppress(ConnectionError):
             for _ in range(200):
                 one.sendall(b"x" * 1024)
-            one.recv(100)
-        assert time.monotonic() - begun < 9  # and not because it was slow
+            answer = one.recv(100)
+        assert not answer.startswith(b"HTTP/1.1 408"), "nor because it was slow"
 
 
 def test_two_hosts_are_none(server: Server) -> None:

@@ -346,8 +346,8 @@ class ExecutorPool:
             self._watch_leftovers(slot, slot.last_job)
 
     def _watch_run(self, slot: Slot, run: Run, now: float) -> None:
-        if run.cancelled:  # and called back too late: it runs
-            self._end(slot, Ending.CANCELLED)
+        if run.cancelled and now - run.started >= self._settings.watch_seconds:  # or its answer may be on the way
+            self._end(slot, Ending.CANCELLED)  # it was called back too late: it runs
             return
         limits = self._settings.limits
         memory, run.processes = self._size(slot)
