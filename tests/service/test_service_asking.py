@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import queue
 import threading
 import time
 import zipfile
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gristmill.runtime.coordinator.inbox import Question
 from gristmill.service.doors.roles import Role
 from gristmill.service.doors.tokens import TOKENS, add_token
 from gristmill.service.server import Server, ServeSettings
@@ -492,14 +494,21 @@ def test_a_job_is_cancelled_while_its_code_is_loaded(site: Site, inputs: str, ou
     until(lambda: all(one.outcome is not None for one in jobs._coordinator.jobs() if one.name.startswith("code of")))
 
 
-def test_code_is_loaded_by_the_next_server_if_this_one_ends_before(tmp_path: Path, inputs: str, output: str) -> None:
+@pytest.mark.parametrize("how", ["in order", "by a defect"])
+def test_code_is_loaded_by_the_next_server_if_this_one_ends_before(
+    tmp_path: Path, inputs: str, output: str, how: str
+) -> None:
     data_dir = tmp_path / "data"
     with Server(ServeSettings(port=0, data_dir=data_dir)) as server:  # without workers
         site = Site(server, data_dir, (data_dir / "token").read_text().strip())
         job = site.upload("functions.py", FUNCTIONS, mapper="words_of", reducer="total", inputs=inputs, output=output)
         name = job.json()["id"]
         until(lambda: site.get(f"/jobs/{name}")["note"] == "Loading its code.")
-        server.coordinator.close()
+        if how == "in order":
+            server.coordinator.close()
+        else:
+            server.coordinator._queue.put(Question(lambda: 1 / 0, queue.SimpleQueue()))
+            until(lambda: server.coordinator.crash is not None)
         answer = httpx.get(f"{server.url}/readyz", timeout=SECONDS)
         assert (answer.status_code, answer.json()["reasons"]) == (503, [])  # why is nobody's affair who is not known
     settings = ServeSettings(port=0, data_dir=data_dir, executors=1, memory_bytes=256 * 1024 * 1024)

@@ -67,7 +67,7 @@ class JobLookup:
 
     def status(self, job: str) -> JobStatus | None:
         """How a job stands; None if there is no such job."""
-        with self._while_it_lives():
+        with self.while_it_lives():
             known = self._coordinator.find(job)
             return None if known is None else self._status(known)
 
@@ -177,7 +177,7 @@ class JobLookup:
 
     def all(self) -> list[JobStatus]:
         """Every job that is known without reading, the newest first."""
-        with self._while_it_lives():
+        with self.while_it_lives():
             found = map(self._status, self._coordinator.jobs())
             return sorted(found, key=lambda status: status.submitted, reverse=True)
 
@@ -245,7 +245,7 @@ class JobLookup:
         return models.Attempts(attempts=[models.AttemptRow(**row) for row in rows])
 
     @contextmanager
-    def _while_it_lives(self) -> Iterator[None]:
+    def while_it_lives(self) -> Iterator[None]:
         """If the coordinator has ended, this server is about to: the next one will know.
 
         Raises:

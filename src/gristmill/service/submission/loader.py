@@ -53,6 +53,7 @@ class Loader:
 
         Raises:
             JobFailed: it cannot be loaded; the user's own line is in it.
+            ServerUnreachable: the server is about to end; the next one loads it.
         """
         wish = JobWish.model_validate(wanted.request["wish"])
         file = str(wanted.request.get("file", ""))
@@ -90,9 +91,15 @@ class Loader:
         return None
 
     def _wait(self, job: str, driver: RunningJob) -> Outcome | None:
-        """How the driver ended; None if nobody waits for that."""
+        """How the driver ended; None if nobody waits for that.
+
+        Raises:
+            ServerUnreachable: the coordinator has ended, by a defect or in order.
+        """
         while not self._closing.is_set():
-            if (outcome := driver.wait(_WAIT_SECONDS)) is not None:
+            with self._jobs.while_it_lives():
+                outcome = driver.wait(_WAIT_SECONDS)
+            if outcome is not None:
                 return outcome
             if not self._jobs.is_loading(job):
                 status = self._jobs.status(job)
